@@ -8,7 +8,11 @@ use std::process::Command;
 const INPUTS: [&str; 4] = ["src", "build.rs", "Cargo.toml", "Cargo.lock"];
 
 fn git(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+    let output = Command::new("git")
+        .args(arguments)
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }
 
@@ -34,7 +38,9 @@ fn main() {
     // The files that a commit or a checkout changes. One that is missing would run this script at each build.
     let branch = git(&["symbolic-ref", "-q", "HEAD"]);
     for name in ["HEAD"].into_iter().chain(branch.as_deref()) {
-        if let Some(path) = git(&["rev-parse", "--git-path", name]).filter(|path| Path::new(path).exists()) {
+        if let Some(path) =
+            git(&["rev-parse", "--git-path", name]).filter(|path| Path::new(path).exists())
+        {
             println!("cargo::rerun-if-changed={path}");
         }
     }

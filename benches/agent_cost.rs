@@ -22,22 +22,35 @@ const SETTLE: u64 = 4;
 fn main() {
     let dir = tempfile::tempdir().unwrap();
     let camera = Camera::start();
-    let mut processes = vec![("taimat, recording only", agent(&dir.path().join("record"), &camera, false, 9))];
+    let mut processes =
+        vec![("taimat, recording only", agent(&dir.path().join("record"), &camera, false, 9))];
     match ffmpeg(dir.path().join("ffmpeg"), &camera) {
         Some(running) => processes.push(("ffmpeg -c copy -f segment", running)),
         None => println!("ffmpeg is not installed: no comparison"),
     }
-    processes.push(("taimat, recording and motion", agent(&dir.path().join("motion"), &camera, true, 9)));
+    processes.push((
+        "taimat, recording and motion",
+        agent(&dir.path().join("motion"), &camera, true, 9),
+    ));
     std::thread::sleep(Duration::from_secs(SETTLE));
-    let (before, camera_before): (Vec<_>, _) = (processes.iter().map(|(_, running)| running.usage()).collect(), camera.cpu());
+    let (before, camera_before): (Vec<_>, _) =
+        (processes.iter().map(|(_, running)| running.usage()).collect(), camera.cpu());
     std::thread::sleep(Duration::from_secs(SECONDS));
-    let (after, camera_after): (Vec<_>, _) = (processes.iter().map(|(_, running)| running.usage()).collect(), camera.cpu());
+    let (after, camera_after): (Vec<_>, _) =
+        (processes.iter().map(|(_, running)| running.usage()).collect(), camera.cpu());
     let percent = |before: f64, after: f64| (after - before) / SECONDS as f64 * 100.0;
-    let cpu: Vec<f64> = before.iter().zip(&after).map(|(before, after)| percent(before.cpu, after.cpu)).collect();
-    println!("{:30} {:>12} {:>10} {:>10} {:>10} {:>10}", "", "% of a core", "ratio", "RSS MB", "most MB", "MB written");
+    let cpu: Vec<f64> =
+        before.iter().zip(&after).map(|(before, after)| percent(before.cpu, after.cpu)).collect();
+    println!(
+        "{:30} {:>12} {:>10} {:>10} {:>10} {:>10}",
+        "", "% of a core", "ratio", "RSS MB", "most MB", "MB written"
+    );
     for (at, ((name, _), used)) in processes.iter().zip(&cpu).enumerate() {
         let (ratio, written) = (used / cpu[0], after[at].written - before[at].written);
-        println!("{name:30} {used:>12.2} {ratio:>10.2} {:>10.1} {:>10.1} {written:>10.2}", after[at].rss, after[at].most);
+        println!(
+            "{name:30} {used:>12.2} {ratio:>10.2} {:>10.1} {:>10.1} {written:>10.2}",
+            after[at].rss, after[at].most
+        );
     }
     if let (Some(before), Some(after)) = (camera_before, camera_after) {
         println!("{:30} {:>12.2}", "the camera itself", percent(before, after));

@@ -59,7 +59,8 @@ impl SystemClock {
 
     fn quality_of(&self, mono: MonoTime, wall: WallTime) -> ClockQuality {
         // A panic while the lock is held leaves at worst an old answer.
-        let mut synchronized = self.synchronized.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut synchronized =
+            self.synchronized.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if wall.0 < NEVER_SET_BEFORE {
             ClockQuality::Unset
         } else if synchronized.is_synchronized(mono, || Path::new(SYNCHRONIZED).exists()) {

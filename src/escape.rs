@@ -25,7 +25,10 @@ pub fn shown(text: &str) -> String {
 
 /// The lines of a text, each as by [`shown`]; tabs stay.
 pub fn shown_lines(text: &str) -> String {
-    text.split('\n').map(|line| line.split('\t').map(shown).collect::<Vec<_>>().join("\t")).collect::<Vec<_>>().join("\n")
+    text.split('\n')
+        .map(|line| line.split('\t').map(shown).collect::<Vec<_>>().join("\t"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Pretty JSON with a JSON escape for each control character: it parses to the same value.
@@ -48,7 +51,11 @@ fn escaped_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         // serde_json escapes all of C0 in strings; the remaining line feeds are its own.
-        if is_control(c) && c != '\n' { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
+        if is_control(c) && c != '\n' {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)))
+        } else {
+            out.push(c)
+        }
     }
     out
 }
@@ -58,13 +65,17 @@ mod tests {
     use super::*;
 
     /// Window title, clipboard, a forged line, C1, DEL, and right-to-left text.
-    const EVIL: &str = "a\x1b]0;t\x07\x1b]52;c;eA==\x07\nkm-17 clip\r\t\u{9b}2J\x7f\u{202e}gpj.exe\u{2066} đường";
+    const EVIL: &str =
+        "a\x1b]0;t\x07\x1b]52;c;eA==\x07\nkm-17 clip\r\t\u{9b}2J\x7f\u{202e}gpj.exe\u{2066} đường";
 
     #[test]
     fn shown_text_has_no_control_characters() {
         let text = shown(EVIL);
         assert!(!text.chars().any(is_control), "{text}");
-        assert!(text.contains("\\x1b]52") && text.contains("\\u{202e}") && text.ends_with("đường"), "{text}");
+        assert!(
+            text.contains("\\x1b]52") && text.contains("\\u{202e}") && text.ends_with("đường"),
+            "{text}"
+        );
         assert_eq!(shown_lines("a\tb\n\x1bc"), "a\tb\n\\x1bc");
     }
 

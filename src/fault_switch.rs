@@ -4,7 +4,10 @@
 //! What belongs here: the switch. What does not: the safeguards, which each module lists beside what keeps them.
 //!
 #![cfg_attr(feature = "sim", doc = "With `sim` a switch can be set:\n```")]
-#![cfg_attr(not(feature = "sim"), doc = "Without `sim` there is no way to set one:\n```compile_fail,E0599")]
+#![cfg_attr(
+    not(feature = "sim"),
+    doc = "Without `sim` there is no way to set one:\n```compile_fail,E0599"
+)]
 //! use taimat::fault_switch::FaultSwitch;
 //! let _ = FaultSwitch::only(Some(1));
 //! ```
@@ -20,7 +23,10 @@
 //! let _ = IngestRule::TargetFirst;
 //! ```
 #![cfg_attr(feature = "sim", doc = "nor can a stage of the detector be left out:\n```")]
-#![cfg_attr(not(feature = "sim"), doc = "nor can a stage of the detector be left out:\n```compile_fail,E0599")]
+#![cfg_attr(
+    not(feature = "sim"),
+    doc = "nor can a stage of the detector be left out:\n```compile_fail,E0599"
+)]
 //! let _ = taimat::analytics::detect::stages::Stages::without(&[]);
 //! ```
 

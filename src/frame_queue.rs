@@ -68,7 +68,12 @@ impl<R> QueueState<R> {
     fn record_drop(&mut self, frame: &Frame) {
         self.dropping = true;
         if !matches!(self.slots.back(), Some(Slot::Dropped(_))) {
-            self.slots.push_back(Slot::Dropped(DroppedFrames { frames: 0, from: frame.at, to: frame.at, bytes: 0 }));
+            self.slots.push_back(Slot::Dropped(DroppedFrames {
+                frames: 0,
+                from: frame.at,
+                to: frame.at,
+                bytes: 0,
+            }));
         }
         if let Some(Slot::Dropped(dropped)) = self.slots.back_mut() {
             dropped.frames += 1;
@@ -103,7 +108,12 @@ pub fn frame_queue<R>(max_bytes: usize, max_requests: usize) -> (FrameSender<R>,
         senders: 1,
         receiver_gone: false,
     };
-    let shared = Arc::new(Shared { state: Mutex::new(state), arrived: Condvar::new(), max_bytes, max_requests });
+    let shared = Arc::new(Shared {
+        state: Mutex::new(state),
+        arrived: Condvar::new(),
+        max_bytes,
+        max_requests,
+    });
     (FrameSender(shared.clone()), FrameReceiver(shared))
 }
 
@@ -161,7 +171,8 @@ impl<R> FrameReceiver<R> {
     /// Waits for the next item, at most `timeout`.
     pub fn next(&mut self, timeout: Duration) -> Received<R> {
         let state = self.0.lock();
-        let idle = |s: &mut QueueState<R>| s.requests.is_empty() && s.slots.is_empty() && s.senders > 0;
+        let idle =
+            |s: &mut QueueState<R>| s.requests.is_empty() && s.slots.is_empty() && s.senders > 0;
         let waited = self.0.arrived.wait_timeout_while(state, timeout, idle);
         let (mut state, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(request) = state.requests.pop_front() {
@@ -202,7 +213,16 @@ mod tests {
             digest: Digest::default(),
         });
         let at = Timestamp { mono: MonoTime(mono), ..Timestamp::default() };
-        Arc::new(Frame { role: StreamRole::Main, params, data: vec![0; len].into(), key, pts: 0, run: 1, at, lost: 0 })
+        Arc::new(Frame {
+            role: StreamRole::Main,
+            params,
+            data: vec![0; len].into(),
+            key,
+            pts: 0,
+            run: 1,
+            at,
+            lost: 0,
+        })
     }
 
     #[test]
@@ -210,12 +230,24 @@ mod tests {
         let (sender, mut receiver) = frame_queue::<()>(100, 1);
         assert!(sender.frame(&frame(1, true, 80)));
         assert!(!sender.frame(&frame(2, false, 80)));
-        assert!(matches!(receiver.next(Duration::ZERO), Received::Frame(f) if f.at.mono == MonoTime(1)));
-        assert!(!sender.frame(&frame(3, false, 10)), "a delta frame after dropped frames cannot be decoded");
+        assert!(
+            matches!(receiver.next(Duration::ZERO), Received::Frame(f) if f.at.mono == MonoTime(1))
+        );
+        assert!(
+            !sender.frame(&frame(3, false, 10)),
+            "a delta frame after dropped frames cannot be decoded"
+        );
         assert!(sender.frame(&frame(4, true, 10)));
-        let Received::Dropped(dropped) = receiver.next(Duration::ZERO) else { panic!("the drop was not reported") };
-        assert_eq!((dropped.frames, dropped.from.mono, dropped.to.mono, dropped.bytes), (2, MonoTime(2), MonoTime(3), 90));
-        assert!(matches!(receiver.next(Duration::ZERO), Received::Frame(f) if f.at.mono == MonoTime(4)));
+        let Received::Dropped(dropped) = receiver.next(Duration::ZERO) else {
+            panic!("the drop was not reported")
+        };
+        assert_eq!(
+            (dropped.frames, dropped.from.mono, dropped.to.mono, dropped.bytes),
+            (2, MonoTime(2), MonoTime(3), 90)
+        );
+        assert!(
+            matches!(receiver.next(Duration::ZERO), Received::Frame(f) if f.at.mono == MonoTime(4))
+        );
     }
 
     #[test]

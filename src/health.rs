@@ -142,7 +142,14 @@ impl Gauges {
     }
 
     /// The health message.
-    pub fn report(&self, now: Timestamp, ring: RingId, boot: Boot, watermarks: Watermarks, backlog: Backlog) -> Health {
+    pub fn report(
+        &self,
+        now: Timestamp,
+        ring: RingId,
+        boot: Boot,
+        watermarks: Watermarks,
+        backlog: Backlog,
+    ) -> Health {
         Health {
             v: 1,
             t: now.wall.rfc3339(),
@@ -198,7 +205,10 @@ impl Gauges {
             ("storage.slowest_sync_us", s.slowest_sync),
             ("storage.available", s.available),
             ("storage.lifetime", s.lifetime),
-            ("storage.amplification_permille", (s.written * 1000).checked_div(s.payload).unwrap_or(0)),
+            (
+                "storage.amplification_permille",
+                (s.written * 1000).checked_div(s.payload).unwrap_or(0),
+            ),
             ("storage.worn_percent", s.worn.into()),
             ("storage.days_left", s.days_left.into()),
             ("storage.memory_only", s.in_memory.into()),
@@ -233,11 +243,20 @@ impl Gauges {
             ("uplink.bytes_today", u.spent.today),
             ("uplink.bytes_month", u.spent.month),
         ];
-        let reasons = SUPPRESS_REASONS.iter().zip(a.suppressed.0).map(|(why, count)| (format!("motion.suppressed.{why}"), count));
+        let reasons = SUPPRESS_REASONS
+            .iter()
+            .zip(a.suppressed.0)
+            .map(|(why, count)| (format!("motion.suppressed.{why}"), count));
         let lines = a.lines.iter().flat_map(|line| {
-            [("left", line.left), ("right", line.right)].map(|(side, count)| (format!("motion.line.{}.{side}", line.rule), count))
+            [("left", line.left), ("right", line.right)]
+                .map(|(side, count)| (format!("motion.line.{}.{side}", line.rule), count))
         });
-        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(reasons).chain(lines).collect()
+        pairs
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .chain(reasons)
+            .chain(lines)
+            .collect()
     }
 }
 
@@ -251,8 +270,13 @@ mod tests {
         let mut gauges = Gauges::default();
         *gauges.camera_mut(StreamRole::Main) =
             CameraState::Down { since: Timestamp::default(), fault: CameraFault::Unauthorized };
-        let now = Timestamp { mono: MonoTime(61_000_000), wall: WallTime(0), quality: ClockQuality::Unset };
-        let health = gauges.report(now, RingId(1), Boot(2), Watermarks::default(), Backlog::default());
+        let now = Timestamp {
+            mono: MonoTime(61_000_000),
+            wall: WallTime(0),
+            quality: ClockQuality::Unset,
+        };
+        let health =
+            gauges.report(now, RingId(1), Boot(2), Watermarks::default(), Backlog::default());
         assert_eq!((health.camera.as_str(), health.uptime), ("unauthorized", 60));
         assert_eq!(health.sub, None, "the camera has no sub-stream");
     }
@@ -262,12 +286,18 @@ mod tests {
         let mut gauges = Gauges::new(true);
         *gauges.camera_mut(StreamRole::Main) = CameraState::Up { tracks: "h264 1920x1080".into() };
         let states = |gauges: &Gauges| {
-            let health =
-                gauges.report(Timestamp::default(), RingId::default(), Boot(1), Watermarks::default(), Backlog::default());
+            let health = gauges.report(
+                Timestamp::default(),
+                RingId::default(),
+                Boot(1),
+                Watermarks::default(),
+                Backlog::default(),
+            );
             (health.camera, health.sub.unwrap_or_default())
         };
         assert_eq!(states(&gauges), ("recording".into(), "starting".into()));
-        *gauges.camera_mut(StreamRole::Sub) = CameraState::Down { since: Timestamp::default(), fault: CameraFault::Stalled };
+        *gauges.camera_mut(StreamRole::Sub) =
+            CameraState::Down { since: Timestamp::default(), fault: CameraFault::Stalled };
         gauges.camera_counts_mut(StreamRole::Main).lost_packets = 7;
         assert_eq!(states(&gauges), ("recording".into(), "stalled".into()));
         assert_eq!(gauges.counters()["camera.lost_packets"], 7);

@@ -69,7 +69,8 @@ impl LogTail {
             return Vec::new();
         };
         let newest = text.rsplit(|byte| *byte == b'\n').take(lines).take_while(fits);
-        let mut last: Vec<String> = newest.map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+        let mut last: Vec<String> =
+            newest.map(|line| String::from_utf8_lossy(line).into_owned()).collect();
         last.reverse();
         last
     }
@@ -115,7 +116,10 @@ mod tests {
     #[test]
     fn lines_contain_no_credentials_and_no_colours() {
         for (line, shown) in [
-            ("camera: rtsp://admin:hunter2@10.0.0.2/main went", "camera: rtsp://***@10.0.0.2/main went"),
+            (
+                "camera: rtsp://admin:hunter2@10.0.0.2/main went",
+                "camera: rtsp://***@10.0.0.2/main went",
+            ),
             ("password=hunter2 ok", "password=*** ok"),
             ("the password: hunter2 is wrong", "the password: *** is wrong"),
             ("\u{1b}[31mERROR\u{1b}[0m no broker at http://a/b", "ERROR no broker at http://a/b"),

@@ -26,7 +26,8 @@ fn main() -> ExitCode {
         default_hook(panic);
     }));
     let cli = taimat::cli::Cli::parse();
-    let filter = EnvFilter::try_from_env("TAIMAT_LOG").unwrap_or_else(|_| EnvFilter::new(cli.default_log()));
+    let filter =
+        EnvFilter::try_from_env("TAIMAT_LOG").unwrap_or_else(|_| EnvFilter::new(cli.default_log()));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr.and(LogTail::shared()))

@@ -64,11 +64,23 @@ pub enum Priority {
 }
 
 /// The priority classes, highest first.
-const LANES: [Priority; 6] =
-    [Priority::Event, Priority::Snapshot, Priority::Access, Priority::Update, Priority::Clip, Priority::Requested];
+const LANES: [Priority; 6] = [
+    Priority::Event,
+    Priority::Snapshot,
+    Priority::Access,
+    Priority::Update,
+    Priority::Clip,
+    Priority::Requested,
+];
 /// The order in which a full outbox sheds them.
-const SHED_ORDER: [Priority; 6] =
-    [Priority::Access, Priority::Update, Priority::Requested, Priority::Clip, Priority::Snapshot, Priority::Event];
+const SHED_ORDER: [Priority; 6] = [
+    Priority::Access,
+    Priority::Update,
+    Priority::Requested,
+    Priority::Clip,
+    Priority::Snapshot,
+    Priority::Event,
+];
 
 impl Priority {
     fn is_file(self) -> bool {
@@ -173,7 +185,9 @@ impl Outbox {
     fn victim(&self) -> Option<EntryId> {
         let first = |kind: Priority| self.lanes.get(&kind)?.first().copied();
         let dead = |kind: Priority| {
-            self.dead.iter().find(|entry_id| self.entries.get(entry_id).is_some_and(|(meta, _)| meta.kind == kind))
+            self.dead.iter().find(|entry_id| {
+                self.entries.get(entry_id).is_some_and(|(meta, _)| meta.kind == kind)
+            })
         };
         SHED_ORDER.into_iter().find_map(|kind| dead(kind).copied().or_else(|| first(kind)))
     }
@@ -211,8 +225,11 @@ impl Outbox {
     }
 
     fn next(&self) -> Option<EntryId> {
-        let files =
-            self.in_flight.iter().filter_map(|entry_id| self.entries.get(entry_id)).filter(|(meta, _)| meta.kind.is_file());
+        let files = self
+            .in_flight
+            .iter()
+            .filter_map(|entry_id| self.entries.get(entry_id))
+            .filter(|(meta, _)| meta.kind.is_file());
         let files_allowed = files.count() < FILES;
         let first = |kind: &Priority| self.lanes.get(kind)?.first().copied();
         if let Some(urgent) = self.urgent.first() {
@@ -220,7 +237,9 @@ impl Outbox {
         }
         let oldest_file = || LANES.iter().filter(|kind| kind.is_file()).filter_map(first).min();
         let aged = (files_allowed && self.picks % AGEING == AGEING - 1).then(oldest_file).flatten();
-        aged.or_else(|| LANES.iter().filter(|kind| files_allowed || !kind.is_file()).find_map(first))
+        aged.or_else(|| {
+            LANES.iter().filter(|kind| files_allowed || !kind.is_file()).find_map(first)
+        })
     }
 
     fn wait_no_more(&mut self, entry_id: EntryId) {
@@ -282,7 +301,12 @@ impl Outbox {
 
     /// Number, bytes and age of all entries.
     pub fn backlog(&self, now: MonoTime) -> Backlog {
-        let oldest = self.entries.values().map(|(_, since)| now.since(*since) / 1_000_000).max().unwrap_or(0);
+        let oldest = self
+            .entries
+            .values()
+            .map(|(_, since)| now.since(*since) / 1_000_000)
+            .max()
+            .unwrap_or(0);
         Backlog { n: self.entries.len() as u64, bytes: self.bytes, oldest }
     }
 }
@@ -306,8 +330,15 @@ mod tests {
 
     #[test]
     fn events_overtake_files_and_files_are_few_at_a_time() {
-        let mut outbox = filled(&[Priority::Clip, Priority::Clip, Priority::Clip, Priority::Event, Priority::Snapshot]);
-        let order: Vec<u64> = std::iter::from_fn(|| outbox.pick()).map(|entry_id| entry_id.0).collect();
+        let mut outbox = filled(&[
+            Priority::Clip,
+            Priority::Clip,
+            Priority::Clip,
+            Priority::Event,
+            Priority::Snapshot,
+        ]);
+        let order: Vec<u64> =
+            std::iter::from_fn(|| outbox.pick()).map(|entry_id| entry_id.0).collect();
         assert_eq!(order, [4, 5, 1], "at most {FILES} files in flight");
     }
 
@@ -315,7 +346,8 @@ mod tests {
     fn after_an_outage_the_newest_events_go_first() {
         let mut outbox = filled(&[Priority::Event; 30]);
         outbox.up();
-        let order: Vec<u64> = std::iter::from_fn(|| outbox.pick()).map(|entry_id| entry_id.0).collect();
+        let order: Vec<u64> =
+            std::iter::from_fn(|| outbox.pick()).map(|entry_id| entry_id.0).collect();
         assert_eq!(order[..10], [23, 24, 25, 26, 27, 28, 29, 30, 1, 2]);
     }
 
@@ -336,12 +368,19 @@ mod tests {
     #[test]
     fn what_is_shed_is_the_least_valuable_and_is_named() {
         let mut outbox = Outbox::new(350, 1000);
-        for (entry_id, kind) in
-            [(1, Priority::Event), (2, Priority::Clip), (3, Priority::Update), (4, Priority::Event), (5, Priority::Event)]
-        {
+        for (entry_id, kind) in [
+            (1, Priority::Event),
+            (2, Priority::Clip),
+            (3, Priority::Update),
+            (4, Priority::Event),
+            (5, Priority::Event),
+        ] {
             outbox.push(MonoTime(0), EntryId(entry_id), meta(kind));
         }
-        assert_eq!(outbox.take_shed(), [(EntryId(3), ShedReason::Full), (EntryId(2), ShedReason::Full)]);
+        assert_eq!(
+            outbox.take_shed(),
+            [(EntryId(3), ShedReason::Full), (EntryId(2), ShedReason::Full)]
+        );
         assert_eq!(outbox.backlog(MonoTime(0)).n, 3);
     }
 
@@ -360,7 +399,8 @@ mod tests {
 
     #[test]
     fn expired_entries_are_dropped_but_no_event_and_no_clip() {
-        let mut outbox = filled(&[Priority::Update, Priority::Event, Priority::Snapshot, Priority::Clip]);
+        let mut outbox =
+            filled(&[Priority::Update, Priority::Event, Priority::Snapshot, Priority::Clip]);
         outbox.expire(MonoTime(5 * HOUR));
         assert!(outbox.take_shed().is_empty());
         outbox.expire(MonoTime(7 * HOUR));
@@ -376,7 +416,10 @@ mod tests {
         outbox.push(MonoTime(0), EntryId(1), meta(Priority::Event));
         let entry_id = outbox.pick().unwrap();
         outbox.refused(entry_id);
-        assert_eq!((outbox.pick(), outbox.dead_letters(), outbox.backlog(MonoTime(0)).n), (None, 1, 1));
+        assert_eq!(
+            (outbox.pick(), outbox.dead_letters(), outbox.backlog(MonoTime(0)).n),
+            (None, 1, 1)
+        );
         for entry_id in 2..5 {
             outbox.push(MonoTime(0), EntryId(entry_id), meta(Priority::Event));
         }
@@ -420,7 +463,12 @@ mod tests {
             Just(Priority::Clip),
             Just(Priority::Requested)
         ];
-        prop_oneof![kind.prop_map(Action::Push), Just(Action::Next), any::<usize>().prop_map(Action::Receipt), Just(Action::Up)]
+        prop_oneof![
+            kind.prop_map(Action::Push),
+            Just(Action::Next),
+            any::<usize>().prop_map(Action::Receipt),
+            Just(Action::Up)
+        ]
     }
 
     proptest! {

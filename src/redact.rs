@@ -33,21 +33,25 @@ const NAMES_BEFORE_EQUALS: [&str; 17] = [
     "apikey",
 ];
 /// Names whose value after `:` is a credential, too.
-const NAMES_BEFORE_COLON: [&str; 7] = ["password", "passwd", "passphrase", "pwd", "secret", "token", "apikey"];
+const NAMES_BEFORE_COLON: [&str; 7] =
+    ["password", "passwd", "passphrase", "pwd", "secret", "token", "apikey"];
 /// The replacement of a credential.
 const REPLACEMENT: &str = "***";
 
 /// The text without credentials.
 pub fn masked(text: &str) -> String {
-    let lines: Vec<String> =
-        text.split('\n').map(|line| redact_named_values(&redact_logins(&redact_tokens(&redact_headers(line))))).collect();
+    let lines: Vec<String> = text
+        .split('\n')
+        .map(|line| redact_named_values(&redact_logins(&redact_tokens(&redact_headers(line)))))
+        .collect();
     lines.join("\n")
 }
 
 /// Position of `what` in `text` from `from` on, ignoring ASCII case.
 fn find(text: &str, what: &str, from: usize) -> Option<usize> {
     let (bytes, what) = (text.as_bytes(), what.as_bytes());
-    (from..(bytes.len() + 1).saturating_sub(what.len())).find(|at| bytes[*at..at + what.len()].eq_ignore_ascii_case(what))
+    (from..(bytes.len() + 1).saturating_sub(what.len()))
+        .find(|at| bytes[*at..at + what.len()].eq_ignore_ascii_case(what))
 }
 
 /// Removes credentials that extend to the end of the line.
@@ -68,7 +72,10 @@ fn redact_tokens(line: &str) -> String {
             let begin = at + scheme.len();
             let is_token = |c: &char| c.is_ascii_alphanumeric() || "+/=-_.~".contains(*c);
             let token: String = text[begin..].chars().take_while(is_token).collect();
-            let mixed = token.chars().skip(1).any(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '=');
+            let mixed = token
+                .chars()
+                .skip(1)
+                .any(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '=');
             from = begin;
             if token.len() >= 8 && mixed && !token.starts_with("realm=") {
                 text.replace_range(begin..begin + token.len(), REPLACEMENT);
@@ -146,13 +153,15 @@ fn value_of(name: &str, behind: &str) -> Option<(usize, usize)> {
             && NAMES_BEFORE_COLON.contains(&name)
             && word.contains(|c: char| c.is_ascii_digit() || "!#$%^&*+=/".contains(c))
     };
-    (len > 0 && !value[open..].starts_with(REPLACEMENT) && (named || bare())).then_some((begin + open, len))
+    (len > 0 && !value[open..].starts_with(REPLACEMENT) && (named || bare()))
+        .then_some((begin + open, len))
 }
 
 /// Length of an unquoted value in bytes: up to a separator, or to the next `_name=` of a camera's
 /// path.
 fn unquoted_len(value: &str) -> usize {
-    let end = value.find(|c: char| c.is_whitespace() || "&;,\"'<>)`".contains(c)).unwrap_or(value.len());
+    let end =
+        value.find(|c: char| c.is_whitespace() || "&;,\"'<>)`".contains(c)).unwrap_or(value.len());
     let next = value[..end].match_indices('_').map(|(at, _)| at).find(|at| {
         let name = value[at + 1..end].find(|c: char| !c.is_ascii_alphanumeric());
         name.is_some_and(|len| len > 0 && value[at + 1 + len..].starts_with('='))
@@ -167,7 +176,10 @@ mod tests {
     #[test]
     fn credentials_are_replaced() {
         for (text, shown) in [
-            ("camera: rtsp://admin:hunter2@10.0.0.2/main went", "camera: rtsp://***@10.0.0.2/main went"),
+            (
+                "camera: rtsp://admin:hunter2@10.0.0.2/main went",
+                "camera: rtsp://***@10.0.0.2/main went",
+            ),
             ("rtsp://admin:12/345@192.168.1.20/stream1", "rtsp://***@192.168.1.20/stream1"),
             ("at rtsp://a:1?x#y@z@10.0.0.2/s: no", "at rtsp://***@10.0.0.2/s: no"),
             ("no way to admin:secret@10.0.0.2", "no way to ***@10.0.0.2"),
@@ -178,14 +190,20 @@ mod tests {
             ("rtsp://c/live?user=admin&password=a/b@c&x=1", "rtsp://***@c&x=1"),
             ("rtsp://c/live?user=admin&pwd=a/b&x=1", "rtsp://c/live?user=***&pwd=***&x=1"),
             ("Authorization: Basic YWRtaW46c2VjcmV0", "Authorization: ***"),
-            ("got authorization: Digest username=\"admin\", response=\"ab\" here", "got authorization: ***"),
+            (
+                "got authorization: Digest username=\"admin\", response=\"ab\" here",
+                "got authorization: ***",
+            ),
             ("sent Digest username=\"admin\", response=\"ab\"", "sent Digest username= ***"),
             ("header Basic YWRtaW46c2VjcmV0, then", "header Basic ***, then"),
             ("Bearer abcDEF123456.x", "Bearer ***"),
             ("password=hunter2 ok", "password=*** ok"),
             ("the password: hunter2 is wrong", "the password: *** is wrong"),
             ("wrong password hunter2", "wrong password ***"),
-            ("{\"user\":\"a\",\"password\":\"my own pass\",\"n\":1}", "{\"user\":\"a\",\"password\":\"***\",\"n\":1}"),
+            (
+                "{\"user\":\"a\",\"password\":\"my own pass\",\"n\":1}",
+                "{\"user\":\"a\",\"password\":\"***\",\"n\":1}",
+            ),
             ("PASSWORD = 'a b' token=xyz", "PASSWORD = '***' token=***"),
         ] {
             assert_eq!(masked(text), shown);

@@ -74,7 +74,10 @@ pub fn check_name(path: &Path, links: Links) -> io::Result<()> {
         (Some(found), Links::Follow) if found.is_symlink() => {
             let aim = std::fs::metadata(path).map_err(|error| {
                 let aim = std::fs::read_link(path).unwrap_or_default();
-                io::Error::new(error.kind(), format!("is a symbolic link to {}: {error}", aim.display()))
+                io::Error::new(
+                    error.kind(),
+                    format!("is a symbolic link to {}: {error}", aim.display()),
+                )
             })?;
             ensure_regular(aim.file_type())
         }
@@ -167,17 +170,23 @@ pub(crate) mod tests {
     #[test]
     fn a_link_is_followed_only_where_an_operator_names_it() {
         let dir = tempfile::tempdir().unwrap();
-        let (file, link, dangling) = (dir.path().join("file"), dir.path().join("link"), dir.path().join("dangling"));
+        let (file, link, dangling) =
+            (dir.path().join("file"), dir.path().join("link"), dir.path().join("dangling"));
         std::fs::write(&file, "text").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
         std::os::unix::fs::symlink(dir.path().join("outside"), &dangling).unwrap();
         assert_eq!(read_text(&link, Links::Follow, 8).unwrap(), "text");
         let refused = read(&link, Links::Refuse, 8).unwrap_err().to_string();
         assert_eq!(refused, "is a symbolic link, not a file");
-        assert!(open(&dangling, OpenOptions::new().write(true).create(true), Links::Refuse).is_err());
+        assert!(
+            open(&dangling, OpenOptions::new().write(true).create(true), Links::Refuse).is_err()
+        );
         assert!(!dir.path().join("outside").exists());
         assert_eq!(read(&file, Links::Refuse, 3).unwrap_err().to_string(), "4 bytes; at most 3");
         // Files of the kernel say that they are empty.
-        assert_eq!(read(Path::new("/proc/version"), Links::Refuse, 3).unwrap_err().to_string(), "4 bytes; at most 3");
+        assert_eq!(
+            read(Path::new("/proc/version"), Links::Refuse, 3).unwrap_err().to_string(),
+            "4 bytes; at most 3"
+        );
     }
 }

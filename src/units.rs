@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 /// Monotonic time: microseconds on the clock of this run of the agent. Comparable only within one
 /// [`Boot`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct MonoTime(pub u64);
 
 impl MonoTime {
@@ -41,7 +43,9 @@ impl MonoTime {
 
 /// Wall-clock time: microseconds since 1970-01-01T00:00:00Z (UTC without leap seconds, as in
 /// POSIX). [`ClockQuality`] states its reliability.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct WallTime(pub i64);
 
 impl WallTime {
@@ -57,13 +61,18 @@ impl WallTime {
     /// When `text` is no such time.
     pub fn parse(text: &str) -> Result<WallTime, String> {
         let with_offset = text.parse::<jiff::Timestamp>();
-        let utc = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+        let utc =
+            || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
         match (with_offset, text.trim().is_empty()) {
-            (Ok(_), _) if !offset_fits(text) => Err(format!("{text:?}: an offset is at most 23:59")),
+            (Ok(_), _) if !offset_fits(text) => {
+                Err(format!("{text:?}: an offset is at most 23:59"))
+            }
             (Ok(time), _) => Ok(WallTime(time.as_microsecond())),
             (Err(_), false) => match utc() {
                 Some(time) => Ok(WallTime(time.timestamp().as_microsecond())),
-                None => Err(format!("{text:?} is not a time such as 2026-11-24T02:10:00Z or 2026-11-24T09:10:00+07:00")),
+                None => Err(format!(
+                    "{text:?} is not a time such as 2026-11-24T02:10:00Z or 2026-11-24T09:10:00+07:00"
+                )),
             },
             (Err(_), true) => Err("the time is empty".into()),
         }
@@ -85,7 +94,8 @@ impl WallTime {
 fn offset_fits(text: &str) -> bool {
     let time = text.split_once(['T', 't', ' ']).map_or("", |(_, time)| time);
     let time = time.split('[').next().unwrap_or_default();
-    let hours = time.rsplit_once(['+', '-']).and_then(|(_, offset)| offset.get(..2)?.parse::<u8>().ok());
+    let hours =
+        time.rsplit_once(['+', '-']).and_then(|(_, offset)| offset.get(..2)?.parse::<u8>().ok());
     hours.is_none_or(|hours| hours <= 23)
 }
 
@@ -97,7 +107,9 @@ impl fmt::Display for WallTime {
 
 /// Reliability of the wall clock, lowest first. Every record and event carries it, because a board
 /// without a clock battery starts in 1970 and a court needs to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum ClockQuality {
@@ -160,7 +172,9 @@ impl Timestamp {
 
 /// Number of a start of the agent on this card, counted in the journal. The pair (boot, mono)
 /// orders all records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct Boot(pub u32);
 
 /// Id of one ring, drawn at random when its journal was created. Numbers of events, boots and
@@ -208,11 +222,13 @@ impl SiteId {
     /// When `text` is not 1 to 32 characters of `a-z`, `0-9` and `-`, or is reserved.
     pub fn parse(text: &str) -> Result<SiteId, String> {
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        let reserved = RESERVED_SITES.contains(&text) || RESERVED_SITE_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
+        let reserved = RESERVED_SITES.contains(&text)
+            || RESERVED_SITE_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
         match text.len() {
             _ if reserved => {
                 let names = RESERVED_SITES.join(", ");
-                let prefixes = RESERVED_SITE_PREFIXES.map(|prefix| format!("{prefix}*")).join(" and ");
+                let prefixes =
+                    RESERVED_SITE_PREFIXES.map(|prefix| format!("{prefix}*")).join(" and ");
                 Err(format!("{text:?} is no site id: {names}, {prefixes} are reserved"))
             }
             1..=32 if text.chars().all(good) => Ok(SiteId(text.to_owned())),
@@ -255,7 +271,9 @@ impl fmt::Debug for Secret {
 }
 
 /// Id of an outbox entry: unique on this card forever, ascending.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct EntryId(pub u64);
 
@@ -305,7 +323,8 @@ impl Serialize for Digest {
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Digest::from_hex(&text).ok_or_else(|| serde::de::Error::custom("not a SHA-256 in 64 hex digits"))
+        Digest::from_hex(&text)
+            .ok_or_else(|| serde::de::Error::custom("not a SHA-256 in 64 hex digits"))
     }
 }
 
@@ -337,7 +356,16 @@ mod tests {
 
     #[test]
     fn reserved_site_ids_are_rejected_by_name() {
-        for bad in ["host", "fleet", "enrol", "witness", "office", "claim-", "claim-0a1b", "taimat-office-office"] {
+        for bad in [
+            "host",
+            "fleet",
+            "enrol",
+            "witness",
+            "office",
+            "claim-",
+            "claim-0a1b",
+            "taimat-office-office",
+        ] {
             let reason = SiteId::parse(bad).expect_err(bad);
             assert!(reason.contains(bad) && reason.contains("reserved"), "{reason}");
         }

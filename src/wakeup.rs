@@ -46,8 +46,11 @@ impl WakeupCoalescer {
     /// [`LowLatencyGuard`] lives, and on [`WakeupCoalescer::wake`].
     pub fn park(&self, longest: Duration) {
         let waits = |state: &mut CoalescerState| state.guards == 0 && !state.woken;
-        let (mut state, _) =
-            self.0.changed.wait_timeout_while(self.lock(), longest, waits).unwrap_or_else(PoisonError::into_inner);
+        let (mut state, _) = self
+            .0
+            .changed
+            .wait_timeout_while(self.lock(), longest, waits)
+            .unwrap_or_else(PoisonError::into_inner);
         state.woken = false;
     }
 
@@ -67,7 +70,11 @@ impl WakeupCoalescer {
 
 /// A function that sends another thread's updates to `inbox`, each wrapped by `wrap`, and wakes the
 /// network thread. It blocks while the inbox is full.
-pub fn update_sender<U, T>(inbox: mpsc::Sender<T>, wakeup: WakeupCoalescer, wrap: impl Fn(U) -> T) -> impl Fn(U) {
+pub fn update_sender<U, T>(
+    inbox: mpsc::Sender<T>,
+    wakeup: WakeupCoalescer,
+    wrap: impl Fn(U) -> T,
+) -> impl Fn(U) {
     move |update| {
         let _ = inbox.blocking_send(wrap(update));
         wakeup.wake();

@@ -96,7 +96,14 @@ impl Watchdog {
     /// Registers a part with its timeout and returns its heartbeat.
     pub fn register(&mut self, now: MonoTime, name: &'static str, timeout: Duration) -> Heartbeat {
         let heartbeat = Heartbeat::default();
-        self.0.push(Watched { name, timeout, signals: heartbeat.0.clone(), beats: 0, last_beat: now, silent: false });
+        self.0.push(Watched {
+            name,
+            timeout,
+            signals: heartbeat.0.clone(),
+            beats: 0,
+            last_beat: now,
+            silent: false,
+        });
         heartbeat
     }
 
@@ -119,7 +126,8 @@ impl Watchdog {
             }
             let silent = now.duration_since(part.last_beat) >= part.timeout;
             if silent && liveness == Liveness::Alive {
-                liveness = Liveness::Silent { part: part.name, timeout: part.timeout, new: !part.silent };
+                liveness =
+                    Liveness::Silent { part: part.name, timeout: part.timeout, new: !part.silent };
             }
             part.silent = silent;
         }
@@ -138,8 +146,10 @@ mod tests {
     #[test]
     fn a_part_that_panics_is_reported_as_exited() {
         let mut watchdog = Watchdog::default();
-        let (_other, heartbeat) =
-            (watchdog.register(at(0), "analytics", timeouts::ANALYTICS), watchdog.register(at(0), "storage", timeouts::STORAGE));
+        let (_other, heartbeat) = (
+            watchdog.register(at(0), "analytics", timeouts::ANALYTICS),
+            watchdog.register(at(0), "storage", timeouts::STORAGE),
+        );
         assert_eq!(watchdog.check(at(1)), Liveness::Alive);
         let thread = std::thread::spawn(move || {
             heartbeat.beat();
@@ -162,6 +172,10 @@ mod tests {
         let silent = |new| Liveness::Silent { part: "storage", timeout: timeouts::STORAGE, new };
         assert_eq!((watchdog.check(at(30)), watchdog.check(at(31))), (silent(true), silent(false)));
         hangs.beat();
-        assert_eq!(watchdog.check(at(32)), Liveness::Alive, "a heartbeat after a slow flush ends the silence");
+        assert_eq!(
+            watchdog.check(at(32)),
+            Liveness::Alive,
+            "a heartbeat after a slow flush ends the silence"
+        );
     }
 }

@@ -6,8 +6,17 @@ use std::path::{Path, PathBuf};
 /// Lines of a file at most, without its tests.
 const FILE_MAX: usize = 500;
 /// Names only shells may use.
-const SHELL_ONLY: [&str; 9] =
-    ["tokio::", "std::fs", "std::net", "std::thread", "Instant::now", "SystemTime::now", "SystemRandom", "retina::", "rumqttc::"];
+const SHELL_ONLY: [&str; 9] = [
+    "tokio::",
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "Instant::now",
+    "SystemTime::now",
+    "SystemRandom",
+    "retina::",
+    "rumqttc::",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -32,7 +41,8 @@ fn sources() -> Vec<(PathBuf, String)> {
 
 /// Where the tests of a file begin.
 fn tests_begin(text: &str) -> usize {
-    let heads = ["mod tests {", "pub(super) mod tests", "pub(crate) mod tests"].map(|head| format!("#[cfg(test)]\n{head}"));
+    let heads = ["mod tests {", "pub(super) mod tests", "pub(crate) mod tests"]
+        .map(|head| format!("#[cfg(test)]\n{head}"));
     heads.iter().filter_map(|head| text.find(head)).min().unwrap_or(text.len())
 }
 
@@ -54,7 +64,11 @@ fn only_io_modules_do_input_and_output() {
         }
         for line in code(&text) {
             for name in SHELL_ONLY {
-                assert!(!line.contains(name), "{} is no shell and names {name}: {line}", path.display());
+                assert!(
+                    !line.contains(name),
+                    "{} is no shell and names {name}: {line}",
+                    path.display()
+                );
             }
         }
     }
@@ -82,8 +96,19 @@ fn files_are_opened_where_pipes_and_links_are_refused() {
             continue;
         }
         for line in code(&text) {
-            for name in ["fs::read(", "fs::read_to_string(", "File::open(", "from_pem_file(", "pem_file_iter(", ").open("] {
-                assert!(!line.contains(name), "{} opens a file beside regular_file: {line}", path.display());
+            for name in [
+                "fs::read(",
+                "fs::read_to_string(",
+                "File::open(",
+                "from_pem_file(",
+                "pem_file_iter(",
+                ").open(",
+            ] {
+                assert!(
+                    !line.contains(name),
+                    "{} opens a file beside regular_file: {line}",
+                    path.display()
+                );
             }
         }
     }
@@ -92,24 +117,49 @@ fn files_are_opened_where_pipes_and_links_are_refused() {
 #[test]
 fn a_module_imports_only_modules_above_it() {
     let lib = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
-    let rooms: Vec<&str> =
-        lib.lines().filter_map(|line| line.strip_prefix("pub mod ")).map(|line| line.trim_end_matches(';')).collect();
+    let rooms: Vec<&str> = lib
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod "))
+        .map(|line| line.trim_end_matches(';'))
+        .collect();
     assert!(rooms.len() > 12, "the list of rooms was not found");
     let place = |room: &str| rooms.iter().position(|other| *other == room);
     for (path, text) in sources() {
-        let room = path.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        let room = path
+            .components()
+            .next()
+            .unwrap()
+            .as_os_str()
+            .to_str()
+            .unwrap()
+            .trim_end_matches(".rs")
+            .to_owned();
         let Some(own) = place(&room).filter(|_| !is_test(&path)) else { continue };
         if room == "agent" {
             // It may import every module but those that import it.
-            let above = |line: &&str| ["crate::office::", "crate::sim::", "crate::cli::"].iter().any(|name| line.contains(name));
-            assert_eq!(code(&text).into_iter().find(above), None, "{}: the agent imports what imports it", path.display());
+            let above = |line: &&str| {
+                ["crate::office::", "crate::sim::", "crate::cli::"]
+                    .iter()
+                    .any(|name| line.contains(name))
+            };
+            assert_eq!(
+                code(&text).into_iter().find(above),
+                None,
+                "{}: the agent imports what imports it",
+                path.display()
+            );
             continue;
         }
         for line in code(&text) {
             for used in line.split("crate::").skip(1) {
-                let used: String = used.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                let used: String =
+                    used.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
                 let Some(other) = place(&used) else { continue };
-                assert!(other <= own, "{}: {room} imports {used}, which lies below it: {line}", path.display());
+                assert!(
+                    other <= own,
+                    "{}: {room} imports {used}, which lies below it: {line}",
+                    path.display()
+                );
             }
         }
     }
@@ -137,12 +187,17 @@ fn every_key_is_documented_and_in_the_example() {
     for key in taimat::settings::parse::KEYS {
         assert!(docs.contains(&format!("| `{key}` |")), "{key} is not in docs/config.md");
         let last = key.rsplit('.').next().unwrap();
-        let found = example.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{last} =")));
+        let found = example
+            .lines()
+            .any(|line| line.trim_start_matches("# ").starts_with(&format!("{last} =")));
         assert!(found, "{key} is not in deploy/taimat.toml");
     }
     for line in docs.lines().filter_map(|line| line.strip_prefix("| `")) {
         let key = line.split('`').next().unwrap();
-        assert!(taimat::settings::parse::KEYS.contains(&key), "docs/config.md documents {key}, which does not exist");
+        assert!(
+            taimat::settings::parse::KEYS.contains(&key),
+            "docs/config.md documents {key}, which does not exist"
+        );
     }
 }
 
@@ -151,9 +206,15 @@ fn the_example_configuration_is_valid_both_ways() {
     let example = std::fs::read_to_string(root().join("deploy/taimat.toml")).unwrap();
     let whole: String = example
         .lines()
-        .map(|line| line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line).to_owned() + "\n")
+        .map(|line| {
+            line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line).to_owned()
+                + "\n"
+        })
         .collect();
-    let files = |path: &Path| Ok(if path.extension().is_some_and(|e| e == "login") { "user:password" } else { "PEM" }.to_owned());
+    let files = |path: &Path| {
+        Ok(if path.extension().is_some_and(|e| e == "login") { "user:password" } else { "PEM" }
+            .to_owned())
+    };
     for text in [example, whole] {
         taimat::settings::parse::parse(&text, &files).unwrap();
     }
@@ -182,8 +243,10 @@ const RETIRED_WORDS: &str = "\"going\" `going` unsaid sight.blind sight.seeing e
 /// Every text of the repository that a reader meets, but for the change log, the notes of experiments and the lists of this test.
 fn texts() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    let mut dirs: Vec<PathBuf> =
-        ["src", "tests", "benches", "docs", "deploy", "fuzz"].iter().map(|dir| root().join(dir)).collect();
+    let mut dirs: Vec<PathBuf> = ["src", "tests", "benches", "docs", "deploy", "fuzz"]
+        .iter()
+        .map(|dir| root().join(dir))
+        .collect();
     while let Some(dir) = dirs.pop() {
         for entry in std::fs::read_dir(dir).into_iter().flatten() {
             let path = entry.unwrap().path();
@@ -208,11 +271,16 @@ fn texts() -> Vec<(PathBuf, String)> {
 
 /// Where `text` has a retired word: as a whole identifier, or as it stands.
 fn retired(name: &Path, text: &str) -> Option<String> {
-    let identifiers: std::collections::HashSet<&str> = RETIRED_IDENTIFIERS.split_whitespace().collect();
+    let identifiers: std::collections::HashSet<&str> =
+        RETIRED_IDENTIFIERS.split_whitespace().collect();
     let code = name.extension().is_some_and(|extension| extension == "rs");
     for (number, line) in text.lines().enumerate() {
-        let place = |word: &str| Some(format!("{}:{}: {word}: {}", name.display(), number + 1, line.trim()));
-        if let Some(word) = line.split(|c: char| !c.is_alphanumeric() && c != '_').find(|word| code && identifiers.contains(word))
+        let place = |word: &str| {
+            Some(format!("{}:{}: {word}: {}", name.display(), number + 1, line.trim()))
+        };
+        if let Some(word) = line
+            .split(|c: char| !c.is_alphanumeric() && c != '_')
+            .find(|word| code && identifiers.contains(word))
         {
             return place(word);
         }
@@ -225,8 +293,14 @@ fn retired(name: &Path, text: &str) -> Option<String> {
 
 #[test]
 fn retired_names_do_not_come_back() {
-    assert!(retired(Path::new("a.rs"), "let at: Stamp = now();").is_some(), "a planted identifier is found");
-    assert!(retired(Path::new("a.md"), "| `sight.blind` | none |").is_some(), "a planted word of the wire is found");
+    assert!(
+        retired(Path::new("a.rs"), "let at: Stamp = now();").is_some(),
+        "a planted identifier is found"
+    );
+    assert!(
+        retired(Path::new("a.md"), "| `sight.blind` | none |").is_some(),
+        "a planted word of the wire is found"
+    );
     for (name, text) in texts() {
         assert_eq!(retired(&name, &text), None);
     }
@@ -266,7 +340,10 @@ fn prose_counts(text: &str) -> Vec<(&'static str, usize)> {
     let count = |word: &str| {
         let found = text.match_indices(word);
         found
-            .filter(|(at, _)| is_edge(text[..*at].chars().next_back()) && is_edge(text[at + word.len()..].chars().next()))
+            .filter(|(at, _)| {
+                is_edge(text[..*at].chars().next_back())
+                    && is_edge(text[at + word.len()..].chars().next())
+            })
             .count()
     };
     PROSE_WORDS.iter().map(|word| (*word, count(word))).filter(|(_, count)| *count > 0).collect()
@@ -282,24 +359,33 @@ fn counts_of_everyday_words_only_fall() {
         "planted words are counted"
     );
     let path = root().join("tests/prose-words.txt");
-    let ceilings: std::collections::BTreeMap<(String, String), usize> = std::fs::read_to_string(&path)
-        .unwrap_or_default()
-        .lines()
-        .filter_map(|line| {
-            let (rest, count) = line.rsplit_once(' ')?;
-            let (file, word) = rest.split_once(' ')?;
-            Some(((file.to_owned(), word.to_owned()), count.parse().ok()?))
-        })
-        .collect();
+    let ceilings: std::collections::BTreeMap<(String, String), usize> =
+        std::fs::read_to_string(&path)
+            .unwrap_or_default()
+            .lines()
+            .filter_map(|line| {
+                let (rest, count) = line.rsplit_once(' ')?;
+                let (file, word) = rest.split_once(' ')?;
+                Some(((file.to_owned(), word.to_owned()), count.parse().ok()?))
+            })
+            .collect();
     let mut lines = Vec::new();
     let mut risen = Vec::new();
     for (name, text) in texts() {
         for (word, count) in prose_counts(&text) {
-            let ceiling = ceilings.get(&(name.display().to_string(), word.to_owned())).copied().unwrap_or(0);
+            let ceiling =
+                ceilings.get(&(name.display().to_string(), word.to_owned())).copied().unwrap_or(0);
             if count > ceiling {
-                risen.push(format!("{}: {word:?} stands {count} times, {ceiling} are allowed", name.display()));
+                risen.push(format!(
+                    "{}: {word:?} stands {count} times, {ceiling} are allowed",
+                    name.display()
+                ));
             }
-            lines.push(format!("{} {word} {}\n", name.display(), if ceilings.is_empty() { count } else { count.min(ceiling) }));
+            lines.push(format!(
+                "{} {word} {}\n",
+                name.display(),
+                if ceilings.is_empty() { count } else { count.min(ceiling) }
+            ));
         }
     }
     lines.sort();
@@ -322,7 +408,12 @@ fn test_names_have_at_most_sixty_characters() {
             is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
             let function = line.split("fn ").nth(1).filter(|_| is_test && !line.starts_with("//"));
             if let Some(function) = function.and_then(|rest| rest.split('(').next()) {
-                assert!(function.len() <= NAME_MAX, "{}: {function} has {} characters", name.display(), function.len());
+                assert!(
+                    function.len() <= NAME_MAX,
+                    "{}: {function} has {} characters",
+                    name.display(),
+                    function.len()
+                );
                 is_test = false;
             }
         }

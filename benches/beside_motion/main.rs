@@ -29,21 +29,36 @@ const SETTLE: u64 = 12;
 
 fn main() {
     let footage = process::footage("camera");
-    let busy = [footage.join("road-1080p25-h264-2m.mp4"), footage.join("road-360p25-h264-400k.mp4")];
+    let busy =
+        [footage.join("road-1080p25-h264-2m.mp4"), footage.join("road-360p25-h264-400k.mp4")];
     if !busy[0].exists() || Command::new("motion").arg("-h").output().is_err() {
-        return println!("SKIPPED: no footage, or `motion` is not installed (apt-get install motion)");
+        return println!(
+            "SKIPPED: no footage, or `motion` is not installed (apt-get install motion)"
+        );
     }
     let dir = tempfile::tempdir().unwrap();
     let calm = quiet(dir.path(), &busy, "calm", "-crf 23");
     let starved = quiet(dir.path(), &busy, "starved", "-b:v CAP");
-    println!("{SECONDS} s of 1080p25 at 2 Mbit/s, recorded, and 640x360 at 25 pictures a second, analysed; % of one core");
+    println!(
+        "{SECONDS} s of 1080p25 at 2 Mbit/s, recorded, and 640x360 at 25 pictures a second, analysed; % of one core"
+    );
     let mut good = true;
-    for (at, (road, files)) in [("busy", &busy), ("quiet", &calm), ("noise", &starved)].into_iter().enumerate() {
-        let Some(camera) = Camera::serve(&files[0], &files[1]) else { return println!("SKIPPED: GStreamer is not installed") };
+    for (at, (road, files)) in
+        [("busy", &busy), ("quiet", &calm), ("noise", &starved)].into_iter().enumerate()
+    {
+        let Some(camera) = Camera::serve(&files[0], &files[1]) else {
+            return println!("SKIPPED: GStreamer is not installed");
+        };
         let [ours, theirs] = beside(&dir.path().join(road), &camera);
         let (cpu, memory) = (ours.cpu / theirs.cpu, ours.most / theirs.most);
-        println!("{road:6} taimat {:6.2} % {:6.1} MB   Motion {:6.2} % {:6.1} MB", ours.cpu, ours.most, theirs.cpu, theirs.most);
-        println!("       CPU ÷ Motion {cpu:.2} (budget {}), memory ÷ Motion {memory:.2} (budget {MEMORY})", CPU[at]);
+        println!(
+            "{road:6} taimat {:6.2} % {:6.1} MB   Motion {:6.2} % {:6.1} MB",
+            ours.cpu, ours.most, theirs.cpu, theirs.most
+        );
+        println!(
+            "       CPU ÷ Motion {cpu:.2} (budget {}), memory ÷ Motion {memory:.2} (budget {MEMORY})",
+            CPU[at]
+        );
         good &= cpu <= CPU[at] && memory <= MEMORY;
     }
     if !good {
@@ -82,9 +97,12 @@ fn beside(dir: &Path, camera: &Camera) -> [Usage; 2] {
     std::fs::create_dir_all(dir).unwrap();
     let port = taimat::sim::broker::start().unwrap();
     let mut office = taimat();
-    office.args(["office", "run", "--protocol", "3.1.1", "--port", &port.to_string(), "--dir"]).arg(dir.join("archive"));
+    office
+        .args(["office", "run", "--protocol", "3.1.1", "--port", &port.to_string(), "--dir"])
+        .arg(dir.join("archive"));
     let _office = Running(office.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-    let both = [agent(&dir.join("taimat"), camera, true, port), motion(&dir.join("motion"), camera)];
+    let both =
+        [agent(&dir.join("taimat"), camera, true, port), motion(&dir.join("motion"), camera)];
     std::thread::sleep(Duration::from_secs(SETTLE));
     let before = both.each_ref().map(Running::usage);
     std::thread::sleep(Duration::from_secs(SECONDS));

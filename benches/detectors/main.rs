@@ -65,7 +65,9 @@ fn main() {
     }
     println!("\ndrawn scenes, seeds {SEEDS:?}, each with every disturbance");
     table(stages, word, &|make| {
-        let all = SEEDS.iter().flat_map(|seed| Disturbance::value_variants().iter().map(move |kind| (*seed, *kind)));
+        let all = SEEDS
+            .iter()
+            .flat_map(|seed| Disturbance::value_variants().iter().map(move |kind| (*seed, *kind)));
         all.fold(Total::default(), |mut total, (seed, kind)| {
             let (source, mut truth) = source::scene(seed, kind, None).unwrap();
             total.add(&measure(source, make().as_mut(), &mut truth, None).unwrap());
@@ -85,7 +87,12 @@ fn table(stages: bool, word: &str, run: &dyn Fn(Make) -> Total) {
         }
     };
     let ours = |stages: Stages, gating: bool| {
-        move || Box::new(OwnDetector::new(MotionSettings { gating, ..MotionSettings::default() }, stages)) as Box<dyn Adapter>
+        move || {
+            Box::new(OwnDetector::new(
+                MotionSettings { gating, ..MotionSettings::default() },
+                stages,
+            )) as Box<dyn Adapter>
+        }
     };
     line("taimat, every picture", &ours(Stages::ALL, false));
     line("taimat, quiet gating", &ours(Stages::ALL, true));
@@ -158,7 +165,8 @@ impl Adapter for Beside {
         match unit {
             Unit::Plain(picture, at) => self.see(picture, *at, unit.seconds(), log),
             Unit::Coded(frame) => {
-                let decoder = self.decoder.get_or_insert_with(|| Decoder::new(frame.params.codec).unwrap());
+                let decoder =
+                    self.decoder.get_or_insert_with(|| Decoder::new(frame.params.codec).unwrap());
                 if let Decoded::Picture(picture) = decoder.decode(frame) {
                     self.see(&picture, frame.at, unit.seconds(), log);
                 }

@@ -70,7 +70,15 @@ struct Plan {
 impl Plan {
     fn of_words() -> Plan {
         let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/memory");
-        let mut plan = Plan { parts: Vec::new(), minutes: 120, settle: 15, reconnect: 60, every: 4, out, read: false };
+        let mut plan = Plan {
+            parts: Vec::new(),
+            minutes: 120,
+            settle: 15,
+            reconnect: 60,
+            every: 4,
+            out,
+            read: false,
+        };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut number = || words.next().unwrap().parse().unwrap();
@@ -121,21 +129,32 @@ fn main() -> ExitCode {
 fn measure(plan: &Plan) {
     std::fs::create_dir_all(&plan.out).unwrap();
     let mut all: Vec<Measured> = plan.parts.iter().map(|part| start(part, plan)).collect();
-    let mut series: Vec<Series> = all.iter().map(|one| Series::begin(&plan.out, &one.name)).collect();
+    let mut series: Vec<Series> =
+        all.iter().map(|one| Series::begin(&plan.out, &one.name)).collect();
     let started = Instant::now();
     for second in 1..=plan.minutes * 60 {
-        std::thread::sleep((started + Duration::from_secs(second)).saturating_duration_since(Instant::now()));
+        std::thread::sleep(
+            (started + Duration::from_secs(second)).saturating_duration_since(Instant::now()),
+        );
         let away = plan.reconnect > 0 && second % plan.reconnect < AWAY;
-        all.iter().flat_map(|one| &one.camera).for_each(|camera| camera.faults().down.store(away, Ordering::Relaxed));
+        all.iter()
+            .flat_map(|one| &one.camera)
+            .for_each(|camera| camera.faults().down.store(away, Ordering::Relaxed));
         for (one, series) in all.iter_mut().zip(&mut series).filter(|_| second % SAMPLE == 0) {
             assert!(one.process.0.try_wait().unwrap().is_none(), "{} has ended", one.name);
             series.add(Sample::of(second, one.process.0.id()));
         }
     }
     for one in &mut all {
-        let sites = one.rig.as_ref().and_then(|rig| rig.archive()?.sites().ok()).unwrap_or_default();
-        let (events, files): (u64, u64) = (sites.iter().map(|row| row.events).sum(), sites.iter().map(|row| row.files).sum());
-        println!("{}: the office has {events} events and {files} files; exit code {:?}", one.name, one.process.terminate());
+        let sites =
+            one.rig.as_ref().and_then(|rig| rig.archive()?.sites().ok()).unwrap_or_default();
+        let (events, files): (u64, u64) =
+            (sites.iter().map(|row| row.events).sum(), sites.iter().map(|row| row.files).sum());
+        println!(
+            "{}: the office has {events} events and {files} files; exit code {:?}",
+            one.name,
+            one.process.terminate()
+        );
     }
 }
 
@@ -153,8 +172,10 @@ fn start(part: &str, plan: &Plan) -> Measured {
             let rig = Rig::new("rtsp://127.0.0.1:9/", None, "");
             let (broker, port) = open_broker(&rig);
             let (port, dir) = (port.to_string(), rig.at("archive"));
-            let words = ["office", "run", "--keep-gib", "1", "--dir", &dir, "--port", &port].map(String::from);
-            let process = Running::start(taimat().args(words).stdout(Stdio::null()).stderr(Stdio::null()));
+            let words = ["office", "run", "--keep-gib", "1", "--dir", &dir, "--port", &port]
+                .map(String::from);
+            let process =
+                Running::start(taimat().args(words).stdout(Stdio::null()).stderr(Stdio::null()));
             let peers = vec![fleet(&port, plan), broker];
             Measured { name, process, camera: None, rig: Some(rig), _peers: peers }
         }
@@ -164,15 +185,30 @@ fn start(part: &str, plan: &Plan) -> Measured {
             let told = std::fs::File::create(plan.out.join("sessions.log")).unwrap();
             let mut opener = Command::new(std::env::current_exe().unwrap());
             opener.arg(SESSIONS).args([camera.main_url(), rig.at("login")]).stdout(told);
-            Measured { name, process: Running::start(&mut opener), camera: Some(camera), rig: Some(rig), _peers: Vec::new() }
+            Measured {
+                name,
+                process: Running::start(&mut opener),
+                camera: Some(camera),
+                rig: Some(rig),
+                _peers: Vec::new(),
+            }
         }
         "demo" => {
             let dir = plan.out.join("demo");
             let _ = std::fs::remove_dir_all(&dir);
             let length = format!("{}s", plan.minutes * 60 + 60);
             let mut demo = taimat();
-            demo.args(["demo", "--for", &length, "--out"]).arg(&dir).stdout(Stdio::null()).stderr(Stdio::null());
-            Measured { name, process: Running::start(&mut demo), camera: None, rig: None, _peers: Vec::new() }
+            demo.args(["demo", "--for", &length, "--out"])
+                .arg(&dir)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            Measured {
+                name,
+                process: Running::start(&mut demo),
+                camera: None,
+                rig: None,
+                _peers: Vec::new(),
+            }
         }
         other => panic!("{other:?} is not one of agent, show, office, sessions, demo"),
     }
@@ -185,16 +221,28 @@ fn show(rig: &Rig, every: u64) -> Running {
     // the agent mostly drops.
     let (updates, config) = ((every * 3).saturating_sub(2).to_string(), rig.config());
     let words = ["sim", "--rate", "1", "--updates", &updates, "--load-test"];
-    Running::start(taimat().args(words).arg(config).env("TAIMAT_LOG", "info").stdout(Stdio::null()).stderr(log))
+    Running::start(
+        taimat()
+            .args(words)
+            .arg(config)
+            .env("TAIMAT_LOG", "info")
+            .stdout(Stdio::null())
+            .stderr(log),
+    )
 }
 
 /// A broker without an access list, for synthetic sites.
 fn open_broker(rig: &Rig) -> (Running, u16) {
     let (port, path) = (free_port(), rig.at("open.conf"));
-    let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 10000\nmax_packet_size 524288\n");
+    let text = format!(
+        "listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 10000\nmax_packet_size 524288\n"
+    );
     std::fs::write(&path, text).unwrap();
-    let broker = Running::start(Command::new("mosquitto").args(["-c", &path]).stderr(Stdio::null()));
-    wait_for("mosquitto did not come up", 10, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let broker =
+        Running::start(Command::new("mosquitto").args(["-c", &path]).stderr(Stdio::null()));
+    wait_for("mosquitto did not come up", 10, || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
     (broker, port)
 }
 
@@ -203,7 +251,17 @@ fn fleet(port: &str, plan: &Plan) -> Running {
     let messages = plan.minutes * 60 / plan.every + 600;
     let (events, files) = ((messages * 9 / 10).to_string(), (messages / 10).to_string());
     let mut fleet = Command::new(env!("CARGO_BIN_EXE_taimat"));
-    fleet.args(["sim", "--fleet", &SITES.to_string(), "--port", port, "--events", &events, "--files", &files]);
+    fleet.args([
+        "sim",
+        "--fleet",
+        &SITES.to_string(),
+        "--port",
+        port,
+        "--events",
+        &events,
+        "--files",
+        &files,
+    ]);
     fleet.args(["--file-kib", &FILE_KIB.to_string(), "--every", &plan.every.to_string()]);
     Running::start(fleet.stdout(Stdio::null()).stderr(Stdio::null()))
 }

@@ -31,7 +31,8 @@ impl Sample {
     }
 
     fn of_line(line: &str) -> Option<Sample> {
-        let fields: Vec<u64> = line.split(',').map(|field| field.parse().ok()).collect::<Option<_>>()?;
+        let fields: Vec<u64> =
+            line.split(',').map(|field| field.parse().ok()).collect::<Option<_>>()?;
         let [second, rss, anon, file, threads] = fields[..] else { return None };
         Some(Sample { second, rss, anon, file, threads })
     }
@@ -64,7 +65,8 @@ fn slope(points: &[(f64, f64)]) -> f64 {
 
 /// Prints the growth of every series in `dir`; true if all keep their budget.
 pub fn report(dir: &Path, settle: u64, budget: f64) -> bool {
-    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "csv"));
     files.sort();
     let mut kept = true;
@@ -75,13 +77,20 @@ pub fn report(dir: &Path, settle: u64, budget: f64) -> bool {
     for path in files {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&path).unwrap();
-        let samples: Vec<Sample> = text.lines().filter_map(Sample::of_line).filter(|one| one.second >= settle * 60).collect();
+        let samples: Vec<Sample> = text
+            .lines()
+            .filter_map(Sample::of_line)
+            .filter(|one| one.second >= settle * 60)
+            .collect();
         let (Some(first), Some(last)) = (samples.first(), samples.last()) else {
             println!("{name:8} no sample yet after minute {settle}");
             continue;
         };
         let line = |kib: fn(&Sample) -> u64| {
-            let points: Vec<_> = samples.iter().map(|one| (one.second as f64 / 3600.0, kib(one) as f64 / 1024.0)).collect();
+            let points: Vec<_> = samples
+                .iter()
+                .map(|one| (one.second as f64 / 3600.0, kib(one) as f64 / 1024.0))
+                .collect();
             slope(&points)
         };
         let (growth, private) = (line(|one| one.rss), line(|one| one.anon));

@@ -54,14 +54,25 @@ async fn one(settings: &CameraSettings, patient: bool) -> bool {
     let (update, mut heard) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
     let clock = Arc::new(SystemClock::new());
-    let (heartbeat, wakeup, logins) = (Heartbeat::default(), WakeupCoalescer::default(), Arc::default());
-    let stream = rtsp::Stream { role: StreamRole::Main, settings: settings.clone(), clock, logins, heartbeat, run: 0, wakeup };
+    let (heartbeat, wakeup, logins) =
+        (Heartbeat::default(), WakeupCoalescer::default(), Arc::default());
+    let stream = rtsp::Stream {
+        role: StreamRole::Main,
+        settings: settings.clone(),
+        clock,
+        logins,
+        heartbeat,
+        run: 0,
+        wakeup,
+    };
     let task = tokio::spawn(rtsp::run(stream, |_| {}, update, stopped));
     let mut up = false;
     let ended = async {
         while let Some(update) = heard.recv().await {
             up |= matches!(update, CameraUpdate::Up { .. });
-            if up && !patient || matches!(update, CameraUpdate::Down { .. } | CameraUpdate::Retry { .. }) {
+            if up && !patient
+                || matches!(update, CameraUpdate::Down { .. } | CameraUpdate::Retry { .. })
+            {
                 return;
             }
         }

@@ -19,15 +19,19 @@ const BYTES: f64 = 25.0 * 1024.0;
 const ENTRY: usize = 900;
 
 fn measure(batch: usize, events: u64) {
-    let parent = std::env::var("TAIMAT_BENCH_DIR").unwrap_or_else(|_| format!("{}/target", env!("CARGO_MANIFEST_DIR")));
+    let parent = std::env::var("TAIMAT_BENCH_DIR")
+        .unwrap_or_else(|_| format!("{}/target", env!("CARGO_MANIFEST_DIR")));
     let dir = tempfile::tempdir_in(parent).unwrap();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir.path(), false).unwrap());
     let (mut journal, _) = Journal::open(disk, CardId::default(), 4096, None).unwrap();
     journal.start_boot().unwrap();
-    let (started, bytes_before, flushes_before) = (Instant::now(), journal.written_bytes, journal.flushes);
+    let (started, bytes_before, flushes_before) =
+        (Instant::now(), journal.written_bytes, journal.flushes);
     let mut next = 1;
     while next <= events {
-        let entries = (next..next + batch as u64).map(|entry_id| (EntryId(entry_id), vec![7; ENTRY])).collect();
+        let entries = (next..next + batch as u64)
+            .map(|entry_id| (EntryId(entry_id), vec![7; ENTRY]))
+            .collect();
         journal.enqueue_all(entries).unwrap();
         // Each event is delivered while later ones are stored, so its tombstone is part of the
         // cost.

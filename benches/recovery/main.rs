@@ -55,14 +55,19 @@ fn main() -> ExitCode {
     let started = Instant::now();
     let mut ring = Synthetic::new(&dir.path().join("ring"));
     let full = ring.fill(FILES - 1, 0.97);
-    println!("{FILES} files of 16 MiB made in {:.0} s; the newest: {full}", started.elapsed().as_secs_f64());
+    println!(
+        "{FILES} files of 16 MiB made in {:.0} s; the newest: {full}",
+        started.elapsed().as_secs_f64()
+    );
     println!(
         "{:34} {:>7} {:>8} {:>9} {:>9} {:>22} {:>8}",
         "", "s", "reads", "MB asked", "MB device", "RSS MB before/after/most", "found"
     );
     let cold = if drop_caches() { "cold" } else { "caches could not be dropped" };
     let (mut worst, mut least) = (0.0_f64, f64::INFINITY);
-    let mut start = |ring: &Synthetic, name: &str, cold: bool| worst = worst.max(measure(ring, ENGINE, name, cold).seconds);
+    let mut start = |ring: &Synthetic, name: &str, cold: bool| {
+        worst = worst.max(measure(ring, ENGINE, name, cold).seconds)
+    };
     let mut plain = |ring: &Synthetic| {
         let name = format!("  open and read a block, {cold}");
         least = least.min(measure(ring, PLAIN, &name, true).seconds);
@@ -138,16 +143,20 @@ fn tell(dir: &Path, what: &str) {
     let (reads, memory) = (io(), resident());
     let started = Instant::now();
     let disk = Arc::new(RealDisk::open(dir, false).unwrap());
-    let opened = (what == ENGINE).then(|| Engine::open(disk, &settings, Timestamp::default()).unwrap());
+    let opened =
+        (what == ENGINE).then(|| Engine::open(disk, &settings, Timestamp::default()).unwrap());
     if opened.is_none() {
         read_blocks(dir);
     }
     let seconds = started.elapsed().as_secs_f64();
     let (after, now) = (io(), resident());
     let update = opened.as_ref().map_or(&[][..], |(_, update)| update);
-    let found = update.iter().find_map(|update| if let StorageUpdate::Started(found) = update { Some(found) } else { None });
+    let found = update.iter().find_map(|update| {
+        if let StorageUpdate::Started(found) = update { Some(found) } else { None }
+    });
     let (repaired, gaps) = found.map_or((0, 0), |found| (found.repairs.len(), found.gaps.len()));
-    let troubles = update.iter().filter(|update| matches!(update, StorageUpdate::Trouble { .. })).count();
+    let troubles =
+        update.iter().filter(|update| matches!(update, StorageUpdate::Trouble { .. })).count();
     print!("{seconds} {} {} {} ", after[0] - reads[0], after[1] - reads[1], after[2] - reads[2]);
     println!("{} {} {} {repaired} {gaps} {troubles}", memory[0], now[0], now[1]);
 }
@@ -172,6 +181,9 @@ fn resident() -> [u64; 2] {
 
 fn numbers<const N: usize>(file: &str, keys: [&str; N]) -> [u64; N] {
     let text = std::fs::read_to_string(file).unwrap();
-    let number = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse().ok());
+    let number = |key: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse().ok())
+    };
     keys.map(|key| number(key).unwrap())
 }

@@ -51,7 +51,8 @@ impl Synthetic {
     /// Creates all files in their first lap; the last one is unused.
     pub fn new(dir: &Path) -> Synthetic {
         std::fs::create_dir(dir).unwrap();
-        let (tracks, zeros) = (vec![Footage::new(RATE, None).params()], vec![0; RECORD - RECORD_BOX]);
+        let (tracks, zeros) =
+            (vec![Footage::new(RATE, None).params()], vec![0; RECORD - RECORD_BOX]);
         let (mut seq, mut previous) = (1, Digest::default());
         for segment in 0..FILES {
             let file = File::create(dir.join(FileId::Segment(segment).name())).unwrap();
@@ -63,7 +64,19 @@ impl Synthetic {
             let (first_seq, start, media) = (seq, stamp(seq), seq * 1_000_000);
             let (layout, statement) = (head_digest(&tracks), RingStatement::default());
             let card = CardId::default();
-            let head = SegmentHead { card, segment, lap, boot, first_seq, previous, start, media, size, tracks, statement };
+            let head = SegmentHead {
+                card,
+                segment,
+                lap,
+                boot,
+                first_seq,
+                previous,
+                start,
+                media,
+                size,
+                tracks,
+                statement,
+            };
             let (bytes, end) = (head.encode(), head.end());
             file.write_all_at(&bytes, 0).unwrap();
             file.write_all_at(&head.encode_copy(), end).unwrap();
@@ -88,14 +101,19 @@ impl Synthetic {
     /// returns a description of the fill level.
     pub fn fill(&mut self, segment: u32, part: f64) -> String {
         let disk = Arc::new(RealDisk::open(&self.dir, false).unwrap());
-        let (mut engine, _) = Engine::open(disk, &settings(&self.dir), Timestamp::default()).unwrap();
+        let (mut engine, _) =
+            Engine::open(disk, &settings(&self.dir), Timestamp::default()).unwrap();
         let (mut footage, mut out) = (Footage::new(RATE, Some(2 * FPS as usize)), Vec::new());
         loop {
             footage.by_ref().take(FPS as usize).for_each(|frame| engine.frame(&frame, &mut out));
             let Some((at, records)) = self.records(segment) else { continue };
             if at as f64 >= part * SIZE as f64 {
                 let percent = at as f64 * 100.0 / SIZE as f64;
-                return format!("{} records, {percent:.0} % full, {}", records.len(), footage.words);
+                return format!(
+                    "{} records, {percent:.0} % full, {}",
+                    records.len(),
+                    footage.words
+                );
             }
         }
     }
@@ -103,9 +121,12 @@ impl Synthetic {
     /// End of the records of a file that the engine recorded, and the records.
     fn records(&self, segment: u32) -> Option<(u64, Vec<(u64, RingRecord)>)> {
         let disk = RealDisk::open_read_only(&self.dir).unwrap();
-        let head = read_head(&disk, segment, SIZE).unwrap().filter(|found| found.head.lap >= FILES)?;
+        let head =
+            read_head(&disk, segment, SIZE).unwrap().filter(|found| found.head.lap >= FILES)?;
         let walked = walk(&disk, &head, ScanDepth::Records).unwrap();
-        let record = |found| if let ScanItem::Record(at, record) = found { Some((at, record)) } else { None };
+        let record = |found| {
+            if let ScanItem::Record(at, record) = found { Some((at, record)) } else { None }
+        };
         Some((walked.at, walked.found.into_iter().filter_map(record).collect()))
     }
 
@@ -149,7 +170,11 @@ impl Synthetic {
     }
 
     fn file(&self, segment: u32) -> File {
-        OpenOptions::new().read(true).write(true).open(self.dir.join(FileId::Segment(segment).name())).unwrap()
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.dir.join(FileId::Segment(segment).name()))
+            .unwrap()
     }
 }
 

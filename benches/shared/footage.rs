@@ -19,8 +19,11 @@ pub const FPS: u64 = 25;
 /// Duration of one picture, microseconds.
 const STEP: u64 = 1_000_000 / FPS;
 /// Start of the footage on its clocks: 1 s after the boot, 2026-11-24 02:00 UTC.
-const BEGIN: Timestamp =
-    Timestamp { mono: MonoTime(1_000_000), wall: WallTime(1_795_485_600_000_000), quality: ClockQuality::Ntp };
+const BEGIN: Timestamp = Timestamp {
+    mono: MonoTime(1_000_000),
+    wall: WallTime(1_795_485_600_000_000),
+    quality: ClockQuality::Ntp,
+};
 /// Filler data NAL unit (ITU-T H.264 7.3.2.7): header, any number of 0xff, stop bit.
 const FILLER: u8 = 12;
 
@@ -45,14 +48,21 @@ impl Footage {
             Ok(whole) => (mp4_samples::frames(&whole).unwrap(), "road-1080p25-h264-2m.mp4"),
             Err(_) => (generated(), "generated 640x360 (no footage here)"),
         };
-        let mean = pictures.iter().map(|frame| frame.data.len()).sum::<usize>() as f64 / pictures.len() as f64;
+        let mean = pictures.iter().map(|frame| frame.data.len()).sum::<usize>() as f64
+            / pictures.len() as f64;
         let real = source.starts_with("road");
-        let size = |frame: &Frame| if real { (frame.data.len() as f64 * bytes / mean) as usize } else { bytes as usize };
+        let size = |frame: &Frame| {
+            if real { (frame.data.len() as f64 * bytes / mean) as usize } else { bytes as usize }
+        };
         let key = |at: usize, frame: &Frame| gop.map_or(frame.key, |gop| at.is_multiple_of(gop));
-        let marked = pictures.into_iter().enumerate().map(|(at, frame)| Frame { key: key(at, &frame), ..frame });
+        let marked = pictures
+            .into_iter()
+            .enumerate()
+            .map(|(at, frame)| Frame { key: key(at, &frame), ..frame });
         let pictures: Vec<Frame> = marked.map(|frame| filled(size(&frame), frame)).collect();
         let rate =
-            pictures.iter().map(|frame| frame.data.len()).sum::<usize>() as f64 * 8e-6 * FPS as f64 / pictures.len() as f64;
+            pictures.iter().map(|frame| frame.data.len()).sum::<usize>() as f64 * 8e-6 * FPS as f64
+                / pictures.len() as f64;
         Footage { pictures, next: 0, words: format!("{source}, {rate:.2} Mbit/s") }
     }
 
@@ -91,8 +101,11 @@ fn filled(size: usize, frame: Frame) -> Frame {
 fn generated() -> Vec<Frame> {
     let scene = Scene::new(1, Disturbance::None, 10.0);
     let mut encoder = Camera264::new(640, 360, FPS as u32, 400_000).unwrap();
-    let units: Vec<_> =
-        (0..100_u32).map(|n| encoder.encode(&scene.draw(f64::from(n) / FPS as f64, 640, 360), n.into()).unwrap()).collect();
+    let units: Vec<_> = (0..100_u32)
+        .map(|n| {
+            encoder.encode(&scene.draw(f64::from(n) / FPS as f64, 640, 360), n.into()).unwrap()
+        })
+        .collect();
     let set = |kind: u8| units[0].nals.iter().find(|nal| nal[0] & 0x1f == kind).unwrap().clone();
     let params = Arc::new(parameters(&set(7), &set(8)));
     let sample = |nals: &[Vec<u8>]| -> Vec<u8> {
@@ -126,5 +139,13 @@ fn parameters(sps: &[u8], pps: &[u8]) -> TrackParams {
     });
     let (kind, codec, sample_entry) = (TrackKind::Video, Codec::H264, out.finish());
     let digest = Digest::of(&sample_entry);
-    TrackParams { kind, codec, timescale: 90_000, sample_entry, annex_b: Vec::new(), size: (640, 360), digest }
+    TrackParams {
+        kind,
+        codec,
+        timescale: 90_000,
+        sample_entry,
+        annex_b: Vec::new(),
+        size: (640, 360),
+        digest,
+    }
 }

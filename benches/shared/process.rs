@@ -31,7 +31,8 @@ pub struct Usage {
 impl Running {
     /// The resources used so far.
     pub fn usage(&self) -> Usage {
-        let read = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", self.0.id())).unwrap();
+        let read =
+            |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", self.0.id())).unwrap();
         let stat = read("stat");
         let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split_whitespace().collect();
         let ticks = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
@@ -59,12 +60,15 @@ impl Camera {
     /// prints which.
     pub fn start() -> Camera {
         let footage = footage("camera");
-        let (main, sub) = (footage.join("road-1080p25-h264-2m.mp4"), footage.join("road-360p25-h264-400k.mp4"));
+        let (main, sub) =
+            (footage.join("road-1080p25-h264-2m.mp4"), footage.join("road-360p25-h264-400k.mp4"));
         if let Some(camera) = main.exists().then(|| Camera::serve(&main, &sub)).flatten() {
             println!("camera: GStreamer, road-1080p25-h264-2m.mp4 and road-360p25-h264-400k.mp4");
             return camera;
         }
-        println!("camera: simulated, 1280x720 and 640x360 at 10 fps (footage or GStreamer is missing)");
+        println!(
+            "camera: simulated, 1280x720 and 640x360 at 10 fps (footage or GStreamer is missing)"
+        );
         let sim = SimCamera::start(Options { login: None, ..Options::default() }).unwrap();
         let (main, sub) = (sim.main_url(), sim.sub_url());
         std::thread::sleep(Duration::from_secs(2));
@@ -74,7 +78,8 @@ impl Camera {
     /// Starts GStreamer's server with two H.264 files; `None` without GStreamer.
     pub fn serve(main: &Path, sub: &Path) -> Option<Camera> {
         let port = free_port();
-        let mounts = [("main", main), ("sub", sub)].map(|(name, file)| format!("{name},{},h264,none", file.display()));
+        let mounts = [("main", main), ("sub", sub)]
+            .map(|(name, file)| format!("{name},{},h264,none", file.display()));
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/gst_rtsp.py");
         let mut command = Command::new("/usr/bin/python3");
         command.arg(script).arg(port.to_string()).args(mounts);
@@ -83,7 +88,12 @@ impl Camera {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
         let server = Some(Running(child));
         let url = |name: &str| format!("rtsp://127.0.0.1:{port}/{name}");
-        (ready.trim() == "ready").then(|| Camera { server, _sim: None, main: url("main"), sub: url("sub") })
+        (ready.trim() == "ready").then(|| Camera {
+            server,
+            _sim: None,
+            main: url("main"),
+            sub: url("sub"),
+        })
     }
 
     /// CPU seconds of the server so far; `None` if it is not a process of its own.
@@ -106,7 +116,10 @@ pub fn agent(dir: &Path, camera: &Camera, motion: bool, port: u16) -> Running {
     );
     std::fs::write(dir.join("taimat.toml"), text).unwrap();
     let mut command = taimat();
-    command.args(["run", "--config"]).arg(dir.join("taimat.toml")).stderr(std::fs::File::create(dir.join("log")).unwrap());
+    command
+        .args(["run", "--config"])
+        .arg(dir.join("taimat.toml"))
+        .stderr(std::fs::File::create(dir.join("log")).unwrap());
     Running(command.spawn().unwrap())
 }
 
@@ -117,6 +130,15 @@ pub fn ffmpeg(dir: PathBuf, camera: &Camera) -> Option<Running> {
     let copy = ["-c", "copy", "-f", "segment", "-segment_time", "60", "-segment_format", "mp4"];
     let fragments = ["-segment_format_options", "movflags=frag_keyframe+empty_moov"];
     let mut command = Command::new("ffmpeg");
-    command.args(["-v", "error", "-nostdin", "-rtsp_transport", "tcp", "-i", &camera.main]).args(copy).args(fragments);
-    command.arg(dir.join("%03d.mp4")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok().map(Running)
+    command
+        .args(["-v", "error", "-nostdin", "-rtsp_transport", "tcp", "-i", &camera.main])
+        .args(copy)
+        .args(fragments);
+    command
+        .arg(dir.join("%03d.mp4"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()
+        .map(Running)
 }

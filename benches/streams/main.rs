@@ -51,7 +51,16 @@ fn main() {
     println!("{SECONDS} s each, {ROUNDS} rounds: lowest-highest; % of one core for each stream");
     println!(
         "{:>7} {:8} {:>11} {:>13} {:>9} {:>9} {:>9} {:>9} {:>11} {:>9}",
-        "streams", "", "% each", "÷ ffmpeg", "RSS each", "most", "RSS all", "taken", "server %", "busy %"
+        "streams",
+        "",
+        "% each",
+        "÷ ffmpeg",
+        "RSS each",
+        "most",
+        "RSS all",
+        "taken",
+        "server %",
+        "busy %"
     );
     let mut alone = None;
     for streams in STREAMS {
@@ -63,8 +72,13 @@ fn main() {
 
 /// Lowest kB a second of each recorder over all rounds.
 fn rates(rounds: &[Round]) -> [f64; 2] {
-    let lowest = |side: &dyn Fn(&Round) -> Option<f64>| rounds.iter().filter_map(side).fold(f64::INFINITY, f64::min);
-    [lowest(&|round| Some(round.ours.rate)), lowest(&|round| round.theirs.as_ref().map(|side| side.rate))]
+    let lowest = |side: &dyn Fn(&Round) -> Option<f64>| {
+        rounds.iter().filter_map(side).fold(f64::INFINITY, f64::min)
+    };
+    [
+        lowest(&|round| Some(round.ours.rate)),
+        lowest(&|round| round.theirs.as_ref().map(|side| side.rate)),
+    ]
 }
 
 fn round(camera: &Camera, streams: usize) -> Round {
@@ -92,7 +106,8 @@ fn round(camera: &Camera, streams: usize) -> Round {
 fn side(before: &[Usage], after: &[Usage]) -> Side {
     let n = after.len() as f64;
     let sum = |usage: &[Usage], of: &dyn Fn(&Usage) -> f64| usage.iter().map(of).sum::<f64>();
-    let grown = |of: &dyn Fn(&Usage) -> f64| (sum(after, of) - sum(before, of)) / n / SECONDS as f64;
+    let grown =
+        |of: &dyn Fn(&Usage) -> f64| (sum(after, of) - sum(before, of)) / n / SECONDS as f64;
     let total = sum(after, &|usage| usage.rss);
     Side {
         cpu: grown(&|usage| usage.cpu) * 100.0,
@@ -106,7 +121,15 @@ fn side(before: &[Usage], after: &[Usage]) -> Side {
 /// Busy ticks and all ticks of the machine (proc(5): first line of /proc/stat).
 fn busy() -> (f64, f64) {
     let stat = std::fs::read_to_string(Path::new("/proc/stat")).unwrap();
-    let ticks: Vec<f64> = stat.lines().next().unwrap().split_whitespace().skip(1).take(8).map(|n| n.parse().unwrap()).collect();
+    let ticks: Vec<f64> = stat
+        .lines()
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .skip(1)
+        .take(8)
+        .map(|n| n.parse().unwrap())
+        .collect();
     let all: f64 = ticks.iter().sum();
     (all - ticks[3] - ticks[4], all)
 }
@@ -114,7 +137,8 @@ fn busy() -> (f64, f64) {
 fn table(streams: usize, rounds: &[Round], alone: [f64; 2]) {
     let server = range(rounds.iter().filter_map(|round| round.server));
     let busy = range(rounds.iter().map(|round| round.busy));
-    let ratio = range(rounds.iter().filter_map(|round| Some(round.ours.cpu / round.theirs.as_ref()?.cpu)));
+    let ratio =
+        range(rounds.iter().filter_map(|round| Some(round.ours.cpu / round.theirs.as_ref()?.cpu)));
     let line = |name: &str, sides: Vec<&Side>, ratio: &str, alone: f64| {
         let of = |field: &dyn Fn(&Side) -> f64| range(sides.iter().map(|side| field(side)));
         println!(
@@ -127,12 +151,19 @@ fn table(streams: usize, rounds: &[Round], alone: [f64; 2]) {
         );
     };
     line("taimat", rounds.iter().map(|round| &round.ours).collect(), &ratio, alone[0]);
-    line("ffmpeg", rounds.iter().filter_map(|round| round.theirs.as_ref()).collect(), "1", alone[1]);
+    line(
+        "ffmpeg",
+        rounds.iter().filter_map(|round| round.theirs.as_ref()).collect(),
+        "1",
+        alone[1],
+    );
 }
 
 /// A range, lowest to highest.
 fn range(values: impl Iterator<Item = f64>) -> String {
     let values: Vec<f64> = values.collect();
-    let (low, high) = values.iter().fold((f64::INFINITY, 0.0), |(low, high), value| (low.min(*value), value.max(high)));
+    let (low, high) = values
+        .iter()
+        .fold((f64::INFINITY, 0.0), |(low, high), value| (low.min(*value), value.max(high)));
     if values.is_empty() { "-".into() } else { format!("{low:.2}-{high:.2}") }
 }

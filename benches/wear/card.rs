@@ -20,14 +20,16 @@ impl Card {
         let (image, mount) = (dir.path().join("image"), dir.path().join("mnt"));
         std::fs::create_dir(&mount).ok()?;
         File::create(&image).ok()?.set_len(SIZE).ok()?;
-        let run =
-            |command: &str, args: &[&str]| Command::new(command).args(args).output().ok().filter(|out| out.status.success());
+        let run = |command: &str, args: &[&str]| {
+            Command::new(command).args(args).output().ok().filter(|out| out.status.success())
+        };
         // Lazy initialisation would write in the background during the measurement.
         let now = "lazy_itable_init=0,lazy_journal_init=0";
         run("/usr/sbin/mkfs.ext4", &["-q", "-E", now, image.to_str()?])?;
         run("mount", &["-o", &format!("loop,{options}"), image.to_str()?, mount.to_str()?])?;
         let source = run("findmnt", &["-n", "-o", "SOURCE", mount.to_str()?])?;
-        let device = String::from_utf8(source.stdout).ok()?.trim().strip_prefix("/dev/")?.to_owned();
+        let device =
+            String::from_utf8(source.stdout).ok()?.trim().strip_prefix("/dev/")?.to_owned();
         Some(Card { dir, device })
     }
 
@@ -42,7 +44,8 @@ impl Card {
     pub fn written(&self) -> u64 {
         rustix::fs::syncfs(File::open(self.mount()).unwrap()).unwrap();
         let stat = std::fs::read_to_string(format!("/sys/block/{}/stat", self.device)).unwrap();
-        stat.split_whitespace().nth(6).and_then(|sectors| sectors.parse::<u64>().ok()).unwrap() * 512
+        stat.split_whitespace().nth(6).and_then(|sectors| sectors.parse::<u64>().ok()).unwrap()
+            * 512
     }
 }
 

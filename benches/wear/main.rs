@@ -39,7 +39,10 @@ fn main() {
         println!("SKIPPED: ext4 on a loop device is not possible (needs root, mkfs.ext4, mount)");
         return;
     }
-    println!("bytes to the device per byte of payload on a ring of {} MiB, budget {BUDGET}", RING >> 20);
+    println!(
+        "bytes to the device per byte of payload on a ring of {} MiB, budget {BUDGET}",
+        RING >> 20
+    );
     let fast: Vec<f64> = RATES.iter().map(|bits| fast(*bits)).collect();
     let real = real_time();
     let worst = fast.into_iter().chain(real).fold(0.0, f64::max);
@@ -71,7 +74,8 @@ fn fast(bits: u64) -> f64 {
     row("taimat, first lap (files are made)", &first.since(empty).words());
     let rounds = (LAPS * lap(bits)).div_ceil(ROUND);
     let mut plain = peer::Plain::new(RING).unwrap();
-    let times: Vec<(f64, f64)> = (0..rounds).map(|_| (ours.record(ROUND, false), plain.write(ROUND, bits / 8))).collect();
+    let times: Vec<(f64, f64)> =
+        (0..rounds).map(|_| (ours.record(ROUND, false), plain.write(ROUND, bits / 8))).collect();
     let cost = ours.cost().since(first);
     let text = format!("{}, {} flushes in {} s", cost.words(), cost.flushes, rounds * ROUND);
     row(&format!("taimat, {LAPS} laps after it"), &text);
@@ -86,7 +90,9 @@ fn fast(bits: u64) -> f64 {
 fn where_bytes_go(ours: &Ours) {
     let parts = ours.shares();
     let (boxes, padding, free, heads) = (parts.boxes, parts.padding, parts.free, parts.heads);
-    let text = format!("moof and record {boxes:.4}, padding {padding:.4}, free block {free:.4}, segment heads {heads:.4}");
+    let text = format!(
+        "moof and record {boxes:.4}, padding {padding:.4}, free block {free:.4}, segment heads {heads:.4}"
+    );
     row("  of that beside the payload", &text);
 }
 
@@ -105,7 +111,10 @@ fn beside_ffmpeg(bits: u64, ours: Cost) {
     );
     row("ffmpeg -f segment, flush a second", &text);
     let beside = (all - 1.0) / (ours.amplification() - 1.0);
-    row("  ffmpeg ÷ taimat", &format!("{:.3}; {beside:.1} beside the payload", all / ours.amplification()));
+    row(
+        "  ffmpeg ÷ taimat",
+        &format!("{:.3}; {beside:.1} beside the payload", all / ours.amplification()),
+    );
 }
 
 /// MB/s compared with plain writes of the same sizes: median and range of the rounds.
@@ -114,7 +123,12 @@ fn speed(bits: u64, times: &[(f64, f64)]) {
     let spread = |values: &mut dyn Iterator<Item = f64>| {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
-        format!("{:.2} ({:.2}-{:.2})", values[values.len() / 2], values[0], values[values.len() - 1])
+        format!(
+            "{:.2} ({:.2}-{:.2})",
+            values[values.len() / 2],
+            values[0],
+            values[values.len() - 1]
+        )
     };
     let ours = spread(&mut times.iter().map(|(ours, _)| megabytes / ours));
     let plain = spread(&mut times.iter().map(|(_, plain)| megabytes / plain));
@@ -131,7 +145,10 @@ fn short_gops(bits: u64) {
     let first = ours.cost();
     ours.record(lap(bits), false);
     let cost = ours.cost().since(first);
-    row("taimat, key frames as in the footage", &format!("{}, {} flushes in {} s", cost.words(), cost.flushes, lap(bits)));
+    row(
+        "taimat, key frames as in the footage",
+        &format!("{}, {} flushes in {} s", cost.words(), cost.flushes, lap(bits)),
+    );
 }
 
 /// Runs in real time, in parallel on separate cards; returns bytes to the device ÷ payload of those
@@ -147,12 +164,20 @@ fn real_time() -> Vec<f64> {
     };
     let done: Vec<(u64, &str, Cost)> = std::thread::scope(|scope| {
         let runs = RATES.iter().flat_map(|bits| MOUNTS.map(|mount| (*bits, mount)));
-        let threads: Vec<_> = runs.map(|(bits, mount)| (bits, mount, scope.spawn(move || run(bits, mount)))).collect();
-        threads.into_iter().map(|(bits, mount, thread)| (bits, mount, thread.join().unwrap())).collect()
+        let threads: Vec<_> = runs
+            .map(|(bits, mount)| (bits, mount, scope.spawn(move || run(bits, mount))))
+            .collect();
+        threads
+            .into_iter()
+            .map(|(bits, mount, thread)| (bits, mount, thread.join().unwrap()))
+            .collect()
     });
     for (bits, mount, cost) in &done {
         let text = format!("{}, {} flushes", cost.words(), cost.flushes);
         row(&format!("taimat, {} Mbit/s, mounted {mount}", bits / 1_000_000), &text);
     }
-    done.iter().filter(|(_, mount, _)| *mount == MOUNTS[0]).map(|(.., cost)| cost.amplification()).collect()
+    done.iter()
+        .filter(|(_, mount, _)| *mount == MOUNTS[0])
+        .map(|(.., cost)| cost.amplification())
+        .collect()
 }

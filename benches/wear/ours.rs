@@ -76,7 +76,10 @@ impl Ours {
                 self.now = frame.at;
             }
             if as_a_camera {
-                std::thread::sleep((started + Duration::from_secs(second)).saturating_duration_since(Instant::now()));
+                std::thread::sleep(
+                    (started + Duration::from_secs(second))
+                        .saturating_duration_since(Instant::now()),
+                );
             }
         }
         started.elapsed().as_secs_f64()
@@ -87,9 +90,16 @@ impl Ours {
     pub fn cost(&mut self) -> Cost {
         let mut out = Vec::new();
         self.engine.idle(self.now, &mut out);
-        let counts = out.iter().find_map(|update| if let StorageUpdate::Counts(counts) = update { Some(*counts) } else { None });
+        let counts = out.iter().find_map(|update| {
+            if let StorageUpdate::Counts(counts) = update { Some(*counts) } else { None }
+        });
         let counts = counts.unwrap();
-        Cost { payload: counts.payload, handed: counts.written, device: self.card.written(), flushes: counts.syncs }
+        Cost {
+            payload: counts.payload,
+            handed: counts.written,
+            device: self.card.written(),
+            flushes: counts.syncs,
+        }
     }
 
     /// The overhead bytes, counted from the content of the ring.
@@ -109,7 +119,12 @@ impl Ours {
             }
         }
         let share = |bytes: u64| bytes as f64 / payload as f64;
-        Shares { boxes: share(boxes), padding: share(padding), free: share(free), heads: share(heads) }
+        Shares {
+            boxes: share(boxes),
+            padding: share(padding),
+            free: share(free),
+            heads: share(heads),
+        }
     }
 }
 

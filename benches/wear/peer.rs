@@ -44,7 +44,9 @@ struct Feed {
 impl Feed {
     /// The next fragment and its sample bytes.
     fn second(&mut self) -> (Vec<u8>, u64) {
-        while let Some(frame) = self.footage.peek().filter(|frame| !self.gathering.ends_before(frame, usize::MAX)) {
+        while let Some(frame) =
+            self.footage.peek().filter(|frame| !self.gathering.ends_before(frame, usize::MAX))
+        {
             self.gathering.push(frame.clone());
             self.footage.next();
         }
@@ -65,7 +67,8 @@ pub fn ffmpeg(footage: Footage, lap: u64, laps: u64) -> Option<Peer> {
     let mut child = spawn(&card.mount(), lap / FILES)?;
     let mut pipe = child.stdin.take()?;
     pipe.write_all(&head).unwrap();
-    let mut feed = Feed { footage: footage.peekable(), gathering: FragmentBuilder::default(), number: 0 };
+    let mut feed =
+        Feed { footage: footage.peekable(), gathering: FragmentBuilder::default(), number: 0 };
     let mut flusher = Flusher { pid: child.id(), ..Flusher::default() };
     let (mut before, mut payload) = ((0, 0), 0);
     let mut due = Instant::now();
@@ -94,11 +97,35 @@ pub fn ffmpeg(footage: Footage, lap: u64, laps: u64) -> Option<Peer> {
 
 fn spawn(dir: &Path, segment: u64) -> Option<Child> {
     let mut command = Command::new("ffmpeg");
-    command.args(["-v", "error", "-nostdin", "-probesize", "1M", "-analyzeduration", "0", "-f", "mp4", "-i", "pipe:0"]);
-    command.args(["-c", "copy", "-f", "segment", "-segment_time", &segment.to_string(), "-segment_wrap", &FILES.to_string()]);
+    command.args([
+        "-v",
+        "error",
+        "-nostdin",
+        "-probesize",
+        "1M",
+        "-analyzeduration",
+        "0",
+        "-f",
+        "mp4",
+        "-i",
+        "pipe:0",
+    ]);
+    command.args([
+        "-c",
+        "copy",
+        "-f",
+        "segment",
+        "-segment_time",
+        &segment.to_string(),
+        "-segment_wrap",
+        &FILES.to_string(),
+    ]);
     // One complete fragment a second, so that the flush covers the same footage as ours.
-    let options = "movflags=frag_keyframe+empty_moov+default_base_moof:frag_duration=1000000:flush_packets=1";
-    command.args(["-segment_format", "mp4", "-segment_format_options", options]).arg(dir.join("%03d.mp4"));
+    let options =
+        "movflags=frag_keyframe+empty_moov+default_base_moof:frag_duration=1000000:flush_packets=1";
+    command
+        .args(["-segment_format", "mp4", "-segment_format_options", options])
+        .arg(dir.join("%03d.mp4"));
     command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().ok()
 }
 
@@ -126,7 +153,8 @@ impl Flusher {
             closed.sync_data().unwrap();
             self.closing += 1;
         }
-        let (_, file, seen) = self.current.get_or_insert_with(|| (path.clone(), File::open(&path).unwrap(), 0));
+        let (_, file, seen) =
+            self.current.get_or_insert_with(|| (path.clone(), File::open(&path).unwrap(), 0));
         let length = file.metadata().unwrap().len();
         self.fresh += u64::from(length != *seen);
         *seen = length;

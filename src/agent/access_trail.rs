@@ -89,7 +89,12 @@ impl AccessTrail {
 impl Agent {
     /// Whether a command may be executed now. A signed one waits until its number is durable.
     /// Acceptances and rejections are reported.
-    pub(super) fn may_command(&mut self, now: Timestamp, command: &Command, out: &mut Vec<AgentEffect>) -> Authorization {
+    pub(super) fn may_command(
+        &mut self,
+        now: Timestamp,
+        command: &Command,
+        out: &mut Vec<AgentEffect>,
+    ) -> Authorization {
         let request = CommandRequest {
             name: &command.name,
             req_id: &command.req_id,
@@ -125,7 +130,11 @@ impl Agent {
 
     /// Checks a command where the device stores no configuration: `Some(false)` for a valid
     /// signature, `None` where none is needed.
-    fn check_signature(&mut self, now: Timestamp, request: CommandRequest<'_>) -> Result<Option<bool>, Rejection> {
+    fn check_signature(
+        &mut self,
+        now: Timestamp,
+        request: CommandRequest<'_>,
+    ) -> Result<Option<bool>, Rejection> {
         let keys = &self.settings.remote.keys;
         if keys.is_empty() || !request.args.contains_key("sig") {
             return signed_command::unsigned(keys, request).map(|()| None);
@@ -144,14 +153,17 @@ impl Agent {
             return;
         }
         let key = command.args.get("sig").and_then(|sig| sig["key"].as_str()).unwrap_or_default();
-        let (key, name): (String, String) = (key.chars().take(KEY_MAX).collect(), command.name.chars().take(NAME_MAX).collect());
-        let mut data = json!({"command": name, "req_id": command.req_id, "key": key, "verdict": "accepted"});
+        let (key, name): (String, String) =
+            (key.chars().take(KEY_MAX).collect(), command.name.chars().take(NAME_MAX).collect());
+        let mut data =
+            json!({"command": name, "req_id": command.req_id, "key": key, "verdict": "accepted"});
         if let Some(refusal) = refusal {
             data["verdict"] = json!(refusal.why);
             data["detail"] = json!(refusal.detail);
         }
         if self.access.suppressed_count > 0 {
-            data["suppressed_count"] = Value::from(std::mem::take(&mut self.access.suppressed_count));
+            data["suppressed_count"] =
+                Value::from(std::mem::take(&mut self.access.suppressed_count));
         }
         self.event(now, kind::ACCESS, None, data);
     }

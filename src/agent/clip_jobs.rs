@@ -41,7 +41,12 @@ enum ClipStep {
     Located,
     /// The answer of the hasher. After it, the rest of a range that does not fit one file becomes a
     /// job.
-    Hashed { manifest: Box<Manifest>, file: SharedFile, span: Box<Span>, rest: Option<Box<PendingClip>> },
+    Hashed {
+        manifest: Box<Manifest>,
+        file: SharedFile,
+        span: Box<Span>,
+        rest: Option<Box<PendingClip>>,
+    },
 }
 
 /// All clip jobs.
@@ -69,7 +74,11 @@ impl ClipJobs {
     /// The pending clips that the state in an entry must carry.
     pub fn pending_clips(&self) -> Vec<PendingClip> {
         // The replaced entry itself carries the job of a rebuilt clip.
-        self.making.iter().filter(|job| job.instead_of.is_none()).map(|job| job.owed.clone()).collect()
+        self.making
+            .iter()
+            .filter(|job| job.instead_of.is_none())
+            .map(|job| job.owed.clone())
+            .collect()
     }
 
     /// True when another job may start.
@@ -105,15 +114,26 @@ pub fn pin_class(purpose: Purpose) -> PinClass {
 /// Asks storage for exactly the records of a stored clip, under that pin.
 fn locate_records(manifest: &Manifest, pin: PinId) -> AgentEffect {
     let ((first, last), class) = (manifest.records, pin_class(manifest.purpose));
-    AgentEffect::Storage(StorageRequest::Locate { pin, class, query: SpanQuery::Seq { first, last } })
+    AgentEffect::Storage(StorageRequest::Locate {
+        pin,
+        class,
+        query: SpanQuery::Seq { first, last },
+    })
 }
 
 impl Agent {
     /// Starts a job: requests the footage of a pending clip from storage.
-    pub(super) fn start_job(&mut self, owed: PendingClip, pin: Option<PinId>, out: &mut Vec<AgentEffect>) {
+    pub(super) fn start_job(
+        &mut self,
+        owed: PendingClip,
+        pin: Option<PinId>,
+        out: &mut Vec<AgentEffect>,
+    ) {
         let pin = pin.unwrap_or_else(|| self.jobs.new_pin());
         let query = match owed.range {
-            ClipRange::Mono(boot, from, to) => SpanQuery::Mono { boot, from, to, after: owed.after },
+            ClipRange::Mono(boot, from, to) => {
+                SpanQuery::Mono { boot, from, to, after: owed.after }
+            }
             ClipRange::Wall(from, to) => SpanQuery::Wall { from, to, after: owed.after },
         };
         let class = pin_class(owed.purpose);
@@ -122,7 +142,13 @@ impl Agent {
     }
 
     /// Handles the footage that storage located, for a new clip or a recovered one.
-    pub(super) fn located(&mut self, now: Timestamp, pin: PinId, span: Option<Span>, out: &mut Vec<AgentEffect>) {
+    pub(super) fn located(
+        &mut self,
+        now: Timestamp,
+        pin: PinId,
+        span: Option<Span>,
+        out: &mut Vec<AgentEffect>,
+    ) {
         if let Some(entry_id) = self.spool.pinned_by(pin) {
             return self.found_again(now, entry_id, span.as_ref());
         }
@@ -131,15 +157,22 @@ impl Agent {
         };
         match span {
             Some(span) if !span.fragments.is_empty() => self.hash(job, span, out),
-            span => self.no_footage(now, &job, &fate::explain(&span.map(|span| span.gaps).unwrap_or_default()), out),
+            span => self.no_footage(
+                now,
+                &job,
+                &fate::explain(&span.map(|span| span.gaps).unwrap_or_default()),
+                out,
+            ),
         }
     }
 
     /// Assembles the clip and sends it to the hasher. Footage that cannot be in the same file
     /// becomes another part.
     fn hash(&mut self, job: ClipJob, span: Span, out: &mut Vec<AgentEffect>) {
-        let mut draft = manifest::of_span(&self.site, job.owed.purpose, &job.owed.event, job.owed.part, &span);
-        let file: SharedFile = Arc::new(VirtualClip::assemble(&span, &manifest::about(&draft), self.reader.clone()));
+        let mut draft =
+            manifest::of_span(&self.site, job.owed.purpose, &job.owed.event, job.owed.part, &span);
+        let file: SharedFile =
+            Arc::new(VirtualClip::assemble(&span, &manifest::about(&draft), self.reader.clone()));
         draft.size = file.len();
         // A rebuilt part keeps its `last` flag.
         if let Some(SpooledEntry { what: EntryKind::File(before), .. }) =
@@ -147,10 +180,15 @@ impl Agent {
         {
             draft.last = before.last;
         }
-        out.push(AgentEffect::Hash(HashRequest { job: job.pin.0, event: draft.event.clone(), file: file.clone() }));
+        out.push(AgentEffect::Hash(HashRequest {
+            job: job.pin.0,
+            event: draft.event.clone(),
+            file: file.clone(),
+        }));
         let last = span.fragments.last().map_or(u64::MAX, |fragment| fragment.seq);
-        let rest = (span.more && job.instead_of.is_none())
-            .then(|| Box::new(PendingClip { part: job.owed.part + 1, after: last, ..job.owed.clone() }));
+        let rest = (span.more && job.instead_of.is_none()).then(|| {
+            Box::new(PendingClip { part: job.owed.part + 1, after: last, ..job.owed.clone() })
+        });
         let step = ClipStep::Hashed { manifest: Box::new(draft), file, span: Box::new(span), rest };
         self.jobs.making.push(ClipJob { step, ..job });
     }
@@ -159,26 +197,39 @@ impl Agent {
     /// its range becomes a pending clip in the same entry, so that there is always room for it.
     pub(super) fn hashed(&mut self, now: Timestamp, hashed: Hashed, out: &mut Vec<AgentEffect>) {
         let pin = PinId(hashed.job);
-        let Some(ClipJob { owed, instead_of, step: ClipStep::Hashed { manifest, file, span, rest }, .. }) = self.jobs.take(pin)
+        let Some(ClipJob {
+            owed,
+            instead_of,
+            step: ClipStep::Hashed { manifest, file, span, rest },
+            ..
+        }) = self.jobs.take(pin)
         else {
             return;
         };
         // Only damaged records are left out, and named as gaps. Every round has fewer records than
         // the previous one.
         let whole = span.fragments.len();
-        let rest_of = |span: Span| span.without(&hashed.unreadable).filter(|left| left.fragments.len() < whole);
+        let rest_of = |span: Span| {
+            span.without(&hashed.unreadable).filter(|left| left.fragments.len() < whole)
+        };
         if !hashed.unreadable.is_empty()
             && let Some(left) = rest_of(span.as_ref().clone())
         {
             tracing::warn!(event = owed.event, records = ?hashed.unreadable, "a clip has records that cannot be read: made without");
-            return self.hash(ClipJob { pin, owed, instead_of, step: ClipStep::Located }, left, out);
+            return self.hash(
+                ClipJob { pin, owed, instead_of, step: ClipStep::Located },
+                left,
+                out,
+            );
         }
         if let Some(rest) = rest {
             self.start_job(*rest, None, out);
         }
         let job = ClipJob { pin, owed, instead_of, step: ClipStep::Located };
         match hashed.outcome {
-            Ok(digest) => self.made(now, &job, Box::new(Manifest { sha256: digest, ..*manifest }), file, out),
+            Ok(digest) => {
+                self.made(now, &job, Box::new(Manifest { sha256: digest, ..*manifest }), file, out)
+            }
             // No record is left, or the card reports an error without naming a record.
             Err(_) if !hashed.unreadable.is_empty() => {
                 self.no_footage(now, &job, &fate::explain(&span.lost(&hashed.unreadable)), out);
@@ -189,9 +240,18 @@ impl Agent {
 
     /// Drafts the entry of a hashed clip. The entry that it replaces is released once the new one
     /// is durable.
-    fn made(&mut self, now: Timestamp, job: &ClipJob, manifest: Box<Manifest>, file: SharedFile, out: &mut Vec<AgentEffect>) {
+    fn made(
+        &mut self,
+        now: Timestamp,
+        job: &ClipJob,
+        manifest: Box<Manifest>,
+        file: SharedFile,
+        out: &mut Vec<AgentEffect>,
+    ) {
         if let Some(entry_id) = job.instead_of {
-            let Some(SpooledEntry { what: EntryKind::File(before), .. }) = self.spool.entry_mut(entry_id) else {
+            let Some(SpooledEntry { what: EntryKind::File(before), .. }) =
+                self.spool.entry_mut(entry_id)
+            else {
                 // The file was cancelled meanwhile.
                 return out.push(AgentEffect::Storage(StorageRequest::Unpin { pin: job.pin }));
             };
@@ -203,7 +263,12 @@ impl Agent {
         }
         self.gauges.clips += 1;
         let (fid, after) = (manifest.fid(), self.after(self.spool.next_seq()));
-        let draft = Draft { after, body: Body::File(manifest), still: None, footage: Some((file, job.pin)) };
+        let draft = Draft {
+            after,
+            body: Body::File(manifest),
+            still: None,
+            footage: Some((file, job.pin)),
+        };
         if self.spool.put(draft).is_err() {
             self.jobs.replaced.remove(&fid);
             self.no_footage(now, job, "its manifest is larger than a journal slot", out);
@@ -215,7 +280,11 @@ impl Agent {
         let times = self.jobs.mended.entry(entry_id).or_default();
         *times += 1;
         if *times > MENDED_MAX {
-            return self.file_lost(now, entry_id, "the card cannot read it again and again, and then it can: look at the card");
+            return self.file_lost(
+                now,
+                entry_id,
+                "the card cannot read it again and again, and then it can: look at the card",
+            );
         }
         if let Some(meta) = self.spool.entry_mut(entry_id).map(|held| held.meta()) {
             self.outbox.push(now.mono, entry_id, meta);
@@ -227,7 +296,11 @@ impl Agent {
     pub(super) fn spoiled(&mut self, now: Timestamp, entry_id: EntryId, reason: &str) {
         match self.spool.entry_mut(entry_id).map(|held| &held.what) {
             Some(EntryKind::File(manifest)) if manifest.purpose != Purpose::Snapshot => {
-                tracing::warn!(file = manifest.name, reason, "a stored clip cannot be read: made again without what is damaged");
+                tracing::warn!(
+                    file = manifest.name,
+                    reason,
+                    "a stored clip cannot be read: made again without what is damaged"
+                );
                 self.jobs.spoiled.push_back(entry_id);
             }
             _ => self.file_lost(now, entry_id, reason),
@@ -240,7 +313,9 @@ impl Agent {
             && let Some(entry_id) = self.jobs.spoiled.pop_front()
         {
             let pin = self.jobs.new_pin();
-            let Some(SpooledEntry { what: EntryKind::File(manifest), .. }) = self.spool.entry_mut(entry_id) else {
+            let Some(SpooledEntry { what: EntryKind::File(manifest), .. }) =
+                self.spool.entry_mut(entry_id)
+            else {
                 continue;
             };
             out.push(locate_records(manifest, pin));
@@ -248,7 +323,12 @@ impl Agent {
             let range = ClipRange::Mono(Default::default(), Default::default(), Default::default());
             let (event, purpose, part) = (manifest.event.clone(), manifest.purpose, manifest.part);
             let owed = PendingClip { event, purpose, part, range, after: 0 };
-            self.jobs.making.push(ClipJob { pin, owed, instead_of: Some(entry_id), step: ClipStep::Located });
+            self.jobs.making.push(ClipJob {
+                pin,
+                owed,
+                instead_of: Some(entry_id),
+                step: ClipStep::Located,
+            });
         }
     }
 
@@ -257,7 +337,8 @@ impl Agent {
         if self.jobs.replaced.is_empty() {
             return;
         }
-        if let Some(SpooledEntry { what: EntryKind::File(manifest), .. }) = self.spool.entry_mut(entry_id)
+        if let Some(SpooledEntry { what: EntryKind::File(manifest), .. }) =
+            self.spool.entry_mut(entry_id)
             && let Some(before) = self.jobs.replaced.remove(&manifest.fid())
         {
             self.jobs.mended.remove(&before);
@@ -266,7 +347,13 @@ impl Agent {
     }
 
     /// Reports a clip without footage, and answers its command.
-    fn no_footage(&mut self, now: Timestamp, job: &ClipJob, reason: &str, out: &mut Vec<AgentEffect>) {
+    fn no_footage(
+        &mut self,
+        now: Timestamp,
+        job: &ClipJob,
+        reason: &str,
+        out: &mut Vec<AgentEffect>,
+    ) {
         out.push(AgentEffect::Storage(StorageRequest::Unpin { pin: job.pin }));
         if let Some(entry_id) = job.instead_of {
             return self.file_lost(now, entry_id, reason);
@@ -274,7 +361,8 @@ impl Agent {
         if job.owed.purpose == Purpose::Requested {
             self.answer_error(&job.owed, reason, out);
         }
-        let data = json!({"event": job.owed.event, "part": job.owed.part, "reason": events::text(reason)});
+        let data =
+            json!({"event": job.owed.event, "part": job.owed.part, "reason": events::text(reason)});
         self.event(now, kind::FILE_LOST, None, data);
     }
 
@@ -283,7 +371,9 @@ impl Agent {
         while self.jobs.locating.len() < LOOKED_FOR_MAX
             && let Some(entry_id) = self.jobs.awaiting_footage.pop_front()
         {
-            let Some(SpooledEntry { what: EntryKind::File(manifest), pin, .. }) = self.spool.entry_mut(entry_id) else {
+            let Some(SpooledEntry { what: EntryKind::File(manifest), pin, .. }) =
+                self.spool.entry_mut(entry_id)
+            else {
                 continue;
             };
             out.push(locate_records(manifest, *pin.insert(self.jobs.new_pin())));
@@ -305,7 +395,13 @@ impl Agent {
         // The records that were missing before are left out again, so that the file is the same.
         let exact = manifest.missing.len() < manifest::MISSING_MAX;
         let left_out = if exact { manifest.missing.as_slice() } else { &[] };
-        let clip = span.map(|span| VirtualClip::assemble(&span.clone().as_before(left_out), &manifest::about(manifest), reader));
+        let clip = span.map(|span| {
+            VirtualClip::assemble(
+                &span.clone().as_before(left_out),
+                &manifest::about(manifest),
+                reader,
+            )
+        });
         match clip.filter(|clip| clip.len() == manifest.size) {
             Some(clip) => {
                 held.file = Some(Arc::new(clip));
@@ -316,7 +412,9 @@ impl Agent {
             None if span.is_some_and(|span| !span.fragments.is_empty()) => {
                 self.spoiled(now, entry_id, "not all of it is in the ring any more");
             }
-            None => self.file_lost(now, entry_id, &fate::explain(span.map_or(&[], |span| &span.gaps))),
+            None => {
+                self.file_lost(now, entry_id, &fate::explain(span.map_or(&[], |span| &span.gaps)))
+            }
         }
     }
 

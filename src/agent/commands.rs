@@ -80,12 +80,20 @@ impl Commands {
 impl Agent {
     pub(super) fn command(&mut self, now: Timestamp, command: Command, out: &mut Vec<AgentEffect>) {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if command.req_id.is_empty() || command.req_id.len() > REQ_ID_MAX || !command.req_id.chars().all(is_allowed) {
-            tracing::warn!(command = command.name, "command ignored, no valid req_id; use 1 to 64 of a-z A-Z 0-9 - _");
+        if command.req_id.is_empty()
+            || command.req_id.len() > REQ_ID_MAX
+            || !command.req_id.chars().all(is_allowed)
+        {
+            tracing::warn!(
+                command = command.name,
+                "command ignored, no valid req_id; use 1 to 64 of a-z A-Z 0-9 - _"
+            );
             return;
         }
         if let Some(reply) = self.commands.known(&command.req_id) {
-            out.extend(reply.map(|reply| AgentEffect::Uplink(UplinkRequest::Reply(Box::new(reply)))));
+            out.extend(
+                reply.map(|reply| AgentEffect::Uplink(UplinkRequest::Reply(Box::new(reply)))),
+            );
             return;
         }
         // An unauthorized command must neither occupy a `req_id` nor evict a remembered answer.
@@ -105,57 +113,96 @@ impl Agent {
     }
 
     /// Executes a command that is new and authorized.
-    pub(super) fn carry_command(&mut self, now: Timestamp, command: Command, out: &mut Vec<AgentEffect>) {
-        let outcome = match command.name.as_str() {
-            _ if !self.is_running() => Err("the device is shutting down".to_owned()),
-            _ if is_expired(&command, now) => Err("expired before it arrived".to_owned()),
-            "ping" => Ok(Some(json!({"t": now.wall.rfc3339(), "clock": now.quality, "boot": self.boot.0}))),
-            "clip-get" => self.clip_get(now, &command, out).map(|()| None),
-            "snapshot" => self.snapshot(&command, out).map(|()| None),
-            "lock" => lock_request(&command).map(|request| self.request_storage(&command, request, out)),
-            "unlock" => unlock_request(&command).map(|request| self.request_storage(&command, request, out)),
-            "clip-cancel" => self.clip_cancel(now, &command, out).map(Some),
-            "event-get" => self.event_get(&command).map(Some),
-            "ring-status" => Ok(Some(self.ring_status(now))),
-            "log-tail" => self.log_tail(&command, out).map(|()| None),
-            "restart" => self.restart(now, &command, out).map(Some),
-            "locks" => Ok(Some(json!(self.locks.iter().map(events::lock).collect::<Vec<_>>()))),
-            "config-check" => self.config_check(&command, out).map(|()| None),
-            "config-show" => self.config_show(&command, out).map(|()| None),
-            name => Err(unknown(name)),
-        };
+    pub(super) fn carry_command(
+        &mut self,
+        now: Timestamp,
+        command: Command,
+        out: &mut Vec<AgentEffect>,
+    ) {
+        let outcome =
+            match command.name.as_str() {
+                _ if !self.is_running() => Err("the device is shutting down".to_owned()),
+                _ if is_expired(&command, now) => Err("expired before it arrived".to_owned()),
+                "ping" => Ok(Some(
+                    json!({"t": now.wall.rfc3339(), "clock": now.quality, "boot": self.boot.0}),
+                )),
+                "clip-get" => self.clip_get(now, &command, out).map(|()| None),
+                "snapshot" => self.snapshot(&command, out).map(|()| None),
+                "lock" => lock_request(&command)
+                    .map(|request| self.request_storage(&command, request, out)),
+                "unlock" => unlock_request(&command)
+                    .map(|request| self.request_storage(&command, request, out)),
+                "clip-cancel" => self.clip_cancel(now, &command, out).map(Some),
+                "event-get" => self.event_get(&command).map(Some),
+                "ring-status" => Ok(Some(self.ring_status(now))),
+                "log-tail" => self.log_tail(&command, out).map(|()| None),
+                "restart" => self.restart(now, &command, out).map(Some),
+                "locks" => Ok(Some(json!(self.locks.iter().map(events::lock).collect::<Vec<_>>()))),
+                "config-check" => self.config_check(&command, out).map(|()| None),
+                "config-show" => self.config_show(&command, out).map(|()| None),
+                name => Err(unknown(name)),
+            };
         match outcome {
             Ok(Some(data)) => self.reply(&command.req_id, &command.name, "ok", "", data, out),
             // The answer follows when another thread has done its part.
             Ok(None) => {}
-            Err(detail) => self.reply(&command.req_id, &command.name, "error", &detail, Value::Null, out),
+            Err(detail) => {
+                self.reply(&command.req_id, &command.name, "error", &detail, Value::Null, out)
+            }
         }
     }
 
-    pub(super) fn reply(&mut self, req_id: &str, cmd: &str, status: &str, detail: &str, data: Value, out: &mut Vec<AgentEffect>) {
+    pub(super) fn reply(
+        &mut self,
+        req_id: &str,
+        cmd: &str,
+        status: &str,
+        detail: &str,
+        data: Value,
+        out: &mut Vec<AgentEffect>,
+    ) {
         let detail = crate::redact::masked(detail);
-        let reply = Reply { req_id: req_id.into(), cmd: cmd.into(), status: status.into(), detail, data };
+        let reply =
+            Reply { req_id: req_id.into(), cmd: cmd.into(), status: status.into(), detail, data };
         self.commands.answer(&reply);
         out.push(AgentEffect::Uplink(UplinkRequest::Reply(Box::new(reply))));
     }
 
     /// Creates the job for a clip between two wall times.
-    fn clip_get(&mut self, now: Timestamp, command: &Command, out: &mut Vec<AgentEffect>) -> Result<(), String> {
+    fn clip_get(
+        &mut self,
+        now: Timestamp,
+        command: &Command,
+        out: &mut Vec<AgentEffect>,
+    ) -> Result<(), String> {
         let from = wall_arg(command, "from")?;
         let to = wall_arg(command, "to")?.min(now.wall);
         if from >= to {
-            return Err(format!("from ({}) must be before to ({}) and in the past", from.rfc3339(), to.rfc3339()));
+            return Err(format!(
+                "from ({}) must be before to ({}) and in the past",
+                from.rfc3339(),
+                to.rfc3339()
+            ));
         }
         let longest = self.settings.clip.max_requested;
         if (to.0 - from.0) as u64 > longest {
-            return Err(format!("longer than clip.max_requested ({} s): request it in parts", longest / 1_000_000));
+            return Err(format!(
+                "longer than clip.max_requested ({} s): request it in parts",
+                longest / 1_000_000
+            ));
         }
         if !self.jobs.has_room() || self.jobs.requested() >= REQUESTS_MAX {
             return Err("busy: too many clips in progress, ask again in a minute".into());
         }
         let range = ClipRange::Wall(from, to);
         self.start_job(
-            PendingClip { event: command.req_id.clone(), purpose: Purpose::Requested, part: 1, range, after: 0 },
+            PendingClip {
+                event: command.req_id.clone(),
+                purpose: Purpose::Requested,
+                part: 1,
+                range,
+                after: 0,
+            },
             None,
             out,
         );
@@ -188,7 +235,9 @@ impl Agent {
                 return Err("storage stalls: ask again later".to_owned());
             }
             let drafted = self.draft_snapshot(req_id, at, jpeg);
-            drafted.map_err(|TooLarge(bytes)| format!("its manifest of {bytes} bytes is larger than a journal slot"))
+            drafted.map_err(|TooLarge(bytes)| {
+                format!("its manifest of {bytes} bytes is larger than a journal slot")
+            })
         });
         if let Err(detail) = drafted {
             self.commands.snapshot_requests.retain(|pending| pending != req_id);
@@ -197,11 +246,18 @@ impl Agent {
     }
 
     /// Sends a lock request to storage; [`Agent::lock_answered`] answers the command.
-    fn request_storage(&mut self, command: &Command, request: StorageRequest, out: &mut Vec<AgentEffect>) -> Option<Value> {
+    fn request_storage(
+        &mut self,
+        command: &Command,
+        request: StorageRequest,
+        out: &mut Vec<AgentEffect>,
+    ) -> Option<Value> {
         let (StorageRequest::Lock { id, .. } | StorageRequest::Unlock { id }) = &request else {
             return None;
         };
-        self.commands.lock_requests.push_back(LockRequest { lock: id.clone(), req_id: command.req_id.clone() });
+        self.commands
+            .lock_requests
+            .push_back(LockRequest { lock: id.clone(), req_id: command.req_id.clone() });
         if self.commands.lock_requests.len() > REMEMBERED_MAX {
             self.commands.lock_requests.pop_front();
         }
@@ -216,7 +272,8 @@ impl Agent {
         }
         // The command `locks` reports the reason and all missing ranges. The event lists the new
         // gaps, as many as fit.
-        let mut data = events::lock(&Lock { missing: Vec::new(), reason: String::new(), ..lock.clone() });
+        let mut data =
+            events::lock(&Lock { missing: Vec::new(), reason: String::new(), ..lock.clone() });
         data["action"] = json!("broken");
         data["lost"] = lost.iter().take(MISSING_LISTED_MAX).map(events::lost).collect();
         data["gaps"] = json!(lost.iter().map(|lost| lost.gaps).sum::<usize>());
@@ -234,7 +291,9 @@ impl Agent {
         out: &mut Vec<AgentEffect>,
     ) {
         let index = self.commands.lock_requests.iter().position(|request| request.lock == id);
-        let req_id = index.and_then(|index| self.commands.lock_requests.remove(index)).map(|request| request.req_id);
+        let req_id = index
+            .and_then(|index| self.commands.lock_requests.remove(index))
+            .map(|request| request.req_id);
         let outcome = outcome.map(|lock| {
             self.locks.retain(|other| other.id != lock.id);
             let mut data = events::lock(&lock);
@@ -258,10 +317,12 @@ impl Agent {
     /// Answers a `clip-get` or `snapshot` once its file is a durable entry: an accepted command
     /// survives a power cut.
     pub(super) fn answer_with_file(&mut self, entry_id: EntryId, out: &mut Vec<AgentEffect>) {
-        let Some(EntryKind::File(manifest)) = self.spool.entry_mut(entry_id).map(|held| &held.what) else {
+        let Some(EntryKind::File(manifest)) = self.spool.entry_mut(entry_id).map(|held| &held.what)
+        else {
             return;
         };
-        let Manifest { name, purpose, event, size, from, to, clock, gaps, part, last, .. } = manifest.as_ref();
+        let Manifest { name, purpose, event, size, from, to, clock, gaps, part, last, .. } =
+            manifest.as_ref();
         let index = self.commands.snapshot_requests.iter().position(|req_id| req_id == event);
         let cmd = match (purpose, index) {
             (Purpose::Requested, _) => "clip-get",
@@ -278,7 +339,12 @@ impl Agent {
     }
 
     /// Answers a `clip-get` of which one part has no footage.
-    pub(super) fn answer_error(&mut self, clip: &PendingClip, reason: &str, out: &mut Vec<AgentEffect>) {
+    pub(super) fn answer_error(
+        &mut self,
+        clip: &PendingClip,
+        reason: &str,
+        out: &mut Vec<AgentEffect>,
+    ) {
         self.reply(&clip.event, "clip-get", "error", reason, json!({"part": clip.part}), out);
     }
 }
@@ -297,7 +363,9 @@ fn lock_request(command: &Command) -> Result<StorageRequest, String> {
 }
 
 fn unlock_request(command: &Command) -> Result<StorageRequest, String> {
-    Ok(StorageRequest::Unlock { id: text_arg(command, "id", "the lock's id, as the command locks shows it")? })
+    Ok(StorageRequest::Unlock {
+        id: text_arg(command, "id", "the lock's id, as the command locks shows it")?,
+    })
 }
 
 pub(super) fn text_arg(command: &Command, key: &str, what: &str) -> Result<String, String> {
@@ -306,7 +374,8 @@ pub(super) fn text_arg(command: &Command, key: &str, what: &str) -> Result<Strin
 }
 
 fn wall_arg(command: &Command, key: &str) -> Result<WallTime, String> {
-    let value = command.args.get(key).ok_or_else(|| format!("{key} is missing: an RFC 3339 time"))?;
+    let value =
+        command.args.get(key).ok_or_else(|| format!("{key} is missing: an RFC 3339 time"))?;
     let text = value.as_str().ok_or_else(|| format!("{key} must be text: an RFC 3339 time"))?;
     WallTime::parse(text).map_err(|reason| format!("{key}: {reason}"))
 }

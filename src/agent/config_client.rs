@@ -13,7 +13,9 @@ use super::events::kind;
 use super::{Agent, AgentEffect};
 use crate::remote_config::rejection::Rejection;
 use crate::remote_config::signed_command::CommandRequest;
-use crate::remote_config::state_machine::{self, Applied, COMMANDS_MAX, ConfigInput, ConfigMachine};
+use crate::remote_config::state_machine::{
+    self, Applied, COMMANDS_MAX, ConfigInput, ConfigMachine,
+};
 use crate::settings::diff::SettingsDiff;
 use crate::storage::StorageRequest;
 use crate::units::Timestamp;
@@ -63,13 +65,26 @@ impl Agent {
     /// Adds a configuration that can change at runtime. `refused` says why boot rejected the
     /// configuration file; `None` when it did not.
     #[must_use]
-    pub fn with_configuration(mut self, machine: ConfigMachine, refused: Option<Rejection>) -> Agent {
-        self.configuration = Some(ConfigClient { machine, awaiting_number: VecDeque::with_capacity(COMMANDS_MAX), refused });
+    pub fn with_configuration(
+        mut self,
+        machine: ConfigMachine,
+        refused: Option<Rejection>,
+    ) -> Agent {
+        self.configuration = Some(ConfigClient {
+            machine,
+            awaiting_number: VecDeque::with_capacity(COMMANDS_MAX),
+            refused,
+        });
         self
     }
 
     /// Feeds one input to the state machine and executes its effects.
-    pub(super) fn configure(&mut self, now: Timestamp, input: ConfigInput, out: &mut Vec<AgentEffect>) {
+    pub(super) fn configure(
+        &mut self,
+        now: Timestamp,
+        input: ConfigInput,
+        out: &mut Vec<AgentEffect>,
+    ) {
         let Some(configuration) = &mut self.configuration else {
             return;
         };
@@ -80,7 +95,12 @@ impl Agent {
     }
 
     /// Executes effects of the state machine.
-    pub(super) fn configured(&mut self, now: Timestamp, effects: Vec<state_machine::ConfigEffect>, out: &mut Vec<AgentEffect>) {
+    pub(super) fn configured(
+        &mut self,
+        now: Timestamp,
+        effects: Vec<state_machine::ConfigEffect>,
+        out: &mut Vec<AgentEffect>,
+    ) {
         for effect in effects {
             match effect {
                 state_machine::ConfigEffect::Judge { text, sha256, probe } => {
@@ -97,10 +117,17 @@ impl Agent {
                 state_machine::ConfigEffect::Report(report) => {
                     out.push(AgentEffect::Uplink(UplinkRequest::Reported(bytes(&report))))
                 }
-                state_machine::ConfigEffect::Event(data) => self.event(now, kind::CONFIG, None, data),
-                state_machine::ConfigEffect::Ask => out.push(AgentEffect::Uplink(UplinkRequest::RequestConfig)),
+                state_machine::ConfigEffect::Event(data) => {
+                    self.event(now, kind::CONFIG, None, data)
+                }
+                state_machine::ConfigEffect::Ask => {
+                    out.push(AgentEffect::Uplink(UplinkRequest::RequestConfig))
+                }
                 state_machine::ConfigEffect::Carry => {
-                    let next = self.configuration.as_mut().and_then(|configuration| configuration.awaiting_number.pop_front());
+                    let next = self
+                        .configuration
+                        .as_mut()
+                        .and_then(|configuration| configuration.awaiting_number.pop_front());
                     if let Some(command) = next {
                         self.carry_command(now, command, out);
                     }
@@ -119,17 +146,24 @@ impl Agent {
         let (word, last) = (configuration.machine.as_str(), record.last.as_ref());
         let state = match word {
             "safe_mode" | "rolled_back" | "trial" => {
-                let refusal = last.and_then(|last| last.refusal.as_ref()).filter(|_| word != "trial");
-                let id =
-                    record.trial().map_or_else(|| last.map(|last| last.next.id.clone()), |trial| Some(trial.next.id.clone()));
-                Some(crate::remote_config::status_report::event(word, &id.unwrap_or_default(), None, refusal))
+                let refusal =
+                    last.and_then(|last| last.refusal.as_ref()).filter(|_| word != "trial");
+                let id = record.trial().map_or_else(
+                    || last.map(|last| last.next.id.clone()),
+                    |trial| Some(trial.next.id.clone()),
+                );
+                Some(crate::remote_config::status_report::event(
+                    word,
+                    &id.unwrap_or_default(),
+                    None,
+                    refusal,
+                ))
             }
             _ => None,
         };
-        let refused = configuration
-            .refused
-            .take()
-            .map(|refusal| crate::remote_config::status_report::event("refused", "file", None, Some(&refusal)));
+        let refused = configuration.refused.take().map(|refusal| {
+            crate::remote_config::status_report::event("refused", "file", None, Some(&refusal))
+        });
         for data in state.into_iter().chain(refused) {
             self.event(now, kind::CONFIG, None, data);
         }
@@ -141,7 +175,8 @@ impl Agent {
         let change = SettingsDiff::between(&self.settings, &settings);
         if change.storage {
             let storage = &settings.storage;
-            let (budget, pin_quota, endurance) = (storage.budget, storage.pin_quota, storage.endurance);
+            let (budget, pin_quota, endurance) =
+                (storage.budget, storage.pin_quota, storage.endurance);
             out.push(AgentEffect::Storage(StorageRequest::Resize { budget, pin_quota, endurance }));
         }
         if change.uplink {
@@ -155,12 +190,18 @@ impl Agent {
         storage.budget = settings.storage.budget;
         storage.pin_quota = settings.storage.pin_quota;
         storage.endurance = settings.storage.endurance;
-        self.settings = crate::settings::Settings { storage, site: self.settings.site.clone(), ..settings };
+        self.settings =
+            crate::settings::Settings { storage, site: self.settings.site.clone(), ..settings };
         let settings = Box::new(self.settings.clone());
         out.push(AgentEffect::Apply { settings, change: Box::new(change), epoch, fresh });
     }
 
-    pub(super) fn config_update(&mut self, now: Timestamp, update: ConfigUpdate, out: &mut Vec<AgentEffect>) {
+    pub(super) fn config_update(
+        &mut self,
+        now: Timestamp,
+        update: ConfigUpdate,
+        out: &mut Vec<AgentEffect>,
+    ) {
         match update {
             ConfigUpdate::Machine(input) => self.configure(now, input, out),
             ConfigUpdate::Checked { req_id, cmd, outcome } => match outcome {
@@ -175,11 +216,20 @@ impl Agent {
 
     /// `config-check`: a dry run. With `probe` set to `"yes"` it also connects to the camera and
     /// the brokers.
-    pub(super) fn config_check(&mut self, command: &Command, out: &mut Vec<AgentEffect>) -> Result<(), String> {
+    pub(super) fn config_check(
+        &mut self,
+        command: &Command,
+        out: &mut Vec<AgentEffect>,
+    ) -> Result<(), String> {
         if self.configuration.is_none() {
             return Err("this device stores no configurations".into());
         }
-        let text = command.args.get("config").and_then(Value::as_str).ok_or("config is missing: the whole TOML text")?.to_owned();
+        let text = command
+            .args
+            .get("config")
+            .and_then(Value::as_str)
+            .ok_or("config is missing: the whole TOML text")?
+            .to_owned();
         if text.len() > crate::remote_config::signed_document::CONFIG_MAX {
             return Err(format!(
                 "config has {} bytes; at most {}",
@@ -194,10 +244,18 @@ impl Agent {
     }
 
     /// `config-show`: the text in force. It holds no secrets, only the names of files that do.
-    pub(super) fn config_show(&self, command: &Command, out: &mut Vec<AgentEffect>) -> Result<(), String> {
-        let configuration = self.configuration.as_ref().ok_or("this device stores no configurations")?;
+    pub(super) fn config_show(
+        &self,
+        command: &Command,
+        out: &mut Vec<AgentEffect>,
+    ) -> Result<(), String> {
+        let configuration =
+            self.configuration.as_ref().ok_or("this device stores no configurations")?;
         let sha256 = configuration.machine.record().committed.sha256;
-        out.push(AgentEffect::Config(ConfigRequest::Show { req_id: command.req_id.clone(), sha256 }));
+        out.push(AgentEffect::Config(ConfigRequest::Show {
+            req_id: command.req_id.clone(),
+            sha256,
+        }));
         Ok(())
     }
 }

@@ -116,9 +116,14 @@ impl ConfigThread {
     ///
     /// # Errors
     /// When the operating system cannot create the thread.
-    pub fn start(paths: ConfigPaths, send: impl Fn(ConfigUpdate) + Send + 'static) -> std::io::Result<ConfigThread> {
+    pub fn start(
+        paths: ConfigPaths,
+        send: impl Fn(ConfigUpdate) + Send + 'static,
+    ) -> std::io::Result<ConfigThread> {
         let (requests, pending) = sync_channel(REQUESTS_MAX);
-        thread::Builder::new().name("config".into()).spawn(move || work(&paths, &pending, &send))?;
+        thread::Builder::new()
+            .name("config".into())
+            .spawn(move || work(&paths, &pending, &send))?;
         Ok(ConfigThread(requests))
     }
 
@@ -144,10 +149,17 @@ fn work(paths: &ConfigPaths, requests: &Receiver<ConfigRequest>, send: &dyn Fn(C
             }
             Ok(ConfigRequest::Judge { text, sha256, probe }) => {
                 let text = text.or_else(|| state_store::text(paths.files.as_ref(), &sha256));
-                send(ConfigUpdate::Machine(ConfigInput::Judged(sha256, judge(paths, text, probe.as_deref()))));
+                send(ConfigUpdate::Machine(ConfigInput::Judged(
+                    sha256,
+                    judge(paths, text, probe.as_deref()),
+                )));
             }
             Ok(ConfigRequest::Check { req_id, text, now, probe }) => {
-                send(ConfigUpdate::Checked { req_id, cmd: CHECK, outcome: check(paths, &text, &now, probe) });
+                send(ConfigUpdate::Checked {
+                    req_id,
+                    cmd: CHECK,
+                    outcome: check(paths, &text, &now, probe),
+                });
             }
             Ok(ConfigRequest::Show { req_id, sha256 }) => {
                 send(ConfigUpdate::Checked { req_id, cmd: SHOW, outcome: show(paths, &sha256) })
@@ -166,12 +178,20 @@ fn work(paths: &ConfigPaths, requests: &Receiver<ConfigRequest>, send: &dyn Fn(C
 fn save(paths: &ConfigPaths, record: &ConfigState, text: Option<&str>) -> Result<(), String> {
     paths.volatile.iter().for_each(|volatile| state_store::save_exits(volatile.as_ref(), record));
     let kept = state_store::save(paths.files.as_ref(), record, text)?;
-    kept.troubles.iter().for_each(|error| tracing::warn!(%error, "configuration copy not written; the other copy is valid"));
+    kept.troubles.iter().for_each(
+        |error| tracing::warn!(%error, "configuration copy not written; the other copy is valid"),
+    );
     Ok(())
 }
 
-fn judge(paths: &ConfigPaths, text: Option<String>, probe: Option<&Settings>) -> Result<Box<Settings>, Rejection> {
-    let text = text.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "its text is no longer on the card"))?;
+fn judge(
+    paths: &ConfigPaths,
+    text: Option<String>,
+    probe: Option<&Settings>,
+) -> Result<Box<Settings>, Rejection> {
+    let text = text.ok_or_else(|| {
+        Rejection::new(RejectReason::Unreadable, "its text is no longer on the card")
+    })?;
     let settings = validation::judge_afar(&text, &load::read)?;
     if let Some(now) = probe {
         probe_camera(paths, now, &settings)?;
@@ -182,11 +202,13 @@ fn judge(paths: &ConfigPaths, text: Option<String>, probe: Option<&Settings>) ->
 /// Probes a changed camera while the one in force still records, so that a wrong address costs no
 /// footage.
 fn probe_camera(paths: &ConfigPaths, now: &Settings, next: &Settings) -> Result<(), Rejection> {
-    for (role, key) in [(StreamRole::Main, "camera.main_url"), (StreamRole::Sub, "camera.sub_url")] {
+    for (role, key) in [(StreamRole::Main, "camera.main_url"), (StreamRole::Sub, "camera.sub_url")]
+    {
         let changed = StreamAccess::of(&now.camera, role) != StreamAccess::of(&next.camera, role);
         if let Some(url) = StreamAccess::of(&next.camera, role).url.filter(|_| changed) {
             let known = credential_scope::is_known_camera(&now.camera, &url);
-            let outcome = probe_stream(paths, &next.camera, role, known || next.camera.login.is_none());
+            let outcome =
+                probe_stream(paths, &next.camera, role, known || next.camera.login.is_none());
             let outcome = match outcome {
                 // The trial shows whether the login is right.
                 Err((CameraFault::Unauthorized, _)) if !known && next.camera.login.is_some() => {
@@ -209,7 +231,11 @@ fn probe_stream(
     with_login: bool,
 ) -> Result<String, (CameraFault, String)> {
     let login = camera.login.clone().filter(|_| with_login);
-    let probe = connection_probe::camera(CameraSettings { login, ..camera.clone() }, role, paths.clock.clone());
+    let probe = connection_probe::camera(
+        CameraSettings { login, ..camera.clone() },
+        role,
+        paths.clock.clone(),
+    );
     wait_or(probe, |error| (CameraFault::Protocol, error))
 }
 
@@ -223,14 +249,20 @@ struct StreamAccess {
 
 impl StreamAccess {
     fn of(camera: &CameraSettings, role: StreamRole) -> StreamAccess {
-        let url = if role == StreamRole::Main { Some(camera.main_url.clone()) } else { camera.sub_url.clone() };
+        let url = if role == StreamRole::Main {
+            Some(camera.main_url.clone())
+        } else {
+            camera.sub_url.clone()
+        };
         StreamAccess { url, login: camera.login.clone(), transport: camera.transport }
     }
 }
 
 fn show(paths: &ConfigPaths, sha256: &Digest) -> Result<Value, Rejection> {
     let text = state_store::text(paths.files.as_ref(), sha256);
-    let text = text.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "its text is no longer on the card"))?;
+    let text = text.ok_or_else(|| {
+        Rejection::new(RejectReason::Unreadable, "its text is no longer on the card")
+    })?;
     Ok(json!({"sha256": sha256, "config": text}))
 }
 
@@ -245,18 +277,31 @@ fn check(paths: &ConfigPaths, text: &str, now: &Settings, probe: bool) -> Result
         if settings.camera.sub_url.is_some() {
             found["camera_sub"] = check_camera(paths, now, &settings.camera, StreamRole::Sub);
         }
-        found["brokers"] = settings.uplink.brokers().into_iter().map(|broker| check_broker(now, &settings, broker)).collect();
+        found["brokers"] = settings
+            .uplink
+            .brokers()
+            .into_iter()
+            .map(|broker| check_broker(now, &settings, broker))
+            .collect();
     }
     Ok(found)
 }
 
-fn check_camera(paths: &ConfigPaths, now: &Settings, next: &CameraSettings, role: StreamRole) -> Value {
+fn check_camera(
+    paths: &ConfigPaths,
+    now: &Settings,
+    next: &CameraSettings,
+    role: StreamRole,
+) -> Value {
     let url = if role == StreamRole::Main { Some(&next.main_url) } else { next.sub_url.as_ref() };
     let known = url.is_some_and(|url| credential_scope::is_known_camera(&now.camera, url));
-    let with_login = url.is_some_and(|url| credential_scope::may_show_camera(&now.camera, next, url));
+    let with_login =
+        url.is_some_and(|url| credential_scope::may_show_camera(&now.camera, next, url));
     let (ok, mut detail) = match probe_stream(paths, next, role, with_login) {
         Ok(tracks) => (true, tracks),
-        Err((CameraFault::Unauthorized, _)) if !with_login => (false, "a camera answers and requires a login".into()),
+        Err((CameraFault::Unauthorized, _)) if !with_login => {
+            (false, "a camera answers and requires a login".into())
+        }
         Err((fault, detail)) if known => (false, format!("{}: {detail}", fault.as_str())),
         Err(_) => (false, "no camera plays there".into()),
     };
@@ -277,11 +322,15 @@ fn check_broker(now: &Settings, next: &Settings, broker: Broker) -> Value {
     let with_login = credential_scope::may_show_broker(now, &broker);
     let probed = Broker { login: broker.login.clone().filter(|_| with_login), ..broker.clone() };
     let answer =
-        wait_or(connection_probe::broker(&next.site, &probed, next.uplink.protocol), |error| (error, ConnectFault::Lost));
+        wait_or(connection_probe::broker(&next.site, &probed, next.uplink.protocol), |error| {
+            (error, ConnectFault::Lost)
+        });
     let (ok, mut detail) = match answer {
         Ok(()) => (true, String::new()),
         Err((reason, _)) if known => (false, reason),
-        Err((_, ConnectFault::Refused)) => (false, "a broker answers and refuses this device".into()),
+        Err((_, ConnectFault::Refused)) => {
+            (false, "a broker answers and refuses this device".into())
+        }
         Err(_) => (false, "no broker accepts this device there".into()),
     };
     if !with_login {
@@ -295,7 +344,10 @@ fn wait<T>(probe: impl Future<Output = Result<T, String>>) -> Result<T, String> 
     wait_or(probe, |error| error)
 }
 
-fn wait_or<T, E>(probe: impl Future<Output = Result<T, E>>, failed: impl Fn(String) -> E) -> Result<T, E> {
+fn wait_or<T, E>(
+    probe: impl Future<Output = Result<T, E>>,
+    failed: impl Fn(String) -> E,
+) -> Result<T, E> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed(error.to_string()))?;
     let answer = runtime.block_on(probe);
@@ -310,7 +362,11 @@ fn stamp(file: &Path) -> Option<(SystemTime, u64)> {
 
 /// Reads the local file when its size or modification time changed. A half-written file changes
 /// again and is then read again.
-fn poll_file(paths: &ConfigPaths, seen: &mut Option<(SystemTime, u64)>, send: &dyn Fn(ConfigUpdate)) {
+fn poll_file(
+    paths: &ConfigPaths,
+    seen: &mut Option<(SystemTime, u64)>,
+    send: &dyn Fn(ConfigUpdate),
+) {
     let now = stamp(&paths.file);
     if now.is_none() || now == *seen {
         return;

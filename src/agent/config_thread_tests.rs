@@ -22,7 +22,8 @@ struct Greedy {
 impl Greedy {
     fn start() -> Greedy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (port, received) = (listener.local_addr().unwrap().port(), Arc::new(Mutex::new(Vec::new())));
+        let (port, received) =
+            (listener.local_addr().unwrap().port(), Arc::new(Mutex::new(Vec::new())));
         let sink = received.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -32,9 +33,13 @@ impl Greedy {
                     while let Ok(n @ 1..) = stream.read(&mut bytes) {
                         sink.lock().unwrap_or_else(PoisonError::into_inner).extend(&bytes[..n]);
                         let text = String::from_utf8_lossy(&bytes[..n]).into_owned();
-                        let Some(cseq) = text.lines().find_map(|line| line.strip_prefix("CSeq: ")) else { return };
-                        let answer =
-                            format!("RTSP/1.0 401 Unauthorized\r\nCSeq: {cseq}\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\r\n");
+                        let Some(cseq) = text.lines().find_map(|line| line.strip_prefix("CSeq: "))
+                        else {
+                            return;
+                        };
+                        let answer = format!(
+                            "RTSP/1.0 401 Unauthorized\r\nCSeq: {cseq}\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\r\n"
+                        );
                         let _ = stream.write_all(answer.as_bytes());
                     }
                 });
@@ -68,8 +73,16 @@ impl Bench {
         std::fs::write(dir.path().join("broker.login"), format!("device:{BROKER}\n")).unwrap();
         let files = Arc::new(RealFiles::open(&dir.path().join("state")).unwrap());
         let clock = Arc::new(SystemClock::new());
-        let paths = ConfigPaths { files, volatile: None, file: dir.path().join("file"), state: dir.path().into(), clock };
-        let login = |user: &str, password: &str| Some(Login { user: user.into(), password: Secret::new(password) });
+        let paths = ConfigPaths {
+            files,
+            volatile: None,
+            file: dir.path().join("file"),
+            state: dir.path().into(),
+            clock,
+        };
+        let login = |user: &str, password: &str| {
+            Some(Login { user: user.into(), password: Secret::new(password) })
+        };
         let mut now = test_settings();
         (now.camera.login, now.uplink.login) = (login("admin", CAMERA), login("device", BROKER));
         Bench { dir, paths, now }
@@ -87,13 +100,22 @@ impl Bench {
 #[test]
 fn a_dry_run_shows_no_password_to_a_new_host() {
     let bench = Bench::new();
-    for (login, broker_login) in [("camera.login", "broker.login"), ("broker.login", "camera.login")] {
+    for (login, broker_login) in
+        [("camera.login", "broker.login"), ("broker.login", "camera.login")]
+    {
         let (camera, broker) = (Greedy::start(), Greedy::start());
         let text = bench.text(camera.port, login, broker.port, broker_login);
         let found = check(&bench.paths, &text, &bench.now, true).unwrap();
         assert!(camera.was_contacted() && broker.was_contacted(), "{found}");
-        assert!(!camera.received_a_secret() && !broker.received_a_secret(), "a password was sent: {found}");
-        assert_eq!((&found["camera"]["ok"], &found["brokers"][0]["ok"]), (&json!(false), &json!(false)), "{found}");
+        assert!(
+            !camera.received_a_secret() && !broker.received_a_secret(),
+            "a password was sent: {found}"
+        );
+        assert_eq!(
+            (&found["camera"]["ok"], &found["brokers"][0]["ok"]),
+            (&json!(false), &json!(false)),
+            "{found}"
+        );
         for detail in [&found["camera"]["detail"], &found["brokers"][0]["detail"]] {
             assert!(detail.as_str().unwrap().contains(WITHHELD), "{found}");
         }
@@ -107,22 +129,48 @@ fn a_dry_run_answers_the_same_for_open_and_closed_ports() {
     let open = Greedy::start();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     thread::spawn(move || silent.incoming().for_each(drop));
-    let answer =
-        |port: u16| check(&bench.paths, &bench.text(port, "camera.login", port, "broker.login"), &bench.now, true).unwrap();
+    let answer = |port: u16| {
+        check(
+            &bench.paths,
+            &bench.text(port, "camera.login", port, "broker.login"),
+            &bench.now,
+            true,
+        )
+        .unwrap()
+    };
     let (at_closed, at_open) = (answer(closed), answer(open.port));
     assert_eq!(at_closed["brokers"][0]["detail"], at_open["brokers"][0]["detail"]);
-    assert!(at_closed["camera"]["detail"].as_str().unwrap().starts_with("no camera plays there"), "{at_closed}");
+    assert!(
+        at_closed["camera"]["detail"].as_str().unwrap().starts_with("no camera plays there"),
+        "{at_closed}"
+    );
 }
 
 #[test]
 fn the_camera_in_force_gets_its_own_login_only() {
     let mut bench = Bench::new();
     let camera = Greedy::start();
-    bench.now.camera.main_url = url::Url::parse(&format!("rtsp://127.0.0.1:{}/main", camera.port)).unwrap();
+    bench.now.camera.main_url =
+        url::Url::parse(&format!("rtsp://127.0.0.1:{}/main", camera.port)).unwrap();
     let broker = bench.now.uplink.port;
-    check(&bench.paths, &bench.text(camera.port, "broker.login", broker, "broker.login"), &bench.now, true).unwrap();
-    assert!(camera.was_contacted() && !camera.received_a_secret(), "the broker's login went to the camera");
-    check(&bench.paths, &bench.text(camera.port, "camera.login", broker, "broker.login"), &bench.now, true).unwrap();
+    check(
+        &bench.paths,
+        &bench.text(camera.port, "broker.login", broker, "broker.login"),
+        &bench.now,
+        true,
+    )
+    .unwrap();
+    assert!(
+        camera.was_contacted() && !camera.received_a_secret(),
+        "the broker's login went to the camera"
+    );
+    check(
+        &bench.paths,
+        &bench.text(camera.port, "camera.login", broker, "broker.login"),
+        &bench.now,
+        true,
+    )
+    .unwrap();
     assert!(camera.received_a_secret(), "its own login was withheld");
 }
 
@@ -132,6 +180,10 @@ fn a_change_to_a_new_camera_that_asks_for_basic_is_refused() {
     let camera = Greedy::start();
     let text = bench.text(camera.port, "camera.login", bench.now.uplink.port, "broker.login");
     let refusal = judge(&bench.paths, Some(text), Some(&bench.now)).unwrap_err();
-    assert_eq!((refusal.why, refusal.errors[0].key.as_str()), (RejectReason::Probe, "camera.main_url"), "{refusal:?}");
+    assert_eq!(
+        (refusal.why, refusal.errors[0].key.as_str()),
+        (RejectReason::Probe, "camera.main_url"),
+        "{refusal:?}"
+    );
     assert!(camera.was_contacted() && !camera.received_a_secret());
 }

@@ -34,7 +34,11 @@ const HEAD_MAX: u64 = 8192;
 ///
 /// # Errors
 /// The kind of fault and its cause.
-pub async fn camera(settings: CameraSettings, role: StreamRole, clock: Arc<dyn Clock>) -> Result<String, (CameraFault, String)> {
+pub async fn camera(
+    settings: CameraSettings,
+    role: StreamRole,
+    clock: Arc<dyn Clock>,
+) -> Result<String, (CameraFault, String)> {
     let (updates, mut received) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
     let stream = rtsp::Stream {
@@ -59,7 +63,9 @@ pub async fn camera(settings: CameraSettings, role: StreamRole, clock: Arc<dyn C
             }
         }
     });
-    let late = || (CameraFault::NoKeyFrame, format!("no key frame within {} s", KEY_FRAME_TIMEOUT.as_secs()));
+    let late = || {
+        (CameraFault::NoKeyFrame, format!("no key frame within {} s", KEY_FRAME_TIMEOUT.as_secs()))
+    };
     let answer = answer.await.unwrap_or_else(|_| Err(late()));
     let _ = stop.send(true);
     let _ = timeout(TEARDOWN_TIMEOUT, playing).await;
@@ -76,7 +82,8 @@ pub async fn offers_digest(url: &url::Url) -> Result<(), String> {
     let port = url.port().unwrap_or(554);
     let response = timeout(CONNECT_TIMEOUT, async {
         let mut stream = TcpStream::connect((host.as_str(), port)).await?;
-        let request = format!("DESCRIBE {url} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n");
+        let request =
+            format!("DESCRIBE {url} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let (mut head, mut lines) = (String::new(), BufReader::new(stream.take(HEAD_MAX)).lines());
         while let Some(line) = lines.next_line().await?.filter(|line| !line.is_empty()) {
@@ -84,8 +91,14 @@ pub async fn offers_digest(url: &url::Url) -> Result<(), String> {
         }
         std::io::Result::Ok(head)
     });
-    let head = response.await.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
-    let digest = head.lines().filter_map(|line| line.strip_prefix("www-authenticate:")).any(|line| line.contains("digest "));
+    let head = response
+        .await
+        .map_err(|_| "no answer in time".to_owned())?
+        .map_err(|error| error.to_string())?;
+    let digest = head
+        .lines()
+        .filter_map(|line| line.strip_prefix("www-authenticate:"))
+        .any(|line| line.contains("digest "));
     if digest { Ok(()) } else { Err("it requests the password in clear text".into()) }
 }
 
@@ -94,14 +107,24 @@ pub async fn offers_digest(url: &url::Url) -> Result<(), String> {
 ///
 /// # Errors
 /// The cause and the kind of fault.
-pub async fn broker(site: &SiteId, broker: &Broker, protocol: Option<Protocol>) -> Result<(), (String, ConnectFault)> {
+pub async fn broker(
+    site: &SiteId,
+    broker: &Broker,
+    protocol: Option<Protocol>,
+) -> Result<(), (String, ConnectFault)> {
     match broker_with(site, broker, protocol.unwrap_or(Protocol::V5)).await {
-        Err((_, ConnectFault::Version)) if protocol.is_none() => broker_with(site, broker, Protocol::V311).await,
+        Err((_, ConnectFault::Version)) if protocol.is_none() => {
+            broker_with(site, broker, Protocol::V311).await
+        }
         answer => answer,
     }
 }
 
-async fn broker_with(site: &SiteId, broker: &Broker, protocol: Protocol) -> Result<(), (String, ConnectFault)> {
+async fn broker_with(
+    site: &SiteId,
+    broker: &Broker,
+    protocol: Protocol,
+) -> Result<(), (String, ConnectFault)> {
     let tls = broker.tls.as_ref().map(|tls| tls::config(tls, None)).transpose();
     let options = Options {
         client_id: format!("taimat-{site}-probe"),
@@ -123,7 +146,12 @@ async fn broker_with(site: &SiteId, broker: &Broker, protocol: Protocol) -> Resu
             }
         }
     });
-    let late = |_| Err((format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()), ConnectFault::Unreachable));
+    let late = |_| {
+        Err((
+            format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
+            ConnectFault::Unreachable,
+        ))
+    };
     let answer = answer.await.unwrap_or_else(late);
     sender.disconnect();
     let _ = timeout(Duration::from_millis(200), connection.poll()).await;

@@ -215,7 +215,11 @@ mod tests {
     use crate::units::{ClockQuality, MonoTime, WallTime};
 
     fn at() -> Timestamp {
-        Timestamp { mono: MonoTime(5_000_000), wall: WallTime(1_790_000_000_000_000), quality: ClockQuality::Ntp }
+        Timestamp {
+            mono: MonoTime(5_000_000),
+            wall: WallTime(1_790_000_000_000_000),
+            quality: ClockQuality::Ntp,
+        }
     }
 
     fn crowded(zones: usize) -> MotionUpdate {
@@ -240,8 +244,15 @@ mod tests {
     #[test]
     fn an_event_is_encoded_as_a_cloudevents_envelope() {
         let site = SiteId::parse("km-17").unwrap();
-        let envelope =
-            Envelope { id: "01JX", site: &site, kind: kind::MOTION_START, at: at(), seq: 7, ring: RingId(9), boot: Boot(3) };
+        let envelope = Envelope {
+            id: "01JX",
+            site: &site,
+            kind: kind::MOTION_START,
+            at: at(),
+            seq: 7,
+            ring: RingId(9),
+            boot: Boot(3),
+        };
         let golden = r#"{"specversion":"1.0","id":"01JX","source":"taimat/km-17","type":"vn.taimat.motion.start.v1","time":"2026-09-21T14:13:20.000Z","datacontenttype":"application/json","seq":7,"ring":"0000000000000009","clock":"ntp","boot":3,"mono":5000000,"data":{"box":[0.123,0.333,0.5,0.25],"event":"01JX","heading":272.0,"rule":"rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr","score":0.988,"started_at":"2026-09-21T14:13:20.000Z","suppressed":2,"tracks":3,"zones":["zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"]}}"#;
         assert_eq!(payload(&envelope, motion(&crowded(1), "01JX")), golden);
     }
@@ -251,17 +262,31 @@ mod tests {
         let (id, worst) = ("Z".repeat(26), text(&"\u{1}".repeat(9_000)));
         let (from, to) = (WallTime(i64::MAX >> 10), WallTime(i64::MAX >> 10));
         let (first, last, name) = (1 << 50, 1 << 51, "n".repeat(96));
-        let held =
-            Lock { id: "i".repeat(36), from, to, first, last, reason: "\u{1}".repeat(80), missing: vec![(1 << 50, 1 << 51)] };
+        let held = Lock {
+            id: "i".repeat(36),
+            from,
+            to,
+            first,
+            last,
+            reason: "\u{1}".repeat(80),
+            missing: vec![(1 << 50, 1 << 51)],
+        };
         let mut locked = lock(&held);
         locked["action"] = json!("unlock");
         locked["req_id"] = json!("r".repeat(64));
-        let longest_gap = Gap { from: at(), to: at(), reason: GapReason::EvictedPinned, bytes: u64::MAX };
+        let longest_gap =
+            Gap { from: at(), to: at(), reason: GapReason::EvictedPinned, bytes: u64::MAX };
         vec![
             (kind::MOTION_UPDATE, motion(&crowded(20), &id)),
             (kind::STORAGE, json!({"detail": worst, "lost": true, "suppressed_count": u64::MAX})),
-            (kind::CAMERA_DOWN, json!({"stream": "main", "fault": "no_key_frame", "detail": worst})),
-            (kind::FILE_LOST, json!({"event": "r".repeat(64), "file": name, "part": u32::MAX, "reason": worst})),
+            (
+                kind::CAMERA_DOWN,
+                json!({"stream": "main", "fault": "no_key_frame", "detail": worst}),
+            ),
+            (
+                kind::FILE_LOST,
+                json!({"event": "r".repeat(64), "file": name, "part": u32::MAX, "reason": worst}),
+            ),
             (kind::REFUSED, json!({"what": {"file": name}, "reason": worst})),
             (kind::UPLINK, json!({"what": "not_authorized", "detail": worst})),
             (kind::SHED, super::super::loss_report::tests::longest()),
@@ -282,14 +307,22 @@ mod tests {
             let len = payload.len();
             let body = Body::Event { id: id.clone(), seq, class: class_of(kind), payload };
             let bytes = Entry { after: full_after(), body }.encode();
-            assert!(bytes.len() <= ENTRY_MAX, "{kind} of {len} bytes makes an entry of {}", bytes.len());
+            assert!(
+                bytes.len() <= ENTRY_MAX,
+                "{kind} of {len} bytes makes an entry of {}",
+                bytes.len()
+            );
         }
     }
 
     #[test]
     fn text_is_cut_between_characters_at_its_journal_size() {
-        for (text_in, len) in [("ế".repeat(500), 133), ("\"".repeat(500), 100), ("\u{1}".repeat(500), 57), ("a".repeat(500), 400)]
-        {
+        for (text_in, len) in [
+            ("ế".repeat(500), 133),
+            ("\"".repeat(500), 100),
+            ("\u{1}".repeat(500), 57),
+            ("a".repeat(500), 400),
+        ] {
             let cut = text(&text_in);
             assert_eq!(cut.chars().count(), len);
             let nested = serde_json::to_string(&serde_json::to_string(&cut).unwrap()).unwrap();

@@ -13,14 +13,24 @@ impl Bench {
     fn guarded() -> Bench {
         let mut bench = Bench::of_slots(2032);
         let good = Settings {
-            remote: crate::settings::RemoteSettings { keys: vec![trusted("office", RFC)], ..settings().remote },
+            remote: crate::settings::RemoteSettings {
+                keys: vec![trusted("office", RFC)],
+                ..settings().remote
+            },
             ..settings()
         };
-        let record =
-            crate::remote_config::state_record::ConfigState::of_file(Digest::of(b"file"), String::new(), Default::default());
-        let known = state_machine::ProvenSettings { good: good.clone(), bootstrap: good, trying: None };
+        let record = crate::remote_config::state_record::ConfigState::of_file(
+            Digest::of(b"file"),
+            String::new(),
+            Default::default(),
+        );
+        let known =
+            state_machine::ProvenSettings { good: good.clone(), bootstrap: good, trying: None };
         let machine = state_machine::ConfigMachine::new(record, known, [1; 32], bench.now);
-        let agent = std::mem::replace(&mut bench.agent, Agent::new(settings(), Arc::new(NoFootage), [7; 32]));
+        let agent = std::mem::replace(
+            &mut bench.agent,
+            Agent::new(settings(), Arc::new(NoFootage), [7; 32]),
+        );
         bench.agent = agent.with_configuration(machine, None);
         bench.connect();
         bench
@@ -36,13 +46,17 @@ impl Bench {
         let Value::Object(plain) = args else { panic!("arguments are an object") };
         let asked = CommandRequest { name, req_id, expires: Some(&expires), args: &plain };
         let args = add_signature("km-17", asked, n, &key(seed)).unwrap();
-        let command = Command { name: name.into(), req_id: req_id.into(), expires: Some(expires), args };
+        let command =
+            Command { name: name.into(), req_id: req_id.into(), expires: Some(expires), args };
         self.give(AgentInput::Uplink(UplinkUpdate::Command(Box::new(command))));
     }
 
     fn pass(&mut self, micros: u64) {
-        self.now =
-            Timestamp { mono: self.now.mono.plus_micros(micros), wall: self.now.wall.plus_micros(micros as i64), ..self.now };
+        self.now = Timestamp {
+            mono: self.now.mono.plus_micros(micros),
+            wall: self.now.wall.plus_micros(micros as i64),
+            ..self.now
+        };
     }
 
     /// Entries written to the journal so far.
@@ -61,7 +75,11 @@ fn an_event_get_of_many_ranges_resends_few_events_at_once() {
     bench.command("event-get", "r1", json!({"ring": RingId(7).to_string(), "seq": ranges}));
     let again = bench.log.iter().filter(|line| line.starts_with("again")).count();
     assert!(again <= 64, "{again} requests to the uplink for one command");
-    assert!(bench.agent.outbox.prioritized() <= 64, "{} events have resend priority", bench.agent.outbox.prioritized());
+    assert!(
+        bench.agent.outbox.prioritized() <= 64,
+        "{} events have resend priority",
+        bench.agent.outbox.prioritized()
+    );
     assert_eq!(bench.replies.pop().unwrap().data["found"], 401, "each number once");
     // Receipts release them, and the rest follows, 64 at a time.
     bench.log.clear();
@@ -82,7 +100,8 @@ fn refused_commands_write_at_most_a_mebibyte() {
     let bytes = bench.written() * ENTRY;
     assert!(bytes <= 1 << 20, "{bytes} bytes to the card for 10,000 refused commands");
     assert!(bench.data("access")[19]["verdict"] == "unsigned", "{:?}", bench.data("access").len());
-    let suppressed_count: u64 = bench.data("access").iter().filter_map(|data| data["suppressed_count"].as_u64()).sum();
+    let suppressed_count: u64 =
+        bench.data("access").iter().filter_map(|data| data["suppressed_count"].as_u64()).sum();
     assert!(suppressed_count > 4_900, "{suppressed_count} were counted");
 }
 
@@ -124,9 +143,14 @@ fn forged_commands_do_not_throttle_signed_ones() {
             bench.signed("ping", &format!("honest{n}"), 9 + n, RFC);
         }
     }
-    let answered = |status: &str| bench.replies.iter().filter(|reply| reply.status == status).count();
+    let answered =
+        |status: &str| bench.replies.iter().filter(|reply| reply.status == status).count();
     assert_eq!(answered("ok"), 10, "each honest ping");
-    assert!(answered("error") <= 10 + 2 * 10 + 1, "{} refusals answered in 10 s", answered("error"));
+    assert!(
+        answered("error") <= 10 + 2 * 10 + 1,
+        "{} refusals answered in 10 s",
+        answered("error")
+    );
 }
 
 #[test]
@@ -145,7 +169,10 @@ fn a_flood_of_signed_commands_is_rate_limited() {
 fn a_restart_must_be_signed_and_name_the_current_boot() {
     let mut bench = Bench::new();
     bench.command("restart", "r0", json!({"boot": 1}));
-    assert!(bench.replies.pop().unwrap().detail.contains("must be signed"), "unsigned, and no key is enrolled");
+    assert!(
+        bench.replies.pop().unwrap().detail.contains("must be signed"),
+        "unsigned, and no key is enrolled"
+    );
     let mut bench = Bench::guarded();
     bench.signed_with("restart", "r1", 1, RFC, json!({"boot": "9"}));
     assert_eq!(bench.replies.pop().unwrap().status, "error");

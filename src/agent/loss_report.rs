@@ -38,8 +38,13 @@ pub enum LossReason {
 }
 
 impl LossReason {
-    const ALL: [LossReason; 5] =
-        [LossReason::OutboxFull, LossReason::Unreadable, LossReason::StorageStalled, LossReason::TooLarge, LossReason::Expired];
+    const ALL: [LossReason; 5] = [
+        LossReason::OutboxFull,
+        LossReason::Unreadable,
+        LossReason::StorageStalled,
+        LossReason::TooLarge,
+        LossReason::Expired,
+    ];
 
     /// The word used in payloads.
     pub fn as_str(self) -> &'static str {
@@ -150,17 +155,24 @@ impl UnreportedLosses {
     /// The data of the next event. Losses without sequence numbers are reported only while storage
     /// keeps up.
     fn take(&mut self, storage_keeps_up: bool) -> Option<Value> {
-        let why = *self.lost.keys().find(|why| **why != LossReason::StorageStalled || storage_keeps_up)?;
+        let why = *self
+            .lost
+            .keys()
+            .find(|why| **why != LossReason::StorageStalled || storage_keeps_up)?;
         let lost = self.lost.get_mut(&why)?;
         let seq: Vec<(u64, u64)> = lost.seq.drain(..lost.seq.len().min(RANGES_MAX)).collect();
-        let file_events: Vec<String> = lost.file_events.drain(..lost.file_events.len().min(FILES_MAX)).collect();
+        let file_events: Vec<String> =
+            lost.file_events.drain(..lost.file_events.len().min(FILES_MAX)).collect();
         // One report can take several events. Each counts what it names; the last one counts the
         // rest.
         let more = !lost.seq.is_empty() || !lost.file_events.is_empty();
         let joined = lost.joined;
         let named = seq.iter().map(|(first, last)| last - first + 1).sum::<u64>();
-        let (events, files) =
-            if more { (named.min(lost.events), (file_events.len() as u64).min(lost.files)) } else { (lost.events, lost.files) };
+        let (events, files) = if more {
+            (named.min(lost.events), (file_events.len() as u64).min(lost.files))
+        } else {
+            (lost.events, lost.files)
+        };
         lost.events -= events;
         lost.files -= files;
         let bytes = std::mem::take(&mut lost.bytes);
@@ -188,7 +200,11 @@ impl Agent {
     /// Releases the entries that the outbox has shed, and counts them as losses.
     pub(super) fn note_shed(&mut self) {
         for (entry_id, shed) in self.outbox.take_shed() {
-            let why = if shed == ShedReason::Expired { LossReason::Expired } else { LossReason::OutboxFull };
+            let why = if shed == ShedReason::Expired {
+                LossReason::Expired
+            } else {
+                LossReason::OutboxFull
+            };
             match self.release_entry(entry_id) {
                 Some(EntryKind::Event { seq, note, .. }) => {
                     self.unreported.numbered(why, seq);
@@ -196,7 +212,9 @@ impl Agent {
                         self.unreported.again(&payload);
                     }
                 }
-                Some(EntryKind::File(manifest)) => self.unreported.file(why, manifest.event, manifest.size),
+                Some(EntryKind::File(manifest)) => {
+                    self.unreported.file(why, manifest.event, manifest.size)
+                }
                 None => {}
             }
         }
@@ -221,9 +239,18 @@ pub(super) mod tests {
     pub fn longest() -> Value {
         let seq = vec![(1_000_000_000_000, 1_000_000_000_001); RANGES_MAX];
         let file_events = vec!["Z".repeat(64); FILES_MAX];
-        let lost =
-            LossTotals { events: 1 << 40, seq, files: 1 << 40, file_events, bytes: 1 << 40, entries: 1 << 40, joined: true };
-        UnreportedLosses { lost: BTreeMap::from([(LossReason::StorageStalled, lost)]) }.take(true).unwrap()
+        let lost = LossTotals {
+            events: 1 << 40,
+            seq,
+            files: 1 << 40,
+            file_events,
+            bytes: 1 << 40,
+            entries: 1 << 40,
+            joined: true,
+        };
+        UnreportedLosses { lost: BTreeMap::from([(LossReason::StorageStalled, lost)]) }
+            .take(true)
+            .unwrap()
     }
 
     #[test]
@@ -258,7 +285,9 @@ pub(super) mod tests {
     fn many_repeated_losses_merge_into_one_marked_event() {
         let mut unreported = UnreportedLosses::default();
         for seq in (0..60).map(|n| n * 10 + n % 7) {
-            let payload = json!({"data": {"reason": "outbox_full", "events": 1, "seq": [[seq, seq]]}}).to_string();
+            let payload =
+                json!({"data": {"reason": "outbox_full", "events": 1, "seq": [[seq, seq]]}})
+                    .to_string();
             unreported.again(&payload);
         }
         let data = unreported.take(true).unwrap();

@@ -91,10 +91,16 @@ impl Agent {
     }
 
     /// `clip-cancel`: drops a pending file that the office no longer wants.
-    pub(super) fn clip_cancel(&mut self, now: Timestamp, command: &Command, out: &mut Vec<AgentEffect>) -> Result<Value, String> {
+    pub(super) fn clip_cancel(
+        &mut self,
+        now: Timestamp,
+        command: &Command,
+        out: &mut Vec<AgentEffect>,
+    ) -> Result<Value, String> {
         let fid = text_arg(command, "fid", "the file's id, as the answer to clip-get shows it")?;
-        let entry_id =
-            self.spool.file_of(&fid).ok_or_else(|| format!("no file {fid} is pending: it was delivered or never existed"))?;
+        let entry_id = self.spool.file_of(&fid).ok_or_else(|| {
+            format!("no file {fid} is pending: it was delivered or never existed")
+        })?;
         self.outbox.receipted(entry_id);
         out.push(AgentEffect::Uplink(UplinkRequest::Cancel { entry_id }));
         self.file_lost(now, entry_id, &format!("cancelled by {}", command.req_id));
@@ -113,10 +119,17 @@ impl Agent {
         })
     }
 
-    pub(super) fn log_tail(&mut self, command: &Command, out: &mut Vec<AgentEffect>) -> Result<(), String> {
+    pub(super) fn log_tail(
+        &mut self,
+        command: &Command,
+        out: &mut Vec<AgentEffect>,
+    ) -> Result<(), String> {
         let argument = |key: &str, default: u64, most: u64| match command.args.get(key) {
             None => Ok(default),
-            Some(_) => command.number(key).map(|n| n.min(most)).ok_or_else(|| format!("{key} must be a number")),
+            Some(_) => command
+                .number(key)
+                .map(|n| n.min(most))
+                .ok_or_else(|| format!("{key} must be a number")),
         };
         let lines = argument("lines", TAIL_LINES, TAIL_LINES_MAX)? as usize;
         let bytes = argument("bytes", TAIL_BYTES, TAIL_BYTES_MAX)? as usize;
@@ -124,15 +137,27 @@ impl Agent {
         Ok(())
     }
 
-    pub(super) fn answer_log_tail(&mut self, req_id: &str, lines: &[String], out: &mut Vec<AgentEffect>) {
+    pub(super) fn answer_log_tail(
+        &mut self,
+        req_id: &str,
+        lines: &[String],
+        out: &mut Vec<AgentEffect>,
+    ) {
         self.reply(req_id, "log-tail", "ok", "", json!({"lines": lines}), out);
     }
 
     /// `restart`: shuts down in order; the service manager starts the device again. The command
     /// must name the current boot. Otherwise a command that a broker delivers twice would restart
     /// the device twice.
-    pub(super) fn restart(&mut self, now: Timestamp, command: &Command, out: &mut Vec<AgentEffect>) -> Result<Value, String> {
-        let boot = command.number("boot").ok_or("boot is missing: the number of the current boot, as ping returns it")?;
+    pub(super) fn restart(
+        &mut self,
+        now: Timestamp,
+        command: &Command,
+        out: &mut Vec<AgentEffect>,
+    ) -> Result<Value, String> {
+        let boot = command
+            .number("boot")
+            .ok_or("boot is missing: the number of the current boot, as ping returns it")?;
         if boot != u64::from(self.boot.0) {
             return Err(format!("the current boot is {}, not {boot}", self.boot.0));
         }
@@ -146,14 +171,18 @@ impl super::spool::Spool {
     /// Counts the numbers in these ranges (sorted and disjoint) that are stored, and lists the
     /// ranges that are not. Numbers not assigned yet are in neither.
     fn resolve_ranges(&self, ranges: &[(u64, u64)]) -> (u64, Vec<(u64, u64)>) {
-        let mut stored: Vec<u64> = self.stored_numbers().map(|(seq, _)| seq).chain(self.unstored_numbers()).collect();
+        let mut stored: Vec<u64> =
+            self.stored_numbers().map(|(seq, _)| seq).chain(self.unstored_numbers()).collect();
         stored.sort_unstable();
         stored.dedup();
         let (mut found, mut gone) = (0, Vec::new());
         for (first, last) in ranges {
             let last = (*last).min(self.next_seq() - 1);
             let mut next = *first;
-            for seq in stored[stored.partition_point(|seq| seq < first)..].iter().take_while(|seq| **seq <= last) {
+            for seq in stored[stored.partition_point(|seq| seq < first)..]
+                .iter()
+                .take_while(|seq| **seq <= last)
+            {
                 if *seq > next {
                     gone.push((next, seq - 1));
                 }
@@ -169,9 +198,12 @@ impl super::spool::Spool {
 
     /// The next requested event that is stored.
     fn next_wanted(&self, wanted: &ResendRanges) -> Option<EntryId> {
-        let is_requested = |seq: u64| wanted.ranges.iter().any(|(first, last)| (*first..=*last).contains(&seq));
+        let is_requested =
+            |seq: u64| wanted.ranges.iter().any(|(first, last)| (*first..=*last).contains(&seq));
         self.stored_after(wanted.after)
-            .find(|(_, held)| matches!(held.what, EntryKind::Event { seq, .. } if is_requested(seq)))
+            .find(
+                |(_, held)| matches!(held.what, EntryKind::Event { seq, .. } if is_requested(seq)),
+            )
             .map(|(entry_id, _)| entry_id)
     }
 

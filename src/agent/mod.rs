@@ -256,7 +256,11 @@ impl Agent {
             AgentInput::Config(update) => self.config_update(now, update, out),
             AgentInput::Stop => self.start_shutdown(now, out),
         }
-        if self.configuration.as_ref().is_some_and(|configuration| now.mono >= configuration.machine.deadline()) {
+        if self
+            .configuration
+            .as_ref()
+            .is_some_and(|configuration| now.mono >= configuration.machine.deadline())
+        {
             self.configure(now, state_machine::ConfigInput::Tick, out);
         }
         self.advance(now, out);
@@ -269,8 +273,13 @@ impl Agent {
             AgentPhase::Stopping(stopping) => Some(stopping.deadline()),
             _ => None,
         };
-        let configuration = self.configuration.as_ref().map(|configuration| configuration.machine.deadline());
-        [health, stop, self.spool.deadline(), configuration].into_iter().flatten().min().unwrap_or(MonoTime(u64::MAX))
+        let configuration =
+            self.configuration.as_ref().map(|configuration| configuration.machine.deadline());
+        [health, stop, self.spool.deadline(), configuration]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(MonoTime(u64::MAX))
     }
 
     /// True when the process restarts under other settings after the shutdown.
@@ -300,8 +309,12 @@ impl Agent {
             && let Some(entry_id) = self.outbox.pick()
         {
             match self.spool.next_message(entry_id) {
-                Sendable::Message(message) => out.push(AgentEffect::Uplink(UplinkRequest::Send { entry_id, message })),
-                Sendable::OnCard => out.push(AgentEffect::Storage(StorageRequest::Fetch { entry_id })),
+                Sendable::Message(message) => {
+                    out.push(AgentEffect::Uplink(UplinkRequest::Send { entry_id, message }))
+                }
+                Sendable::OnCard => {
+                    out.push(AgentEffect::Storage(StorageRequest::Fetch { entry_id }))
+                }
                 Sendable::Nowhere => {}
             }
         }
@@ -316,7 +329,13 @@ impl Agent {
     /// The agent state that an entry created now carries.
     fn after(&self, next_seq: u64) -> AgentState {
         let spent = self.gauges.uplink.spent;
-        AgentState { ring: self.ring, next_seq, open: self.motion_events.open(), owed: self.jobs.pending_clips(), spent }
+        AgentState {
+            ring: self.ring,
+            next_seq,
+            open: self.motion_events.open(),
+            owed: self.jobs.pending_clips(),
+            spent,
+        }
     }
 
     /// Drafts an event of the moment `at`, with a new id when `id` is `None`. When storage stalls
@@ -331,16 +350,28 @@ impl Agent {
         if let Err(TooLarge(bytes)) = self.draft_event(at, kind, &id, data) {
             // A test in `events` checks every kind of event against the slot size. If one is too
             // large all the same, the office gets its kind without its data.
-            tracing::error!(kind, bytes, "event dropped its data, larger than a journal slot; report this as a bug");
-            if self.draft_event(at, kind, &id, json!({"event": event, "too_large": bytes})).is_err() {
+            tracing::error!(
+                kind,
+                bytes,
+                "event dropped its data, larger than a journal slot; report this as a bug"
+            );
+            if self.draft_event(at, kind, &id, json!({"event": event, "too_large": bytes})).is_err()
+            {
                 self.unreported.event(LossReason::TooLarge);
             }
         }
     }
 
-    fn draft_event(&mut self, at: Timestamp, kind: &str, id: &str, data: Value) -> Result<(), TooLarge> {
+    fn draft_event(
+        &mut self,
+        at: Timestamp,
+        kind: &str,
+        id: &str,
+        data: Value,
+    ) -> Result<(), TooLarge> {
         let seq = self.spool.next_seq();
-        let envelope = Envelope { id, site: &self.site, kind, at, seq, ring: self.ring, boot: self.boot };
+        let envelope =
+            Envelope { id, site: &self.site, kind, at, seq, ring: self.ring, boot: self.boot };
         let payload = events::payload(&envelope, data);
         let body = Body::Event { id: id.to_owned(), seq, class: events::class_of(kind), payload };
         self.spool.put(Draft { after: self.after(seq + 1), body, still: None, footage: None })?;
@@ -373,10 +404,14 @@ impl Agent {
                 if role == StreamRole::Main {
                     self.configure(now, state_machine::ConfigInput::Picture, out);
                 }
-                let was = std::mem::replace(self.gauges.camera_mut(role), CameraState::Up { tracks: tracks.clone() });
+                let was = std::mem::replace(
+                    self.gauges.camera_mut(role),
+                    CameraState::Up { tracks: tracks.clone() },
+                );
                 if let CameraState::Down { since, .. } = was {
                     if role == StreamRole::Main {
-                        let gap = Gap { from: since, to: at, reason: GapReason::CameraDown, bytes: 0 };
+                        let gap =
+                            Gap { from: since, to: at, reason: GapReason::CameraDown, bytes: 0 };
                         out.push(AgentEffect::Storage(StorageRequest::NoteGap(gap)));
                     }
                     let data = json!({"stream": role.as_str(), "tracks": events::text(&tracks), "since": since.wall.rfc3339()});
@@ -387,7 +422,14 @@ impl Agent {
             CameraUpdate::Down { role, fault, detail, since } => {
                 *self.gauges.camera_mut(role) = CameraState::Down { since, fault };
                 if role == StreamRole::Main {
-                    self.configure(now, state_machine::ConfigInput::NoPicture(format!("{}: {detail}", fault.as_str())), out);
+                    self.configure(
+                        now,
+                        state_machine::ConfigInput::NoPicture(format!(
+                            "{}: {detail}",
+                            fault.as_str()
+                        )),
+                        out,
+                    );
                 }
                 let data = json!({"stream": role.as_str(), "fault": fault.as_str(), "detail": events::text(&detail)});
                 if self.is_running() {

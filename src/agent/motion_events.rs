@@ -65,12 +65,19 @@ impl MotionEvents {
             .iter()
             .find(|motion_event| motion_event.motion == motion)
             .map(|motion_event| motion_event.open.event.clone());
-        active.or_else(|| self.ended.iter().find(|(ended, _)| *ended == motion).map(|(_, event)| event.clone()))
+        active.or_else(|| {
+            self.ended.iter().find(|(ended, _)| *ended == motion).map(|(_, event)| event.clone())
+        })
     }
 }
 
 impl Agent {
-    pub(super) fn analytics_update(&mut self, now: Timestamp, update: AnalyticsUpdate, out: &mut Vec<AgentEffect>) {
+    pub(super) fn analytics_update(
+        &mut self,
+        now: Timestamp,
+        update: AnalyticsUpdate,
+        out: &mut Vec<AgentEffect>,
+    ) {
         match update {
             AnalyticsUpdate::Motion(motion) => match motion.phase {
                 MotionPhase::Start => {
@@ -91,8 +98,12 @@ impl Agent {
                 );
                 self.store_snapshot(motion, at, jpeg);
             }
-            AnalyticsUpdate::RequestedSnapshot { req_id, outcome } => self.snapshot_taken(&req_id, outcome, out),
-            AnalyticsUpdate::Scene { change, at } => self.event(at, kind::SCENE, None, json!({"change": change.as_str()})),
+            AnalyticsUpdate::RequestedSnapshot { req_id, outcome } => {
+                self.snapshot_taken(&req_id, outcome, out)
+            }
+            AnalyticsUpdate::Scene { change, at } => {
+                self.event(at, kind::SCENE, None, json!({"change": change.as_str()}))
+            }
             AnalyticsUpdate::Unavailable { since, reason } => {
                 self.gauges.blind = true;
                 let data = json!({"since": since.wall.rfc3339(), "reason": events::text(&reason)});
@@ -121,18 +132,30 @@ impl Agent {
         let pin = self.jobs.new_pin();
         let reach = self.settings.clip.pre_roll + KEY_FRAME_REACH.as_micros() as u64;
         let from = MonoTime(motion.started_at.mono.0.saturating_sub(reach));
-        out.push(AgentEffect::Storage(StorageRequest::PinOpen { pin, class: PinClass::Event, from }));
+        out.push(AgentEffect::Storage(StorageRequest::PinOpen {
+            pin,
+            class: PinClass::Event,
+            from,
+        }));
         let event = self.ulids.next(motion.started_at.wall);
         let mut data = events::motion(&motion, &event);
-        if let Some(before) = motion.continued_from.and_then(|before| self.motion_events.event_of(before)) {
+        if let Some(before) =
+            motion.continued_from.and_then(|before| self.motion_events.event_of(before))
+        {
             data["continued_from"] = json!(before);
         }
         let unopened = self.take_unopened();
         if unopened > 0 {
             data["unopened"] = json!(unopened);
         }
-        let open = OpenEvent { event: event.clone(), boot: self.boot, started_at: motion.started_at };
-        self.motion_events.active.push(MotionEvent { motion: motion.event_no, open, pin, clip: motion.clip });
+        let open =
+            OpenEvent { event: event.clone(), boot: self.boot, started_at: motion.started_at };
+        self.motion_events.active.push(MotionEvent {
+            motion: motion.event_no,
+            open,
+            pin,
+            clip: motion.clip,
+        });
         self.gauges.motions += 1;
         self.event(motion.at, kind::MOTION_START, Some(event), data);
     }
@@ -144,14 +167,26 @@ impl Agent {
     }
 
     fn motion_end(&mut self, motion: &MotionUpdate, out: &mut Vec<AgentEffect>) {
-        let Some(index) = self.motion_events.active.iter().position(|motion_event| motion_event.motion == motion.event_no) else {
+        let Some(index) = self
+            .motion_events
+            .active
+            .iter()
+            .position(|motion_event| motion_event.motion == motion.event_no)
+        else {
             return;
         };
         let motion_event = self.motion_events.active.remove(index);
         let mut data = events::motion(motion, &motion_event.open.event);
-        data["seconds"] = json!(motion.at.mono.since(motion_event.open.started_at.mono) / 1_000_000);
+        data["seconds"] =
+            json!(motion.at.mono.since(motion_event.open.started_at.mono) / 1_000_000);
         let range = self.clip_range(&motion_event.open, motion.at.mono);
-        data["clip"] = json!(self.schedule_clip(&motion_event.open.event, Some(motion_event.pin), range, motion.clip, out));
+        data["clip"] = json!(self.schedule_clip(
+            &motion_event.open.event,
+            Some(motion_event.pin),
+            range,
+            motion.clip,
+            out
+        ));
         self.motion_events.ended.push_back((motion_event.motion, motion_event.open.event));
         if self.motion_events.ended.len() > ENDED_MAX {
             self.motion_events.ended.pop_front();
@@ -177,7 +212,13 @@ impl Agent {
         out: &mut Vec<AgentEffect>,
     ) -> &'static str {
         if self.settings.clip.enabled && wanted && self.jobs.has_room() {
-            let clip = PendingClip { event: event.to_owned(), purpose: Purpose::Clip, part: 1, range, after: 0 };
+            let clip = PendingClip {
+                event: event.to_owned(),
+                purpose: Purpose::Clip,
+                part: 1,
+                range,
+                after: 0,
+            };
             self.start_job(clip, pin, out);
             return "planned";
         }
@@ -185,7 +226,9 @@ impl Agent {
     }
 
     fn store_snapshot(&mut self, motion: u64, at: Timestamp, jpeg: Vec<u8>) {
-        let Some(event) = self.motion_events.event_of(motion).filter(|_| self.settings.clip.snapshot) else {
+        let Some(event) =
+            self.motion_events.event_of(motion).filter(|_| self.settings.clip.snapshot)
+        else {
             return;
         };
         if !self.spool.has_room() {
@@ -198,7 +241,12 @@ impl Agent {
     }
 
     /// Drafts a snapshot entry. The caller has checked [`super::spool::Spool::has_room`].
-    pub(super) fn draft_snapshot(&mut self, event: &str, at: Timestamp, jpeg: Vec<u8>) -> Result<(), TooLarge> {
+    pub(super) fn draft_snapshot(
+        &mut self,
+        event: &str,
+        at: Timestamp,
+        jpeg: Vec<u8>,
+    ) -> Result<(), TooLarge> {
         let body = Body::File(Box::new(manifest::of_still(&self.site, event, at, &jpeg)));
         let after = self.after(self.spool.next_seq());
         self.spool.put(Draft { after, body, still: Some(jpeg), footage: None })
@@ -213,8 +261,11 @@ impl Agent {
         (pin, wanted): (Option<PinId>, bool),
         out: &mut Vec<AgentEffect>,
     ) {
-        let last_moment =
-            if open.boot == self.boot { at.mono } else { open.started_at.mono.plus_micros(self.settings.motion.max_event) };
+        let last_moment = if open.boot == self.boot {
+            at.mono
+        } else {
+            open.started_at.mono.plus_micros(self.settings.motion.max_event)
+        };
         let range = self.clip_range(&open, last_moment);
         let clip = self.schedule_clip(&open.event, pin, range, wanted, out);
         let data = json!({"event": open.event, "started_at": open.started_at.wall.rfc3339(), "reason": why, "clip": clip});
@@ -225,7 +276,13 @@ impl Agent {
     /// after the next boot.
     pub(super) fn end_all(&mut self, at: Timestamp, out: &mut Vec<AgentEffect>) {
         while let Some(motion_event) = self.motion_events.active.pop() {
-            self.end_unobserved(at, motion_event.open, "stopped", (Some(motion_event.pin), motion_event.clip), out);
+            self.end_unobserved(
+                at,
+                motion_event.open,
+                "stopped",
+                (Some(motion_event.pin), motion_event.clip),
+                out,
+            );
         }
     }
 

@@ -61,7 +61,10 @@ impl Body {
         match self {
             Body::Event { class: EventClass::Update, .. } => Priority::Update,
             Body::Event { class: EventClass::Access, .. } => Priority::Access,
-            Body::Event { class: EventClass::Other | EventClass::Shed | EventClass::Rejection, .. } => Priority::Event,
+            Body::Event {
+                class: EventClass::Other | EventClass::Shed | EventClass::Rejection,
+                ..
+            } => Priority::Event,
             Body::File(manifest) => match manifest.purpose {
                 Purpose::Snapshot => Priority::Snapshot,
                 Purpose::Clip => Priority::Clip,
@@ -187,10 +190,20 @@ pub(super) mod tests {
 
     /// The longest state the bounds allow.
     pub fn full_after() -> AgentState {
-        let late = Timestamp { mono: MonoTime(u64::MAX >> 12), wall: WallTime(i64::MAX >> 10), quality: ClockQuality::Camera };
+        let late = Timestamp {
+            mono: MonoTime(u64::MAX >> 12),
+            wall: WallTime(i64::MAX >> 10),
+            quality: ClockQuality::Camera,
+        };
         let open = OpenEvent { event: "Z".repeat(26), boot: Boot(u32::MAX), started_at: late };
         let range = ClipRange::Mono(Boot(u32::MAX), late.mono, late.mono);
-        let clip = PendingClip { event: "Z".repeat(64), purpose: Purpose::Requested, part: 9, range, after: u64::MAX >> 12 };
+        let clip = PendingClip {
+            event: "Z".repeat(64),
+            purpose: Purpose::Requested,
+            part: 9,
+            range,
+            after: u64::MAX >> 12,
+        };
         AgentState {
             ring: RingId(u64::MAX),
             next_seq: u64::MAX >> 12,
@@ -227,8 +240,15 @@ pub(super) mod tests {
 
     #[test]
     fn an_entry_round_trips_and_invalid_bytes_are_an_error() {
-        for class in [EventClass::Other, EventClass::Update, EventClass::Access, EventClass::Shed, EventClass::Rejection] {
-            let body = Body::Event { id: "01J".into(), seq: 7, class, payload: "{\"a\":\"é\"}".into() };
+        for class in [
+            EventClass::Other,
+            EventClass::Update,
+            EventClass::Access,
+            EventClass::Shed,
+            EventClass::Rejection,
+        ] {
+            let body =
+                Body::Event { id: "01J".into(), seq: 7, class, payload: "{\"a\":\"é\"}".into() };
             let entry = Entry { after: full_after(), body };
             assert_eq!(Entry::decode(&entry.encode()), Ok(entry));
         }
@@ -252,7 +272,11 @@ pub(super) mod tests {
         assert_eq!(of(EventClass::Access), golden(r#""c":"access","#));
         assert_eq!(of(EventClass::Shed), golden(r#""c":"shed","#));
         assert_eq!(of(EventClass::Rejection), golden(r#""c":"rejection","#));
-        assert_eq!(of(EventClass::Other), golden(""), "as every entry was before there was a class");
+        assert_eq!(
+            of(EventClass::Other),
+            golden(""),
+            "as every entry was before there was a class"
+        );
         assert_eq!(Entry::decode(golden("").as_bytes()), Ok(entry(EventClass::Other)));
     }
 }

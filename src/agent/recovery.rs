@@ -36,7 +36,9 @@ impl Agent {
         self.next_health = now.mono;
         self.locks = found.locks;
         let RecoveredEntries { entries, best } = std::mem::take(&mut self.left);
-        let read = |(entry_id, bytes): (EntryId, Vec<u8>)| (entry_id, Entry::decode(&bytes).ok().map(|entry| entry.after));
+        let read = |(entry_id, bytes): (EntryId, Vec<u8>)| {
+            (entry_id, Entry::decode(&bytes).ok().map(|entry| entry.after))
+        };
         let newest = found.newest.map(read);
         let after = taken_up(found.ring, newest.as_ref(), best);
         let newest = newest.map_or(EntryId(0), |(entry_id, _)| entry_id);
@@ -89,8 +91,11 @@ impl Agent {
     /// Adds the recovered entries to the outbox. Returns the number of entries that cannot be
     /// decoded.
     fn restore(&mut self, now: Timestamp, entries: &[(EntryId, Option<Numbers>)]) -> usize {
-        let unreadable: Vec<EntryId> =
-            entries.iter().filter(|(_, numbers)| numbers.is_none()).map(|(entry_id, _)| *entry_id).collect();
+        let unreadable: Vec<EntryId> = entries
+            .iter()
+            .filter(|(_, numbers)| numbers.is_none())
+            .map(|(entry_id, _)| *entry_id)
+            .collect();
         for entry_id in &unreadable {
             tracing::error!(entry_id = entry_id.0, "an outbox entry cannot be read: dropped");
         }
@@ -126,7 +131,11 @@ pub struct RecoveredEntries {
 /// If newer entries cannot be decoded, the next number skips every number that they can have used.
 /// An entry holds at most one event, so numbers never grow faster than entry ids. In a new ring
 /// numbers start at 1.
-fn taken_up(ring: RingId, newest: Option<&(EntryId, Option<AgentState>)>, best: Option<(EntryId, AgentState)>) -> AgentState {
+fn taken_up(
+    ring: RingId,
+    newest: Option<&(EntryId, Option<AgentState>)>,
+    best: Option<(EntryId, AgentState)>,
+) -> AgentState {
     let Some((newest, after)) = newest else {
         return AgentState::default();
     };
@@ -140,7 +149,11 @@ fn taken_up(ring: RingId, newest: Option<&(EntryId, Option<AgentState>)>, best: 
 /// Runs of entries that cannot be decoded: their count, and the range that contains the numbers of
 /// their events. The range follows from the neighbouring entries and can also contain numbers that
 /// were delivered earlier.
-fn unreadable(newest: EntryId, next_seq: u64, entries: &[(EntryId, Option<Numbers>)]) -> Vec<(u64, Option<(u64, u64)>)> {
+fn unreadable(
+    newest: EntryId,
+    next_seq: u64,
+    entries: &[(EntryId, Option<Numbers>)],
+) -> Vec<(u64, Option<(u64, u64)>)> {
     let (mut runs, mut low) = (Vec::new(), 1);
     // The current run: its first entry id and its length.
     let mut run: Option<(EntryId, u64)> = None;

@@ -59,10 +59,15 @@ impl<T> RequestBacklog<T> {
         if self.requests.is_empty() {
             self.accepted_at = now;
         }
-        let is_due = self.reported == 0 || now.since(self.reported_at) >= LOG_INTERVAL.as_micros() as u64;
+        let is_due =
+            self.reported == 0 || now.since(self.reported_at) >= LOG_INTERVAL.as_micros() as u64;
         if self.dropped > self.reported && is_due {
             let dropped = self.dropped - self.reported;
-            tracing::warn!(part = self.part, dropped, "requests dropped, a sender floods the device; check who sends commands");
+            tracing::warn!(
+                part = self.part,
+                dropped,
+                "requests dropped, a sender floods the device; check who sends commands"
+            );
             self.reported = self.dropped;
             self.reported_at = now;
         }
@@ -81,7 +86,10 @@ impl<T> RequestBacklog<T> {
         let (part, pending, silent) = (self.part, self.requests.len(), now.since(self.accepted_at));
         let accepts = silent < ACCEPT_TIMEOUT.as_micros() as u64;
         let seconds = silent / 1_000_000;
-        anyhow::ensure!(accepts, "{part} accepted no request for {seconds} s, {pending} are pending; restarting the process");
+        anyhow::ensure!(
+            accepts,
+            "{part} accepted no request for {seconds} s, {pending} are pending; restarting the process"
+        );
         Ok(())
     }
 }
@@ -90,7 +98,9 @@ impl RequestBacklog<UplinkRequest> {
     /// Appends a request; drops the oldest of its kind when that kind has reached its bound.
     pub fn push_bounded(&mut self, request: UplinkRequest) {
         if let Some(bound) = bound_of(&request) {
-            let same = |other: &UplinkRequest| std::mem::discriminant(other) == std::mem::discriminant(&request);
+            let same = |other: &UplinkRequest| {
+                std::mem::discriminant(other) == std::mem::discriminant(&request)
+            };
             if self.requests.iter().filter(|other| same(other)).count() >= bound
                 && let Some(oldest) = self.requests.iter().position(same)
             {
@@ -171,7 +181,10 @@ mod tests {
             backlog.ensure_accepting(MonoTime(at))
         };
         for at in 0..5_000 {
-            assert!(offer(&mut backlog, at, false).is_ok(), "the length of the backlog does not count");
+            assert!(
+                offer(&mut backlog, at, false).is_ok(),
+                "the length of the backlog does not count"
+            );
         }
         assert!(offer(&mut backlog, 80_000_000, true).is_ok());
         assert!(offer(&mut backlog, 160_000_000, false).is_ok());

@@ -101,7 +101,11 @@ pub enum RunEnd {
 ///
 /// # Errors
 /// As [`run_configured`].
-pub async fn run(settings: Settings, clock: Arc<dyn Clock>, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+pub async fn run(
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     run_configured(settings, None, clock, WakeupCoalescer::default(), stop).await.map(|_| ())
 }
 
@@ -137,27 +141,50 @@ pub async fn run_with_inputs(
 ) -> anyhow::Result<RunEnd> {
     let (inbox, mut inputs) = mpsc::channel(INPUT_CAPACITY);
     hook(inbox.clone());
-    let started = Runtime::start(settings.clone(), clock.clone(), inbox.clone(), wakeup.clone()).await;
-    let fallback = started.as_ref().err().zip(configured.as_ref()).and_then(|(error, configured)| {
-        // The ring moves to memory when this fault has ended the process repeatedly, or when a
-        // restart cannot cure it. The office can still reach the device.
-        let full = matches!(error.downcast_ref(), Some(StorageFault::NoRoom { .. } | StorageFault::OtherSite));
-        let detail = format!("the ring is in memory only until the next boot: {error:#}");
-        configured.last_resort().or_else(|| configured.in_memory().filter(|_| full)).map(|ring| (ring, detail))
-    });
+    let started =
+        Runtime::start(settings.clone(), clock.clone(), inbox.clone(), wakeup.clone()).await;
+    let fallback =
+        started.as_ref().err().zip(configured.as_ref()).and_then(|(error, configured)| {
+            // The ring moves to memory when this fault has ended the process repeatedly, or when a
+            // restart cannot cure it. The office can still reach the device.
+            let full = matches!(
+                error.downcast_ref(),
+                Some(StorageFault::NoRoom { .. } | StorageFault::OtherSite)
+            );
+            let detail = format!("the ring is in memory only until the next boot: {error:#}");
+            configured
+                .last_resort()
+                .or_else(|| configured.in_memory().filter(|_| full))
+                .map(|ring| (ring, detail))
+        });
     let (mut runtime, reader) = match fallback {
         Some((ring, detail)) => {
-            tracing::error!(detail, "ring not usable, recording in memory only; check the card and restart the device");
-            let (runtime, reader) = Runtime::start(Settings { storage: ring, ..settings }, clock.clone(), inbox, wakeup).await?;
+            tracing::error!(
+                detail,
+                "ring not usable, recording in memory only; check the card and restart the device"
+            );
+            let (runtime, reader) = Runtime::start(
+                Settings { storage: ring, ..settings },
+                clock.clone(),
+                inbox,
+                wakeup,
+            )
+            .await?;
             (Runtime { memory_fallback: Some(detail), ..runtime }, reader)
         }
         None => started?,
     };
     let mut agent = Agent::new(runtime.settings.clone(), Arc::new(reader), seed()?);
     if let Some(Configured { machine, files, file, volatile, state, refused, .. }) = configured {
-        let send = wakeup::update_sender(runtime.inbox.clone(), runtime.wakeup.clone(), AgentInput::Config);
-        runtime.config_thread =
-            Some(ConfigThread::start(ConfigPaths { files, volatile, file, state, clock: clock.clone() }, send)?);
+        let send = wakeup::update_sender(
+            runtime.inbox.clone(),
+            runtime.wakeup.clone(),
+            AgentInput::Config,
+        );
+        runtime.config_thread = Some(ConfigThread::start(
+            ConfigPaths { files, volatile, file, state, clock: clock.clone() },
+            send,
+        )?);
         agent = agent.with_configuration(machine, refused);
     }
     let mut effects = Vec::new();
@@ -184,8 +211,14 @@ pub async fn run_with_inputs(
     // The thread ends by itself after Stop. The timeout keeps a hung card from blocking the end of
     // the process.
     match timeout(JOIN_TIMEOUT, tokio::task::spawn_blocking(move || storage_thread.join())).await {
-        Ok(Ok(Err(_))) => bail!("storage thread panicked during shutdown; the ring was not closed in order"),
-        Ok(_) | Err(_) => Ok(if agent.wants_restart() && !*stop.borrow() { RunEnd::Restart } else { RunEnd::Stopped }),
+        Ok(Ok(Err(_))) => {
+            bail!("storage thread panicked during shutdown; the ring was not closed in order")
+        }
+        Ok(_) | Err(_) => Ok(if agent.wants_restart() && !*stop.borrow() {
+            RunEnd::Restart
+        } else {
+            RunEnd::Stopped
+        }),
     }
 }
 
@@ -214,16 +247,28 @@ impl Runtime {
         let (ring, time) = (settings.storage.clone(), clock.clone());
         let send = wakeup::update_sender(inbox.clone(), wakeup.clone(), AgentInput::Storage);
         let heartbeat = watchdog.register(clock.now().mono, "storage", timeouts::STORAGE);
-        let opening = tokio::task::spawn_blocking(move || storage::start(&ring, time, requests, heartbeat, send));
+        let opening = tokio::task::spawn_blocking(move || {
+            storage::start(&ring, time, requests, heartbeat, send)
+        });
         let (storage_thread, reader) = opening.await.context("opening the ring")??;
         let now = clock.now().mono;
         let (analytics, frames) = frame_queue(QUEUE_BYTES, 4);
         let snapshot_max = settings.storage.still_bytes as usize - 4096;
         let send = wakeup::update_sender(inbox.clone(), wakeup.clone(), AgentInput::Analytics);
         let heartbeat = watchdog.register(now, "analytics", timeouts::ANALYTICS);
-        let analytics_thread = thread::start(settings.motion.clone(), snapshot_max, clock.clone(), frames, heartbeat, send)?;
+        let analytics_thread = thread::start(
+            settings.motion.clone(),
+            snapshot_max,
+            clock.clone(),
+            frames,
+            heartbeat,
+            send,
+        )?;
         let heartbeat = watchdog.register(now, "clip", timeouts::CLIP);
-        let hasher = Hasher::start(heartbeat, wakeup::update_sender(inbox.clone(), wakeup.clone(), AgentInput::Hashed))?;
+        let hasher = Hasher::start(
+            heartbeat,
+            wakeup::update_sender(inbox.clone(), wakeup.clone(), AgentInput::Hashed),
+        )?;
         let runtime = Runtime {
             settings,
             clock,
@@ -287,18 +332,32 @@ impl Runtime {
             }
             AgentEffect::LogTail { req_id, lines, bytes } => {
                 let (inbox, lines) = (self.inbox.clone(), LogTail::shared().last(lines, bytes));
-                tokio::spawn(async move { inbox.send(AgentInput::LogTail { req_id, lines }).await });
+                tokio::spawn(
+                    async move { inbox.send(AgentInput::LogTail { req_id, lines }).await },
+                );
             }
             AgentEffect::Snapshot { req_id } => {
-                if self.analytics.request(AnalyticsRequest::Snapshot { req_id: req_id.clone() }).is_err() {
-                    let (inbox, outcome) = (self.inbox.clone(), Err("busy: ask again in a minute".to_owned()));
+                if self
+                    .analytics
+                    .request(AnalyticsRequest::Snapshot { req_id: req_id.clone() })
+                    .is_err()
+                {
+                    let (inbox, outcome) =
+                        (self.inbox.clone(), Err("busy: ask again in a minute".to_owned()));
                     tokio::spawn(async move {
-                        inbox.send(AgentInput::Analytics(AnalyticsUpdate::RequestedSnapshot { req_id, outcome })).await
+                        inbox
+                            .send(AgentInput::Analytics(AnalyticsUpdate::RequestedSnapshot {
+                                req_id,
+                                outcome,
+                            }))
+                            .await
                     });
                 }
             }
             AgentEffect::Config(request) => self.request_config(request),
-            AgentEffect::Apply { settings, change, epoch, fresh } => self.apply(*settings, &change, epoch, fresh),
+            AgentEffect::Apply { settings, change, epoch, fresh } => {
+                self.apply(*settings, &change, epoch, fresh)
+            }
             AgentEffect::StopCamera => {
                 // A restart command or a configuration also leads here. From now on tasks end
                 // because they are stopped.
@@ -360,7 +419,9 @@ impl Runtime {
         self.camera_updates = Some(updates);
         if let Some(detail) = self.memory_fallback.take() {
             let inbox = self.inbox.clone();
-            tokio::spawn(async move { inbox.send(AgentInput::Storage(StorageUpdate::CardLost { detail })).await });
+            tokio::spawn(async move {
+                inbox.send(AgentInput::Storage(StorageUpdate::CardLost { detail })).await
+            });
         }
         self.start_cameras(None);
     }
@@ -382,7 +443,13 @@ impl Runtime {
         let logins = Arc::default();
         let sub = self.analytics.clone();
         if has_sub {
-            self.camera(StreamRole::Sub, &logins, move |frame| _ = sub.frame(&frame), updates.clone(), before.clone());
+            self.camera(
+                StreamRole::Sub,
+                &logins,
+                move |frame| _ = sub.frame(&frame),
+                updates.clone(),
+                before.clone(),
+            );
         }
         self.camera(StreamRole::Main, &logins, main, updates, before);
         self.camera_generation += 1;
@@ -398,7 +465,8 @@ impl Runtime {
     ) {
         let name = if role == StreamRole::Main { CAMERA_MAIN } else { CAMERA_SUB };
         let heartbeat = self.watchdog.register(self.clock.now().mono, name, timeouts::CAMERA);
-        let (settings, clock, logins) = (self.settings.camera.clone(), self.clock.clone(), logins.clone());
+        let (settings, clock, logins) =
+            (self.settings.camera.clone(), self.clock.clone(), logins.clone());
         let (wakeup, run) = (self.wakeup.clone(), self.camera_generation << RUN_BITS);
         let stream = Stream { role, settings, clock, logins, heartbeat, run, wakeup };
         let stop = self.camera_stop.subscribe();
@@ -435,9 +503,9 @@ impl Runtime {
         };
         let refusal = || Rejection::new(RejectReason::Busy, why);
         let update = match request {
-            ConfigRequest::Save(record, _) => {
-                ConfigUpdate::Machine(state_machine::ConfigInput::Saved(record.generation, Err(why.into())))
-            }
+            ConfigRequest::Save(record, _) => ConfigUpdate::Machine(
+                state_machine::ConfigInput::Saved(record.generation, Err(why.into())),
+            ),
             ConfigRequest::Judge { sha256, .. } => {
                 ConfigUpdate::Machine(state_machine::ConfigInput::Judged(sha256, Err(refusal())))
             }
@@ -465,7 +533,11 @@ impl Runtime {
             self.replace_cameras();
         }
         if change.uplink || fresh {
-            self.uplink_backlog.push_bounded(UplinkRequest::Settings { settings: uplink, epoch, fresh });
+            self.uplink_backlog.push_bounded(UplinkRequest::Settings {
+                settings: uplink,
+                epoch,
+                fresh,
+            });
         }
     }
 
@@ -475,10 +547,13 @@ impl Runtime {
         let analytics = self.analytics_thread.take();
         let (queue, inbox) = (self.analytics.clone(), self.inbox.clone());
         tokio::spawn(async move {
-            let _ = timeout(JOIN_TIMEOUT, async { while cameras.join_next().await.is_some() {} }).await;
+            let _ =
+                timeout(JOIN_TIMEOUT, async { while cameras.join_next().await.is_some() {} }).await;
             let _ = queue.request(AnalyticsRequest::Stop);
             if let Some(analytics) = analytics {
-                let _ = timeout(JOIN_TIMEOUT, tokio::task::spawn_blocking(move || analytics.join())).await;
+                let _ =
+                    timeout(JOIN_TIMEOUT, tokio::task::spawn_blocking(move || analytics.join()))
+                        .await;
             }
             let _ = inbox.send(AgentInput::CameraStopped).await;
         });

@@ -32,7 +32,11 @@ fn ends_when_it_panics(thread: &'static str) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ended = runtime.block_on(async {
         let (_stop, stopped) = watch::channel(false);
-        timeout(Duration::from_secs(20), run(settings, Arc::new(Trap { clock: SystemClock::new(), thread }), stopped)).await
+        timeout(
+            Duration::from_secs(20),
+            run(settings, Arc::new(Trap { clock: SystemClock::new(), thread }), stopped),
+        )
+        .await
     });
     runtime.shutdown_background();
     ended.expect("the device still runs").unwrap_err().to_string()
@@ -57,7 +61,13 @@ fn a_card_without_room_leads_to_a_ring_in_memory() {
     );
     std::fs::write(&file, text).unwrap();
     let clock = Arc::new(SystemClock::new());
-    let started = crate::remote_config::startup::load_startup(&file, &dir.path().join("state"), [1; 32], clock.now()).unwrap();
+    let started = crate::remote_config::startup::load_startup(
+        &file,
+        &dir.path().join("state"),
+        [1; 32],
+        clock.now(),
+    )
+    .unwrap();
     let mut configured = started.configured.unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let run = |configured: Configured| {
@@ -70,7 +80,13 @@ fn a_card_without_room_leads_to_a_ring_in_memory() {
             });
             timeout(
                 Duration::from_secs(30),
-                run_configured(settings, Some(configured), clock, WakeupCoalescer::default(), stopped),
+                run_configured(
+                    settings,
+                    Some(configured),
+                    clock,
+                    WakeupCoalescer::default(),
+                    stopped,
+                ),
             )
             .await
         })

@@ -54,7 +54,10 @@ impl ShutdownStep {
     }
     /// When the next step starts even if this one is not complete.
     pub fn deadline(&self) -> MonoTime {
-        let (ShutdownStep::Camera(at) | ShutdownStep::Journal(at) | ShutdownStep::Uplink(at) | ShutdownStep::Storage(at)) = self;
+        let (ShutdownStep::Camera(at)
+        | ShutdownStep::Journal(at)
+        | ShutdownStep::Uplink(at)
+        | ShutdownStep::Storage(at)) = self;
         *at
     }
 }
@@ -77,7 +80,12 @@ impl Agent {
         if matches!(self.phase, AgentPhase::Stopping(ShutdownStep::Camera(_))) {
             self.end_all(now, out);
             let unopened = self.take_unopened();
-            self.event(now, kind::STOP, None, if unopened > 0 { json!({"unopened": unopened}) } else { json!({}) });
+            self.event(
+                now,
+                kind::STOP,
+                None,
+                if unopened > 0 { json!({"unopened": unopened}) } else { json!({}) },
+            );
             self.phase = AgentPhase::Stopping(ShutdownStep::journal(now.mono));
         }
     }
@@ -100,7 +108,10 @@ impl Agent {
         };
         let late = now.mono >= step.deadline();
         if late {
-            tracing::warn!(?step, "shutdown step not complete at its deadline; continuing with the next step");
+            tracing::warn!(
+                ?step,
+                "shutdown step not complete at its deadline; continuing with the next step"
+            );
         }
         match step {
             ShutdownStep::Camera(_) if late => self.camera_stopped(now, out),

@@ -134,7 +134,10 @@ impl EntryKind {
             EventClass::Rejection => Note::Rejection,
             EventClass::Other | EventClass::Update | EventClass::Access => Note::None,
         };
-        (EntryKind::Event { seq, bytes: payload.len() as u32, note }, Some(Payload { id, json: payload }))
+        (
+            EntryKind::Event { seq, bytes: payload.len() as u32, note },
+            Some(Payload { id, json: payload }),
+        )
     }
 }
 
@@ -236,7 +239,10 @@ impl Spool {
         // batch.
         let batch_max = if self.retry_at.take().is_some() { 1 } else { BATCH_MAX };
         while self.writing.len() < batch_max
-            && self.waiting.front().is_some_and(|draft| self.writing.is_empty() || draft.still.is_none())
+            && self
+                .waiting
+                .front()
+                .is_some_and(|draft| self.writing.is_empty() || draft.still.is_none())
             && let Some(draft) = self.waiting.pop_front()
         {
             let alone = draft.still.is_some();
@@ -246,7 +252,8 @@ impl Spool {
                 break;
             }
         }
-        let entries: Vec<(EntryId, Vec<u8>)> = self.writing.iter().map(|(entry_id, draft)| (*entry_id, draft.entry())).collect();
+        let entries: Vec<(EntryId, Vec<u8>)> =
+            self.writing.iter().map(|(entry_id, draft)| (*entry_id, draft.entry())).collect();
         match entries.len() {
             0 | 1 => {
                 let (entry_id, entry) = entries.into_iter().next()?;
@@ -260,7 +267,11 @@ impl Spool {
     /// Storage has made the entry durable: keeps it until its receipt. Returns what the outbox
     /// needs.
     pub fn entry_stored(&mut self, entry_id: EntryId) -> Option<(EntryId, EntryMeta)> {
-        let (writing, draft) = if self.writing.front()?.0 == entry_id { self.writing.pop_front()? } else { return None };
+        let (writing, draft) = if self.writing.front()?.0 == entry_id {
+            self.writing.pop_front()?
+        } else {
+            return None;
+        };
         let (file, pin) = draft.footage.map_or((None, None), |(file, pin)| (Some(file), Some(pin)));
         let file = file.or_else(|| self.snapshot_file(writing, &draft.body));
         let kind = draft.body.priority();
@@ -316,9 +327,10 @@ impl Spool {
         match (what, self.payload_cache.payloads.get(&entry_id), file) {
             (EntryKind::Event { .. }, Some(payload), _) => Sendable::Message(payload.message()),
             (EntryKind::Event { .. }, None, _) => Sendable::OnCard,
-            (EntryKind::File(manifest), _, Some(source)) => {
-                Sendable::Message(Message::File { manifest: manifest.clone(), source: source.clone() })
-            }
+            (EntryKind::File(manifest), _, Some(source)) => Sendable::Message(Message::File {
+                manifest: manifest.clone(),
+                source: source.clone(),
+            }),
             (EntryKind::File(_), _, None) => Sendable::Nowhere,
         }
     }
@@ -346,7 +358,9 @@ impl Spool {
 
     /// The stored entries after the id `after`, in order.
     pub fn stored_after(&self, after: EntryId) -> impl Iterator<Item = (EntryId, &SpooledEntry)> {
-        self.held.range((Bound::Excluded(after), Bound::Unbounded)).map(|(entry_id, held)| (*entry_id, held))
+        self.held
+            .range((Bound::Excluded(after), Bound::Unbounded))
+            .map(|(entry_id, held)| (*entry_id, held))
     }
 
     /// Sequence numbers and ids of stored events that are not released.
@@ -359,7 +373,11 @@ impl Spool {
 
     /// Sequence numbers of events that are not durable yet.
     pub fn unstored_numbers(&self) -> impl Iterator<Item = u64> {
-        let bodies = self.writing.iter().map(|(_, draft)| &draft.body).chain(self.waiting.iter().map(|draft| &draft.body));
+        let bodies = self
+            .writing
+            .iter()
+            .map(|(_, draft)| &draft.body)
+            .chain(self.waiting.iter().map(|draft| &draft.body));
         bodies.filter_map(|body| match body {
             Body::Event { seq, .. } => Some(*seq),
             Body::File(_) => None,

@@ -26,7 +26,12 @@ pub(super) struct FaultEventLimiter {
 }
 
 impl Agent {
-    pub(super) fn storage_update(&mut self, now: Timestamp, update: StorageUpdate, out: &mut Vec<AgentEffect>) {
+    pub(super) fn storage_update(
+        &mut self,
+        now: Timestamp,
+        update: StorageUpdate,
+        out: &mut Vec<AgentEffect>,
+    ) {
         match update {
             StorageUpdate::Found { entries } => self.found(entries),
             StorageUpdate::Started(found) => self.started(now, *found, out),
@@ -47,7 +52,9 @@ impl Agent {
                     tracing::error!(%reason, "journal rejected an entry; retrying in 5 s");
                 }
             }
-            StorageUpdate::Fetched { entry_id, outcome } => self.fetched(now, entry_id, outcome, out),
+            StorageUpdate::Fetched { entry_id, outcome } => {
+                self.fetched(now, entry_id, outcome, out)
+            }
             StorageUpdate::CellSaved { .. } => {}
             StorageUpdate::Located { pin, span } => self.located(now, pin, span, out),
             StorageUpdate::Gap(gap) => self.event(gap.from, kind::GAP, None, events::gap(&gap)),
@@ -63,8 +70,12 @@ impl Agent {
                 self.event(now, kind::REPAIR, None, events::repair(&repair));
             }
             StorageUpdate::PinLost { .. } => self.gauges.pins_lost += 1,
-            StorageUpdate::Locked { id, outcome } => self.lock_answered(now, "lock", &id, outcome, out),
-            StorageUpdate::Unlocked { id, outcome } => self.lock_answered(now, "unlock", &id, outcome, out),
+            StorageUpdate::Locked { id, outcome } => {
+                self.lock_answered(now, "lock", &id, outcome, out)
+            }
+            StorageUpdate::Unlocked { id, outcome } => {
+                self.lock_answered(now, "unlock", &id, outcome, out)
+            }
             StorageUpdate::LockBroken { lock, lost } => self.lock_broken(now, &lock, &lost),
             StorageUpdate::ClockSet(set) => self.clock_set(&set),
             StorageUpdate::CardLost { detail } => self.card_lost(now, &detail),
@@ -88,13 +99,31 @@ impl Agent {
         if set.is_read_again() {
             return;
         }
-        tracing::info!(before = before.as_str(), now = now.quality.as_str(), step_ms = step / 1000, "wall clock set");
-        self.event(*now, kind::CLOCK, None, json!({"before": before, "now": now.quality, "step_ms": step / 1000}));
+        tracing::info!(
+            before = before.as_str(),
+            now = now.quality.as_str(),
+            step_ms = step / 1000,
+            "wall clock set"
+        );
+        self.event(
+            *now,
+            kind::CLOCK,
+            None,
+            json!({"before": before, "now": now.quality, "step_ms": step / 1000}),
+        );
     }
 
     fn card_lost(&mut self, now: Timestamp, detail: &str) {
-        tracing::error!(detail, "storage device rejects writes; recording continues in RAM only, replace the card");
-        self.event(now, kind::CARD, None, json!({"state": "memory_only", "detail": events::text(detail)}));
+        tracing::error!(
+            detail,
+            "storage device rejects writes; recording continues in RAM only, replace the card"
+        );
+        self.event(
+            now,
+            kind::CARD,
+            None,
+            json!({"state": "memory_only", "detail": events::text(detail)}),
+        );
     }
 
     fn trouble(&mut self, now: Timestamp, detail: &str, lost: bool) {
@@ -109,7 +138,8 @@ impl Agent {
             return;
         }
         let suppressed_count = std::mem::take(&mut self.storage_faults.suppressed_count);
-        self.storage_faults.quiet_until = now.mono.plus_micros(STORAGE_FAULT_INTERVAL.as_micros() as u64);
+        self.storage_faults.quiet_until =
+            now.mono.plus_micros(STORAGE_FAULT_INTERVAL.as_micros() as u64);
         self.event(
             now,
             kind::STORAGE,

@@ -105,7 +105,15 @@ impl Bench {
             entries = rest;
         }
         let (boot, slots, clean) = (Boot(self.boot), self.slots, self.boot == 1);
-        let found = Recovered { ring: RingId(7), boot, slots, entries, newest, clean, ..Recovered::default() };
+        let found = Recovered {
+            ring: RingId(7),
+            boot,
+            slots,
+            entries,
+            newest,
+            clean,
+            ..Recovered::default()
+        };
         self.give(AgentInput::Storage(StorageUpdate::Started(Box::new(found))));
     }
 
@@ -117,9 +125,18 @@ impl Bench {
             for effect in out {
                 match effect {
                     AgentEffect::Storage(StorageRequest::EnqueueAll { entries }) => {
-                        let one =
-                            |(entry_id, entry)| AgentEffect::Storage(StorageRequest::Enqueue { entry_id, entry, snapshot: None });
-                        let answers: Vec<AgentInput> = entries.into_iter().map(one).filter_map(|one| self.execute(one)).collect();
+                        let one = |(entry_id, entry)| {
+                            AgentEffect::Storage(StorageRequest::Enqueue {
+                                entry_id,
+                                entry,
+                                snapshot: None,
+                            })
+                        };
+                        let answers: Vec<AgentInput> = entries
+                            .into_iter()
+                            .map(one)
+                            .filter_map(|one| self.execute(one))
+                            .collect();
                         inputs.extend(answers.into_iter().rev());
                     }
                     effect => inputs.extend(self.execute(effect)),
@@ -134,7 +151,10 @@ impl Bench {
                 self.log.push(format!("journal {}", kind_of(&entry)));
                 if self.card_full || self.card.len() >= self.slots as usize {
                     let reason = "journal full".into();
-                    return Some(AgentInput::Storage(StorageUpdate::NotEnqueued { entry_id, reason }));
+                    return Some(AgentInput::Storage(StorageUpdate::NotEnqueued {
+                        entry_id,
+                        reason,
+                    }));
                 }
                 self.card.push((entry_id, entry.clone()));
                 self.newest = Some((entry_id, entry));
@@ -146,7 +166,11 @@ impl Bench {
             }
             AgentEffect::Storage(StorageRequest::Fetch { entry_id }) => {
                 self.log.push("fetch".into());
-                let entry = self.card.iter().find(|(kept, _)| *kept == entry_id).map(|(_, entry)| entry.clone());
+                let entry = self
+                    .card
+                    .iter()
+                    .find(|(kept, _)| *kept == entry_id)
+                    .map(|(_, entry)| entry.clone());
                 let outcome = entry.ok_or_else(|| "damaged".to_owned());
                 Some(AgentInput::Storage(StorageUpdate::Fetched { entry_id, outcome }))
             }
@@ -156,7 +180,9 @@ impl Bench {
                 None
             }
             AgentEffect::Storage(StorageRequest::PinOpen { .. }) => self.log_line("pin"),
-            AgentEffect::Storage(StorageRequest::NoteGap(gap)) => self.log_line(&format!("note gap {}", gap.reason.as_str())),
+            AgentEffect::Storage(StorageRequest::NoteGap(gap)) => {
+                self.log_line(&format!("note gap {}", gap.reason.as_str()))
+            }
             AgentEffect::Storage(StorageRequest::Stop) => self.log_line("storage stop"),
             AgentEffect::Uplink(UplinkRequest::Close) => self.log_line("uplink close"),
             AgentEffect::StopCamera => self.log_line("camera stop"),
@@ -170,8 +196,14 @@ impl Bench {
                 self.log_line(&format!("resize {budget} {pin_quota}"))
             }
             AgentEffect::Config(ConfigRequest::Save(record, _)) => {
-                self.log.push(format!("save {}", if record.trial().is_some() { "a change" } else { "nothing new" }));
-                Some(AgentInput::Config(ConfigUpdate::Machine(state_machine::ConfigInput::Saved(record.generation, Ok(())))))
+                self.log.push(format!(
+                    "save {}",
+                    if record.trial().is_some() { "a change" } else { "nothing new" }
+                ));
+                Some(AgentInput::Config(ConfigUpdate::Machine(state_machine::ConfigInput::Saved(
+                    record.generation,
+                    Ok(()),
+                ))))
             }
             AgentEffect::Apply { change, fresh, .. } => {
                 self.log_line(&format!("apply {:?} fresh {fresh}", change.section_names()))
@@ -184,8 +216,12 @@ impl Bench {
                 self.hashing.push(request.job);
                 None
             }
-            AgentEffect::Uplink(UplinkRequest::Cancel { entry_id }) => self.log_line(&format!("cancel {}", entry_id.0)),
-            AgentEffect::Uplink(UplinkRequest::Resend { entry_id }) => self.log_line(&format!("again {}", entry_id.0)),
+            AgentEffect::Uplink(UplinkRequest::Cancel { entry_id }) => {
+                self.log_line(&format!("cancel {}", entry_id.0))
+            }
+            AgentEffect::Uplink(UplinkRequest::Resend { entry_id }) => {
+                self.log_line(&format!("again {}", entry_id.0))
+            }
             AgentEffect::Snapshot { req_id } => self.log_line(&format!("snapshot {req_id}")),
             AgentEffect::LogTail { req_id, lines, .. } => {
                 let lines = (0..lines.min(2)).map(|n| format!("line {n}")).collect();
@@ -220,7 +256,11 @@ impl Bench {
             self.give(AgentInput::Storage(StorageUpdate::Located { pin, span }));
         }
         for job in std::mem::take(&mut self.hashing) {
-            self.give(AgentInput::Hashed(Hashed { job, outcome: Ok(Digest::of(b"clip")), unreadable: Vec::new() }));
+            self.give(AgentInput::Hashed(Hashed {
+                job,
+                outcome: Ok(Digest::of(b"clip")),
+                unreadable: Vec::new(),
+            }));
         }
     }
 
@@ -242,7 +282,11 @@ impl Bench {
             Body::Event { payload, .. } => serde_json::from_str::<wire::Event>(&payload).ok(),
             Body::File(_) => None,
         };
-        self.card.iter().filter_map(|(_, bytes)| event(bytes)).map(|event| (event.seq, event.kind)).collect()
+        self.card
+            .iter()
+            .filter_map(|(_, bytes)| event(bytes))
+            .map(|event| (event.seq, event.kind))
+            .collect()
     }
 
     /// Data of all events of a kind on the card.
@@ -252,7 +296,12 @@ impl Bench {
             Body::File(_) => None,
         };
         let named = format!("vn.taimat.{kind}.v1");
-        self.card.iter().filter_map(event).filter(|event| event.kind == named).map(|event| event.data).collect()
+        self.card
+            .iter()
+            .filter_map(event)
+            .filter(|event| event.kind == named)
+            .map(|event| event.data)
+            .collect()
     }
 
     fn gap(&mut self) {
@@ -294,7 +343,13 @@ fn span(more: bool) -> Span {
         payload: 900,
         layout: Digest::default(),
     };
-    Span { fragments: vec![fragment], tracks: Vec::new(), gaps: Vec::new(), damaged: Vec::new(), more }
+    Span {
+        fragments: vec![fragment],
+        tracks: Vec::new(),
+        gaps: Vec::new(),
+        damaged: Vec::new(),
+        more,
+    }
 }
 
 #[test]
@@ -314,7 +369,14 @@ fn a_receipt_releases_an_ended_event_and_its_clip() {
     bench.motion(MotionPhase::Start);
     bench.at(24);
     bench.motion(MotionPhase::End);
-    assert!(bench.log.iter().any(|line| line.contains("from: MonoTime(15000000), to: MonoTime(29000000)")), "{:?}", bench.log);
+    assert!(
+        bench
+            .log
+            .iter()
+            .any(|line| line.contains("from: MonoTime(15000000), to: MonoTime(29000000)")),
+        "{:?}",
+        bench.log
+    );
     bench.find_footage(false);
     let file = bench.sent.iter().find_map(|(_, message)| match message {
         Message::File { manifest, .. } => Some(manifest.clone()),
@@ -333,7 +395,11 @@ fn an_event_cut_by_a_power_cut_ends_after_the_restart() {
     bench.motion(MotionPhase::Start);
     bench.boot_up();
     assert!(bench.has("motion.end"));
-    assert!(bench.log.iter().any(|line| line.contains("boot: Boot(1), from: MonoTime(15000000)")), "{:?}", bench.log);
+    assert!(
+        bench.log.iter().any(|line| line.contains("boot: Boot(1), from: MonoTime(15000000)")),
+        "{:?}",
+        bench.log
+    );
     bench.boot_up();
     assert!(!bench.locating.is_empty(), "a second power cut lost the pending clip");
     let numbers: Vec<u64> = bench.events().iter().map(|(seq, _)| *seq).collect();
@@ -379,7 +445,10 @@ fn a_stalled_card_bounds_the_drafts_and_reports_the_rest() {
     let numbers: Vec<u64> = events.iter().map(|(seq, _)| *seq).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
     // The rejected draft waits with the others.
-    assert_eq!(bench.data("shed"), [json!({"reason": "storage_stalled", "events": 50, "files": 0})]);
+    assert_eq!(
+        bench.data("shed"),
+        [json!({"reason": "storage_stalled", "events": 50, "files": 0})]
+    );
 }
 
 #[test]
@@ -397,7 +466,12 @@ fn a_clip_without_footage_is_reported_and_not_pending() {
 /// A span of three records, from second 5 on.
 fn long_span() -> Span {
     let first = span(false).fragments[0].clone();
-    let fragment = |n: u64| FragmentRef { seq: 4 + n, start: stamp(5 + 2 * n), media: n * 2_000_000, ..first.clone() };
+    let fragment = |n: u64| FragmentRef {
+        seq: 4 + n,
+        start: stamp(5 + 2 * n),
+        media: n * 2_000_000,
+        ..first.clone()
+    };
     Span { fragments: (0..3).map(fragment).collect(), ..span(false) }
 }
 
@@ -451,9 +525,14 @@ fn damage_after_hashing_costs_the_clip_only_that_record() {
     bench.hash(b"rest", &[]);
     let files = bench.files();
     assert_eq!(files.len(), 1);
-    assert_eq!((files[0].sha256, files[0].missing.clone(), files[0].records), (Digest::of(b"rest"), vec![(5, 5)], (4, 6)));
+    assert_eq!(
+        (files[0].sha256, files[0].missing.clone(), files[0].records),
+        (Digest::of(b"rest"), vec![(5, 5)], (4, 6))
+    );
     assert_eq!(files[0].gaps[0].2, "damaged");
-    assert!(matches!(&bench.sent.last().unwrap().1, Message::File { manifest, .. } if manifest.sha256 == Digest::of(b"rest")));
+    assert!(
+        matches!(&bench.sent.last().unwrap().1, Message::File { manifest, .. } if manifest.sha256 == Digest::of(b"rest"))
+    );
     assert!(!bench.has("file.lost"));
 }
 
@@ -466,7 +545,10 @@ fn a_clip_whose_records_are_all_damaged_reports_it() {
     bench.hash(b"", &[4, 5, 6]);
     let lost = bench.data("file.lost");
     let reason = lost[0]["reason"].as_str().unwrap();
-    assert!(reason.contains("recorded and damaged since") && reason.contains(&stamp(5).wall.rfc3339()), "{reason}");
+    assert!(
+        reason.contains("recorded and damaged since") && reason.contains(&stamp(5).wall.rfc3339()),
+        "{reason}"
+    );
     assert!(bench.files().is_empty());
 }
 
@@ -508,12 +590,19 @@ fn a_clip_get_of_lost_footage_reports_the_reason() {
         (GapReason::CameraDown, "never recorded (camera_down)"),
     ] {
         let mut bench = Bench::new();
-        bench.command("clip-get", "r1", json!({"from": "1970-01-01T00:00:02Z", "to": "1970-01-01T00:00:09Z"}));
+        bench.command(
+            "clip-get",
+            "r1",
+            json!({"from": "1970-01-01T00:00:02Z", "to": "1970-01-01T00:00:09Z"}),
+        );
         let gap = Gap { from: stamp(3), to: stamp(8), reason, bytes: 0 };
         bench.find(Span { fragments: Vec::new(), gaps: vec![gap], ..span(false) });
         let reply = bench.replies.last().unwrap();
         assert_eq!(reply.status, "error");
-        assert!(reply.detail.contains(expected) && reply.detail.contains(&stamp(3).wall.rfc3339()), "{reply:?}");
+        assert!(
+            reply.detail.contains(expected) && reply.detail.contains(&stamp(3).wall.rfc3339()),
+            "{reply:?}"
+        );
     }
 }
 
@@ -547,8 +636,16 @@ fn a_command_with_a_bad_argument_names_the_argument() {
     let mut bench = Bench::new();
     bench.at(100);
     bench.command("clip-get", "a", json!({"from": "yesterday", "to": "2026-01-01T00:00:00Z"}));
-    bench.command("clip-get", "b", json!({"from": stamp(9).wall.rfc3339(), "to": stamp(5).wall.rfc3339()}));
-    bench.command("clip-get", "c", json!({"from": "2026-01-01T00:00:00Z", "to": stamp(5).wall.rfc3339()}));
+    bench.command(
+        "clip-get",
+        "b",
+        json!({"from": stamp(9).wall.rfc3339(), "to": stamp(5).wall.rfc3339()}),
+    );
+    bench.command(
+        "clip-get",
+        "c",
+        json!({"from": "2026-01-01T00:00:00Z", "to": stamp(5).wall.rfc3339()}),
+    );
     bench.command("reboot", "d", json!({}));
     let details: Vec<_> = bench.replies.iter().map(|reply| reply.detail.clone()).collect();
     for (detail, word) in details.iter().zip(["from:", "before", "max_requested", "reboot"]) {
@@ -560,10 +657,21 @@ fn a_command_with_a_bad_argument_names_the_argument() {
 #[test]
 fn a_camera_outage_becomes_a_gap_record_and_two_events() {
     let mut bench = Bench::new();
-    let up = |at| AgentInput::Camera(CameraUpdate::Up { role: StreamRole::Main, tracks: "h264 1280x720".into(), at });
+    let up = |at| {
+        AgentInput::Camera(CameraUpdate::Up {
+            role: StreamRole::Main,
+            tracks: "h264 1280x720".into(),
+            at,
+        })
+    };
     bench.give(up(stamp(2)));
     let (fault, detail) = (CameraFault::Stalled, "no frame for 15 s".to_owned());
-    bench.give(AgentInput::Camera(CameraUpdate::Down { role: StreamRole::Main, fault, detail, since: stamp(10) }));
+    bench.give(AgentInput::Camera(CameraUpdate::Down {
+        role: StreamRole::Main,
+        fault,
+        detail,
+        since: stamp(10),
+    }));
     bench.give(up(stamp(40)));
     assert!(bench.has("camera.down") && bench.has("camera.up"));
     assert_eq!(bench.log.iter().filter(|line| *line == "note gap camera_down").count(), 1);
@@ -652,7 +760,8 @@ fn an_unopened_event_is_counted_once() {
     }
     bench.moves(1, MotionPhase::End);
     bench.moves(99, MotionPhase::Start);
-    let unopened: Vec<_> = bench.data("motion.start").iter().filter_map(|data| data["unopened"].as_u64()).collect();
+    let unopened: Vec<_> =
+        bench.data("motion.start").iter().filter_map(|data| data["unopened"].as_u64()).collect();
     assert_eq!(unopened, [3]);
     assert!(!bench.has("shed"), "{:?}", bench.data("shed"));
     bench.moves(100, MotionPhase::Start);
@@ -671,7 +780,11 @@ fn a_snapshot_without_room_is_reported_with_its_event() {
         bench.gap();
     }
     let jpeg = vec![1; 10];
-    bench.give(AgentInput::Analytics(AnalyticsUpdate::Snapshot { event_no: 1, at: stamp(2), jpeg }));
+    bench.give(AgentInput::Analytics(AnalyticsUpdate::Snapshot {
+        event_no: 1,
+        at: stamp(2),
+        jpeg,
+    }));
     bench.card_full = false;
     for seconds in 7..9 {
         bench.at(seconds);
@@ -704,7 +817,10 @@ fn an_unreadable_newest_entry_does_not_reuse_numbers() {
     bench.newest = Some((*last, bytes.clone()));
     bench.boot_up();
     let numbers: Vec<u64> = bench.events().iter().map(|(seq, _)| *seq).collect();
-    assert!(numbers.iter().all(|seq| numbers.iter().filter(|other| *other == seq).count() == 1), "{numbers:?}");
+    assert!(
+        numbers.iter().all(|seq| numbers.iter().filter(|other| *other == seq).count() == 1),
+        "{numbers:?}"
+    );
     assert!(!numbers.contains(&before) && numbers.contains(&(before + 1)), "{numbers:?}");
     let expected = json!({"reason": "unreadable", "events": 0, "files": 0, "seq": [[before, before]], "entries": 1});
     assert_eq!(bench.data("shed"), [expected]);
@@ -721,7 +837,10 @@ fn unreadable_entries_are_reported_with_their_possible_numbers() {
     }
     bench.boot_up();
     let shed = bench.data("shed");
-    assert_eq!((shed.len(), shed[0]["entries"].as_u64(), named(&shed)), (1, Some(3), vec![3, 4, 7]));
+    assert_eq!(
+        (shed.len(), shed[0]["entries"].as_u64(), named(&shed)),
+        (1, Some(3), vec![3, 4, 7])
+    );
 }
 
 #[test]
@@ -756,13 +875,20 @@ fn every_part_of_a_split_clip_becomes_pending() {
 fn a_clip_get_is_accepted_only_when_its_file_is_in_the_journal() {
     let mut bench = Bench::new();
     bench.at(100);
-    bench.command("clip-get", "r1", json!({"from": stamp(5).wall.rfc3339(), "to": stamp(9).wall.rfc3339()}));
+    bench.command(
+        "clip-get",
+        "r1",
+        json!({"from": stamp(5).wall.rfc3339(), "to": stamp(9).wall.rfc3339()}),
+    );
     bench.card_full = true;
     bench.find_footage(false);
     assert!(bench.replies.is_empty(), "{:?}", bench.replies);
     bench.card_full = false;
     bench.at(110);
-    assert_eq!((bench.replies[0].status.as_str(), &bench.replies[0].data["last"]), ("accepted", &json!(true)));
+    assert_eq!(
+        (bench.replies[0].status.as_str(), &bench.replies[0].data["last"]),
+        ("accepted", &json!(true))
+    );
 }
 
 #[test]
@@ -774,7 +900,10 @@ fn every_message_names_the_ring_its_numbers_count_in() {
         Body::File(manifest) => panic!("{manifest:?}"),
     };
     assert!(bench.card.iter().all(|(_, bytes)| event(bytes).ring == RingId(7)));
-    assert_eq!((bench.agent.birth(stamp(1)).ring, bench.agent.health(stamp(1)).ring), (RingId(7), RingId(7)));
+    assert_eq!(
+        (bench.agent.birth(stamp(1)).ring, bench.agent.health(stamp(1)).ring),
+        (RingId(7), RingId(7))
+    );
     // An entry of another ring does not set the next number: a new ring counts from 1.
     for (_, bytes) in bench.card.iter_mut().chain(&mut bench.newest) {
         let mut entry = Entry::decode(bytes).unwrap();
@@ -792,9 +921,12 @@ fn a_card_keeps_its_ring_id_when_settings_change() {
     use crate::sim::faulty_disk::FaultyDisk;
     use crate::storage::engine::Engine;
     let open = |disk: &FaultyDisk, slots: u32| {
-        let settings = crate::settings::StorageSettings { journal_slots: slots, ..settings().storage };
+        let settings =
+            crate::settings::StorageSettings { journal_slots: slots, ..settings().storage };
         let (_, update) = Engine::open(Arc::new(disk.clone()), &settings, stamp(1)).unwrap();
-        let Some(StorageUpdate::Started(found)) = update.into_iter().next() else { panic!("no start") };
+        let Some(StorageUpdate::Started(found)) = update.into_iter().next() else {
+            panic!("no start")
+        };
         (found.ring, found.boot, found.slots)
     };
     let disk = FaultyDisk::new(None);
@@ -827,27 +959,48 @@ fn each_lock_command_is_answered_and_leaves_an_event() {
     let args = json!({"from": lock.from.rfc3339(), "to": lock.to.rfc3339(), "reason": "case 7"});
     bench.command("lock", "r1", args);
     assert!(bench.replies.is_empty(), "the answer waits for the journal");
-    bench.give(AgentInput::Storage(StorageUpdate::Locked { id: "r1".into(), outcome: Ok(lock.clone()) }));
+    bench.give(AgentInput::Storage(StorageUpdate::Locked {
+        id: "r1".into(),
+        outcome: Ok(lock.clone()),
+    }));
     bench.command("locks", "r2", json!({}));
     bench.command("unlock", "r3", json!({"id": "r1"}));
     bench.give(AgentInput::Storage(StorageUpdate::Unlocked { id: "r1".into(), outcome: Ok(lock) }));
     bench.command("locks", "r4", json!({}));
-    let data: Vec<_> = bench.replies.iter().map(|reply| (reply.status.as_str(), reply.data.clone())).collect();
+    let data: Vec<_> =
+        bench.replies.iter().map(|reply| (reply.status.as_str(), reply.data.clone())).collect();
     assert!(data.iter().all(|(status, _)| *status == "ok"), "{data:?}");
-    assert_eq!((data[0].1["records"].clone(), data[1].1[0]["id"].clone()), (json!([3, 8]), json!("r1")));
+    assert_eq!(
+        (data[0].1["records"].clone(), data[1].1[0]["id"].clone()),
+        (json!([3, 8]), json!("r1"))
+    );
     assert_eq!(data[3].1, json!([]));
-    let trail: Vec<_> = bench.data("lock").iter().map(|data| (data["action"].clone(), data["req_id"].clone())).collect();
+    let trail: Vec<_> = bench
+        .data("lock")
+        .iter()
+        .map(|data| (data["action"].clone(), data["req_id"].clone()))
+        .collect();
     assert_eq!(trail, [(json!("lock"), json!("r1")), (json!("unlock"), json!("r3"))]);
 }
 
 #[test]
 fn a_rejected_lock_is_answered_and_leaves_no_event() {
     let mut bench = Bench::new();
-    bench.command("lock", "r1", json!({"from": stamp(5).wall.rfc3339(), "to": stamp(9).wall.rfc3339()}));
+    bench.command(
+        "lock",
+        "r1",
+        json!({"from": stamp(5).wall.rfc3339(), "to": stamp(9).wall.rfc3339()}),
+    );
     assert!(bench.replies[0].detail.contains("reason is missing"), "{:?}", bench.replies);
     bench.command("unlock", "r2", json!({"id": "x"}));
-    bench.give(AgentInput::Storage(StorageUpdate::Unlocked { id: "x".into(), outcome: Err("there is no lock \"x\"".into()) }));
-    assert_eq!((bench.replies[1].status.as_str(), bench.replies[1].detail.as_str()), ("error", "there is no lock \"x\""));
+    bench.give(AgentInput::Storage(StorageUpdate::Unlocked {
+        id: "x".into(),
+        outcome: Err("there is no lock \"x\"".into()),
+    }));
+    assert_eq!(
+        (bench.replies[1].status.as_str(), bench.replies[1].detail.as_str()),
+        ("error", "there is no lock \"x\"")
+    );
     assert!(!bench.has("lock"));
 }
 
@@ -855,9 +1008,24 @@ impl Bench {
     /// A lock of evidence whose reason is free text. Gives the entry of its event.
     fn lock_because(&mut self, reason: &str) -> EntryId {
         let (from, to) = (stamp(5).wall, stamp(9).wall);
-        let lock = Lock { id: "r1".into(), from, to, first: 3, last: 8, reason: reason.into(), missing: Vec::new() };
-        self.command("lock", "r1", json!({"from": from.rfc3339(), "to": to.rfc3339(), "reason": reason}));
-        self.give(AgentInput::Storage(StorageUpdate::Locked { id: "r1".into(), outcome: Ok(lock) }));
+        let lock = Lock {
+            id: "r1".into(),
+            from,
+            to,
+            first: 3,
+            last: 8,
+            reason: reason.into(),
+            missing: Vec::new(),
+        };
+        self.command(
+            "lock",
+            "r1",
+            json!({"from": from.rfc3339(), "to": to.rfc3339(), "reason": reason}),
+        );
+        self.give(AgentInput::Storage(StorageUpdate::Locked {
+            id: "r1".into(),
+            outcome: Ok(lock),
+        }));
         assert!(self.has("lock"));
         self.card.last().expect("the event is on the card").0
     }
@@ -869,7 +1037,11 @@ fn free_text_in_an_event_never_sets_its_priority() {
         let mut bench = Bench::new();
         let lock = bench.lock_because(reason);
         bench.boot_up();
-        assert_eq!(bench.agent.spool.entry_mut(lock).map(|held| held.meta().kind), Some(Priority::Event), "{reason}");
+        assert_eq!(
+            bench.agent.spool.entry_mut(lock).map(|held| held.meta().kind),
+            Some(Priority::Event),
+            "{reason}"
+        );
         bench.at(7 * 3600);
         assert!(bench.has("lock"), "{reason}: an event is never too old");
     }
@@ -879,7 +1051,10 @@ fn free_text_in_an_event_never_sets_its_priority() {
 fn free_text_in_an_event_never_makes_it_a_report() {
     let mut bench = Bench::new();
     let lock = bench.lock_because("vn.taimat.delivery.refused.v1");
-    bench.give(AgentInput::Uplink(UplinkUpdate::Returned { entry_id: lock, why: ReturnReason::Refused("no".into()) }));
+    bench.give(AgentInput::Uplink(UplinkUpdate::Returned {
+        entry_id: lock,
+        why: ReturnReason::Refused("no".into()),
+    }));
     assert!(bench.has("delivery.refused"), "the refusal of a lock is reported");
 }
 
@@ -913,10 +1088,18 @@ fn event_get_resends_stored_numbers_and_names_the_others() {
     bench.command("event-get", "r1", json!({"ring": ring, "seq": [[1, highest + 5]]}));
     let reply = bench.replies.pop().unwrap();
     assert_eq!((reply.status.as_str(), &reply.data["found"]), ("ok", &json!(1)));
-    assert_eq!(reply.data["gone"], json!([[1, highest - 1]]), "delivered numbers are gone, unassigned ones are not");
+    assert_eq!(
+        reply.data["gone"],
+        json!([[1, highest - 1]]),
+        "delivered numbers are gone, unassigned ones are not"
+    );
     assert!(bench.log.iter().any(|line| line.starts_with("again")), "{:?}", bench.log);
     bench.command("event-get", "r2", json!({"ring": "00000000000000ff", "seq": [[3, 4]]}));
-    assert_eq!(bench.replies.pop().unwrap().data["gone"], json!([[3, 4]]), "numbers of another card are gone");
+    assert_eq!(
+        bench.replies.pop().unwrap().data["gone"],
+        json!([[3, 4]]),
+        "numbers of another card are gone"
+    );
     bench.command("event-get", "r3", json!({"ring": ring}));
     assert_eq!(bench.replies.pop().unwrap().status, "error");
 }
@@ -925,7 +1108,11 @@ fn event_get_resends_stored_numbers_and_names_the_others() {
 fn a_cancelled_file_is_dropped_and_reported() {
     let mut bench = Bench::new();
     bench.connect();
-    bench.command("clip-get", "r1", json!({"from": "2026-09-21T14:13:20Z", "to": "2026-09-21T14:13:30Z"}));
+    bench.command(
+        "clip-get",
+        "r1",
+        json!({"from": "2026-09-21T14:13:20Z", "to": "2026-09-21T14:13:30Z"}),
+    );
     bench.at(200);
     bench.find_footage(false);
     let fid = bench.replies.iter().find_map(|reply| reply.data["fid"].as_str().map(String::from));
@@ -934,7 +1121,11 @@ fn a_cancelled_file_is_dropped_and_reported() {
     let reply = bench.replies.pop().unwrap();
     assert_eq!(reply.status, "ok", "{}", reply.detail);
     assert!(bench.log.iter().any(|line| line.starts_with("cancel")), "{:?}", bench.log);
-    assert!(bench.log.iter().any(|line| line == "journal file.lost" || line.contains("file.lost")), "{:?}", bench.log);
+    assert!(
+        bench.log.iter().any(|line| line == "journal file.lost" || line.contains("file.lost")),
+        "{:?}",
+        bench.log
+    );
     bench.command("clip-cancel", "r3", json!({"fid": fid}));
     assert_eq!(bench.replies.pop().unwrap().status, "error", "the file is no longer pending");
 }
@@ -945,7 +1136,10 @@ fn ring_status_and_log_tail_are_answered() {
     bench.connect();
     bench.command("ring-status", "r1", json!({}));
     let data = bench.replies.pop().unwrap().data;
-    assert_eq!((&data["ring"], &data["boot"], &data["dead_letters"]), (&json!("0000000000000007"), &json!(1), &json!(0)));
+    assert_eq!(
+        (&data["ring"], &data["boot"], &data["dead_letters"]),
+        (&json!("0000000000000007"), &json!(1), &json!(0))
+    );
     for (req_id, lines) in [("r2", json!(9)), ("r4", json!("9"))] {
         bench.command("log-tail", req_id, json!({"lines": lines}));
         assert_eq!(bench.replies.pop().unwrap().data, json!({"lines": ["line 0", "line 1"]}));
@@ -958,7 +1152,9 @@ fn ring_status_and_log_tail_are_answered() {
 fn numbers_that_are_no_ranges_are_refused_with_the_right_form() {
     let mut bench = Bench::new();
     bench.connect();
-    for (args, what) in [(json!({"ring": "1", "seq": 1}), "not 1"), (json!({"ring": "1"}), "is missing")] {
+    for (args, what) in
+        [(json!({"ring": "1", "seq": 1}), "not 1"), (json!({"ring": "1"}), "is missing")]
+    {
         let req_id = format!("r{}", what.len());
         bench.command("event-get", &req_id, args);
         let named = bench.replies.pop().unwrap().detail;
@@ -987,22 +1183,32 @@ fn a_clock_that_is_only_read_again_is_no_event() {
 fn an_uplink_alarm_is_reported_once_an_hour() {
     let mut bench = Bench::new();
     bench.connect();
-    let alarm = || AgentInput::Uplink(UplinkUpdate::Alarm { what: Alarm::NotAuthorized, detail: "no".into() });
-    let alarms = |bench: &Bench| bench.log.iter().filter(|line| line.contains("uplink.alarm")).count();
+    let alarm = || {
+        AgentInput::Uplink(UplinkUpdate::Alarm { what: Alarm::NotAuthorized, detail: "no".into() })
+    };
+    let alarms =
+        |bench: &Bench| bench.log.iter().filter(|line| line.contains("uplink.alarm")).count();
     bench.give(alarm());
     bench.give(alarm());
     assert_eq!(alarms(&bench), 1);
     bench.at(3_700);
     bench.give(alarm());
     assert_eq!(alarms(&bench), 2);
-    let refused = |bench: &Bench| bench.log.iter().filter(|line| line.contains("delivery.refused")).count();
+    let refused =
+        |bench: &Bench| bench.log.iter().filter(|line| line.contains("delivery.refused")).count();
     for _ in 0..20 {
         let Some((entry_id, _)) = bench.sent.pop() else { break };
-        bench.give(AgentInput::Uplink(UplinkUpdate::Returned { entry_id, why: ReturnReason::Refused("never".into()) }));
+        bench.give(AgentInput::Uplink(UplinkUpdate::Returned {
+            entry_id,
+            why: ReturnReason::Refused("never".into()),
+        }));
     }
     let once = refused(&bench);
     while let Some((entry_id, _)) = bench.sent.pop() {
-        bench.give(AgentInput::Uplink(UplinkUpdate::Returned { entry_id, why: ReturnReason::Refused("never".into()) }));
+        bench.give(AgentInput::Uplink(UplinkUpdate::Returned {
+            entry_id,
+            why: ReturnReason::Refused("never".into()),
+        }));
     }
     assert_eq!(refused(&bench), once, "a rejected rejection event is reported again");
 }
@@ -1010,10 +1216,16 @@ fn an_uplink_alarm_is_reported_once_an_hour() {
 #[test]
 fn changed_settings_reach_only_the_modules_they_change() {
     let mut bench = Bench::new();
-    let record = crate::remote_config::state_record::ConfigState::of_file(Digest::of(b"file"), String::new(), Default::default());
-    let known = state_machine::ProvenSettings { good: settings(), bootstrap: settings(), trying: None };
+    let record = crate::remote_config::state_record::ConfigState::of_file(
+        Digest::of(b"file"),
+        String::new(),
+        Default::default(),
+    );
+    let known =
+        state_machine::ProvenSettings { good: settings(), bootstrap: settings(), trying: None };
     let machine = state_machine::ConfigMachine::new(record, known, [1; 32], bench.now);
-    let agent = std::mem::replace(&mut bench.agent, Agent::new(settings(), Arc::new(NoFootage), [7; 32]));
+    let agent =
+        std::mem::replace(&mut bench.agent, Agent::new(settings(), Arc::new(NoFootage), [7; 32]));
     bench.agent = agent.with_configuration(machine, None);
     bench.connect();
     bench.log.clear();
@@ -1022,20 +1234,37 @@ fn changed_settings_reach_only_the_modules_they_change() {
     next.storage.pin_quota = 30;
     next.motion.sensitivity = 7;
     let found = state_machine::FileFound { text: "edited".into(), outcome: Ok(Box::new(next)) };
-    bench.give(AgentInput::Config(ConfigUpdate::Machine(state_machine::ConfigInput::File(Box::new(found)))));
-    let log: Vec<&String> = bench.log.iter().filter(|line| !line.starts_with("journal") && *line != "send").collect();
-    assert_eq!(log, ["save a change", "save a change", "resize 33554432 30", "apply [\"storage\", \"motion\"] fresh true"]);
+    bench.give(AgentInput::Config(ConfigUpdate::Machine(state_machine::ConfigInput::File(
+        Box::new(found),
+    ))));
+    let log: Vec<&String> =
+        bench.log.iter().filter(|line| !line.starts_with("journal") && *line != "send").collect();
+    assert_eq!(
+        log,
+        [
+            "save a change",
+            "save a change",
+            "resize 33554432 30",
+            "apply [\"storage\", \"motion\"] fresh true"
+        ]
+    );
     bench.log.clear();
     bench.at(60);
-    let log: Vec<&String> = bench.log.iter().filter(|line| !line.starts_with("journal") && *line != "send").collect();
-    assert_eq!(log, ["save nothing new", "apply [] fresh false"], "committed, and nothing more to apply");
+    let log: Vec<&String> =
+        bench.log.iter().filter(|line| !line.starts_with("journal") && *line != "send").collect();
+    assert_eq!(
+        log,
+        ["save nothing new", "apply [] fresh false"],
+        "committed, and nothing more to apply"
+    );
     let actions: Vec<String> = bench
         .card
         .iter()
         .filter_map(|(_, entry)| match Entry::decode(entry).unwrap().body {
-            Body::Event { payload, .. } => {
-                serde_json::from_str::<Value>(&payload).unwrap()["data"]["action"].as_str().map(String::from)
-            }
+            Body::Event { payload, .. } => serde_json::from_str::<Value>(&payload).unwrap()["data"]
+                ["action"]
+                .as_str()
+                .map(String::from),
             Body::File(_) => None,
         })
         .collect();
@@ -1058,7 +1287,10 @@ fn a_snapshot_is_durable_before_it_is_accepted() {
         outcome: Ok((bench.now, vec![1, 2, 3])),
     }));
     let reply = bench.replies.pop().unwrap();
-    assert_eq!((reply.cmd.as_str(), reply.status.as_str(), &reply.data["size"]), ("snapshot", "accepted", &json!(3)));
+    assert_eq!(
+        (reply.cmd.as_str(), reply.status.as_str(), &reply.data["size"]),
+        ("snapshot", "accepted", &json!(3))
+    );
     bench.command("snapshot", "r1", json!({}));
     assert_eq!(bench.replies.pop().unwrap(), reply, "the same answer again, and no second picture");
     let messages = bench.sent.iter().filter_map(|(_, message)| match message {
@@ -1098,7 +1330,11 @@ fn a_backlog_larger_than_memory_is_sent_exactly_once() {
     sent.sort_unstable();
     assert_eq!(sent, numbers);
     let fetched = bench.log.iter().filter(|line| *line == "fetch").count();
-    assert!(fetched > 0 && fetched < numbers.len(), "{fetched} of {} were read from the card", numbers.len());
+    assert!(
+        fetched > 0 && fetched < numbers.len(),
+        "{fetched} of {} were read from the card",
+        numbers.len()
+    );
     assert!(bench.card.is_empty());
 }
 
@@ -1119,20 +1355,25 @@ fn an_unreadable_event_is_kept_and_sent_after_the_next_boot() {
     bench.card.push((entry_id, bytes));
     bench.boot_up();
     bench.connect();
-    assert!(bench.sent.iter().any(|(sent, _)| *sent == entry_id), "it is not sent after the next boot");
+    assert!(
+        bench.sent.iter().any(|(sent, _)| *sent == entry_id),
+        "it is not sent after the next boot"
+    );
 }
 
 #[test]
 fn clips_found_at_a_boot_are_located_a_few_at_a_time() {
     let mut bench = Bench::new();
     bench.slots = 100_000;
-    let mut manifest = crate::evidence::manifest::of_span(&bench.agent.site, Purpose::Clip, "e", 1, &span(false));
+    let mut manifest =
+        crate::evidence::manifest::of_span(&bench.agent.site, Purpose::Clip, "e", 1, &span(false));
     let about = crate::evidence::manifest::about(&manifest);
-    manifest.size = crate::clip::FileSource::len(&crate::clip::virtual_file::VirtualClip::assemble(
-        &span(false),
-        &about,
-        Arc::new(NoFootage),
-    ));
+    manifest.size =
+        crate::clip::FileSource::len(&crate::clip::virtual_file::VirtualClip::assemble(
+            &span(false),
+            &about,
+            Arc::new(NoFootage),
+        ));
     for n in 0..3_000 {
         let body = Body::File(Box::new(manifest.clone()));
         let after = AgentState { ring: RingId(7), next_seq: 2, ..AgentState::default() };

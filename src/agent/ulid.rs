@@ -30,7 +30,10 @@ impl Ulids {
         let millis = (at.0.max(0) / 1000) as u128 & 0xffff_ffff_ffff;
         let tail = random[..10].iter().fold(0_u128, |value, byte| value << 8 | u128::from(*byte));
         let value = millis << 80 | tail;
-        (0..26).rev().map(|digit| char::from(ALPHABET[(value >> (digit * 5)) as usize & 31])).collect()
+        (0..26)
+            .rev()
+            .map(|digit| char::from(ALPHABET[(value >> (digit * 5)) as usize & 31]))
+            .collect()
     }
 }
 

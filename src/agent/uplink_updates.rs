@@ -19,14 +19,25 @@ use crate::uplink::{Alarm, ReturnReason, UplinkRequest, UplinkUpdate, integratio
 const ALARM_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl Agent {
-    pub(super) fn uplink_update(&mut self, now: Timestamp, update: UplinkUpdate, out: &mut Vec<AgentEffect>) {
+    pub(super) fn uplink_update(
+        &mut self,
+        now: Timestamp,
+        update: UplinkUpdate,
+        out: &mut Vec<AgentEffect>,
+    ) {
         match update {
             UplinkUpdate::Up { conn } => {
                 tracing::info!(conn, "broker connected");
                 self.connected = true;
                 self.outbox.up();
                 let (birth, moving) = (self.birth(now), self.motion_events.is_moving());
-                let greeting = integrations::greeting(self.settings.uplink.integrations, &self.site, &birth, moving, now.wall);
+                let greeting = integrations::greeting(
+                    self.settings.uplink.integrations,
+                    &self.site,
+                    &birth,
+                    moving,
+                    now.wall,
+                );
                 publish_integrations(greeting, out);
             }
             UplinkUpdate::Down { reason, refused } => {
@@ -40,7 +51,9 @@ impl Agent {
             UplinkUpdate::Document { bytes, len } => {
                 self.configure(now, state_machine::ConfigInput::Document { bytes, len }, out)
             }
-            UplinkUpdate::Confirm(bytes) => self.configure(now, state_machine::ConfigInput::Confirm(bytes), out),
+            UplinkUpdate::Confirm(bytes) => {
+                self.configure(now, state_machine::ConfigInput::Confirm(bytes), out)
+            }
             UplinkUpdate::Receipted { entry_id } => {
                 self.outbox.receipted(entry_id);
                 self.gauges.receipted += 1;
@@ -50,7 +63,9 @@ impl Agent {
                 self.outbox.receipted(entry_id);
                 self.spoiled(now, entry_id, &reason);
             }
-            UplinkUpdate::Returned { entry_id, why: ReturnReason::Refused(reason) } => self.refused(now, entry_id, &reason),
+            UplinkUpdate::Returned { entry_id, why: ReturnReason::Refused(reason) } => {
+                self.refused(now, entry_id, &reason)
+            }
             UplinkUpdate::Alarm { what, detail } => self.alarm(now, what, &detail),
             UplinkUpdate::Command(command) => self.command(now, *command, out),
             UplinkUpdate::Counts(counts) => self.gauges.uplink = counts,
@@ -72,9 +87,14 @@ impl Agent {
         }
         match outcome.and_then(|bytes| Entry::decode(&bytes)).map(|entry| entry.body) {
             Ok(Body::Event { id, payload, .. }) => {
-                out.push(AgentEffect::Uplink(UplinkRequest::Send { entry_id, message: event_message(id, payload) }));
+                out.push(AgentEffect::Uplink(UplinkRequest::Send {
+                    entry_id,
+                    message: event_message(id, payload),
+                }));
             }
-            Ok(Body::File(_)) => self.refused(now, entry_id, "its journal slot holds another entry"),
+            Ok(Body::File(_)) => {
+                self.refused(now, entry_id, "its journal slot holds another entry")
+            }
             Err(reason) => self.refused(now, entry_id, &reason),
         }
     }
@@ -82,10 +102,18 @@ impl Agent {
     /// Reports an alarm that needs an operator: in the log, and once an hour as an event.
     fn alarm(&mut self, now: Timestamp, what: Alarm, detail: &str) {
         tracing::error!(what = what.as_str(), detail, "uplink alarm; an operator must act");
-        let quiet = self.alarms.get(&what).is_some_and(|at| now.mono.since(*at) < ALARM_INTERVAL.as_micros() as u64);
+        let quiet = self
+            .alarms
+            .get(&what)
+            .is_some_and(|at| now.mono.since(*at) < ALARM_INTERVAL.as_micros() as u64);
         if !quiet {
             self.alarms.insert(what, now.mono);
-            self.event(now, kind::UPLINK, None, json!({"what": what.as_str(), "detail": events::text(detail)}));
+            self.event(
+                now,
+                kind::UPLINK,
+                None,
+                json!({"what": what.as_str(), "detail": events::text(detail)}),
+            );
         }
     }
 
@@ -106,14 +134,24 @@ impl Agent {
     /// Publishes the motion state to the integrations.
     pub(super) fn publish_motion_state(&mut self, at: Timestamp, out: &mut Vec<AgentEffect>) {
         publish_integrations(
-            integrations::motion(self.settings.uplink.integrations, &self.site, self.motion_events.is_moving(), at.wall),
+            integrations::motion(
+                self.settings.uplink.integrations,
+                &self.site,
+                self.motion_events.is_moving(),
+                at.wall,
+            ),
             out,
         );
     }
 }
 
 /// Publishes messages to the integrations.
-pub(super) fn publish_integrations(messages: impl IntoIterator<Item = integrations::Message>, out: &mut Vec<AgentEffect>) {
-    let request = |(topic, payload, retain)| AgentEffect::Uplink(UplinkRequest::Integration { topic, payload, retain });
+pub(super) fn publish_integrations(
+    messages: impl IntoIterator<Item = integrations::Message>,
+    out: &mut Vec<AgentEffect>,
+) {
+    let request = |(topic, payload, retain)| {
+        AgentEffect::Uplink(UplinkRequest::Integration { topic, payload, retain })
+    };
     out.extend(messages.into_iter().map(request));
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::params::{BLOB_MIN, GLOBAL_SHARE, GLOBAL_TILE, GLOBAL_TILES, HOLD, LIGHT_DRIFT, STAND_MAX, TILE, WARM_UP};
+use super::params::{
+    BLOB_MIN, GLOBAL_SHARE, GLOBAL_TILE, GLOBAL_TILES, HOLD, LIGHT_DRIFT, STAND_MAX, TILE, WARM_UP,
+};
 use super::scene::{scene_change, stabilize};
 use super::{AnalyticsUpdate, SceneChange, SuppressReason, Suppressed};
 use crate::analytics::detect::activity_map::ActivityMap;
@@ -57,18 +59,24 @@ fn is_global(raw: &[bool], grid: Grid) -> bool {
     let columns = grid.width.div_ceil(side);
     let mut tiles = vec![(0_u32, 0_u32); columns * grid.height.div_ceil(side)];
     for (at, differs) in raw.iter().enumerate() {
-        let (differing, all) = &mut tiles[at / grid.width / side * columns + at % grid.width / side];
+        let (differing, all) =
+            &mut tiles[at / grid.width / side * columns + at % grid.width / side];
         *differing += u32::from(*differs);
         *all += 1;
     }
-    let full = tiles.iter().filter(|(differ, all)| *differ as f32 > GLOBAL_TILE * *all as f32).count();
+    let full =
+        tiles.iter().filter(|(differ, all)| *differ as f32 > GLOBAL_TILE * *all as f32).count();
     full as f32 >= GLOBAL_TILES * tiles.len() as f32
 }
 
 /// Cells of the rejected regions for whose reason `accepts` is true. Regions that light or their
 /// place explains must not raise the activity of the place: a road whose cars were explained once
 /// would explain all that follow.
-fn cells_of(rejected: &[(SuppressReason, Blob)], grid: Grid, accepts: impl Fn(SuppressReason) -> bool) -> Vec<bool> {
+fn cells_of(
+    rejected: &[(SuppressReason, Blob)],
+    grid: Grid,
+    accepts: impl Fn(SuppressReason) -> bool,
+) -> Vec<bool> {
     let mut cells = vec![false; grid.cells()];
     let accepted = rejected.iter().filter(|(why, _)| accepts(*why));
     accepted.flat_map(|(_, blob)| &blob.cells).for_each(|at| cells[*at] = true);
@@ -118,7 +126,12 @@ impl Detector {
     }
 
     /// Applies other settings. The learned scene stays, unless the sensitivity changed.
-    pub fn reconfigure(&mut self, settings: MotionSettings, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
+    pub fn reconfigure(
+        &mut self,
+        settings: MotionSettings,
+        at: Timestamp,
+        out: &mut Vec<AnalyticsUpdate>,
+    ) {
         let coarse = coarseness(settings.sensitivity);
         if coarse != self.coarse {
             self.coarse = coarse;
@@ -126,7 +139,8 @@ impl Detector {
         }
         self.event_tracker.reconfigure(settings, at, out);
         if let Some(scene_model) = &mut self.scene_model {
-            scene_model.unmasked = self.event_tracker.rules().unmasked_cells(scene_model.background.grid());
+            scene_model.unmasked =
+                self.event_tracker.rules().unmasked_cells(scene_model.background.grid());
         }
     }
 
@@ -186,12 +200,18 @@ impl Detector {
     /// Analyses the next picture and appends its updates to `out`.
     pub fn analyze(&mut self, picture: &Picture, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         let peeked = self.peeked.take().filter(|peeked| peeked.at == at);
-        let (now, found) = peeked.map_or_else(|| (downscale(picture), None), |peeked| (peeked.now, Some(peeked.foreground)));
+        let (now, found) = peeked.map_or_else(
+            || (downscale(picture), None),
+            |peeked| (peeked.now, Some(peeked.foreground)),
+        );
         self.mask.clear();
         self.mask.resize(now.grid.cells(), false);
         let tampered = self.tamper.analyze(&now, at);
         out.extend(tampered.map(|change| AnalyticsUpdate::Scene { change, at }));
-        let change = self.scene_changes.analyze(&now, self.tamper.doubts(), at).filter(|_| self.stages.has(Stage::SceneChange));
+        let change = self
+            .scene_changes
+            .analyze(&now, self.tamper.doubts(), at)
+            .filter(|_| self.stages.has(Stage::SceneChange));
         if matches!(change, Some(SceneChange::IrOn | SceneChange::IrOff)) {
             self.tamper.forget();
         }
@@ -212,8 +232,13 @@ impl Detector {
     }
 
     fn seed(&mut self, now: &LumaGrid, at: Timestamp) {
-        let background =
-            BackgroundModel::new(&now.cells, &textures(&now.cells, now.grid), now.grid, self.coarse.sqrt(), self.stages);
+        let background = BackgroundModel::new(
+            &now.cells,
+            &textures(&now.cells, now.grid),
+            now.grid,
+            self.coarse.sqrt(),
+            self.stages,
+        );
         let unmasked = self.event_tracker.rules().unmasked_cells(now.grid);
         self.scene_model = Some(SceneModel {
             background,
@@ -228,7 +253,13 @@ impl Detector {
 
     /// Reports a change of the whole scene once per hold and learns the scene again. Open events
     /// continue.
-    fn report_scene_change(&mut self, change: SceneChange, now: &LumaGrid, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
+    fn report_scene_change(
+        &mut self,
+        change: SceneChange,
+        now: &LumaGrid,
+        at: Timestamp,
+        out: &mut Vec<AnalyticsUpdate>,
+    ) {
         if at.mono >= self.hold_until {
             out.push(AnalyticsUpdate::Scene { change, at });
         }
@@ -241,7 +272,8 @@ impl Detector {
     /// True when a picture may show an object. Nothing is learned or reported.
     pub fn peek(&mut self, picture: &Picture, at: Timestamp) -> bool {
         let now = downscale(picture);
-        let Some(mut scene_model) = self.scene_model.take().filter(|scene_model| scene_model.background.grid() == now.grid)
+        let Some(mut scene_model) =
+            self.scene_model.take().filter(|scene_model| scene_model.background.grid() == now.grid)
         else {
             return true;
         };
@@ -267,7 +299,9 @@ impl Detector {
             scene_model.low_light.analyze(scene_model.background.mean(), &cells);
             scene_model.low_light.mark(&mut raw);
         }
-        raw.iter_mut().zip(&scene_model.unmasked).for_each(|(foreground, unmasked)| *foreground &= *unmasked);
+        raw.iter_mut()
+            .zip(&scene_model.unmasked)
+            .for_each(|(foreground, unmasked)| *foreground &= *unmasked);
         Foreground { clean: blobs::cleaned(&raw, now.grid, self.stages), cells, texture, global }
     }
 
@@ -295,7 +329,9 @@ impl Detector {
             let scene = Scene::new(now.grid, &foreground.cells, scene_model.background.mean());
             let (_, rejected) = self.sort(&scene, &scene_model.activity_map, &foreground.clean);
             let lit = cells_of(&rejected, now.grid, |why| why == SuppressReason::LocalLight);
-            scene_model.activity_map.learn(blobs::differing(&foreground.clean).filter(|at| !lit[*at]), seconds);
+            scene_model
+                .activity_map
+                .learn(blobs::differing(&foreground.clean).filter(|at| !lit[*at]), seconds);
             scene_model.warmed += 1;
             self.scene_model = Some(scene_model);
             return;
@@ -304,16 +340,22 @@ impl Detector {
         let (objects, rejected) = self.sort(&scene, &scene_model.activity_map, &foreground.clean);
         rejected.iter().for_each(|(why, _)| self.suppressed.count(*why));
         let restless = |blob: &Blob| {
-            if self.stages.has(Stage::BackgroundActivity) { scene_model.activity_map.usual(blob) / blob.area } else { 0.0 }
+            if self.stages.has(Stage::BackgroundActivity) {
+                scene_model.activity_map.usual(blob) / blob.area
+            } else {
+                0.0
+            }
         };
         let restless: Vec<f32> = objects.iter().map(restless).collect();
         let (owners, lost) = self.tracker.step(&objects, &restless, at, now.grid, self.stages);
         let kinds = self.kinds(now.grid, &foreground.clean, &objects, &owners, at);
         scene_model.low_light.learn(|at| kinds[at] == OBJECT, seconds);
         scene_model.background.learn(&foreground.cells, &foreground.texture, &kinds, seconds);
-        let explained =
-            cells_of(&rejected, now.grid, |why| matches!(why, SuppressReason::LocalLight | SuppressReason::BackgroundActivity));
-        let unexplained = blobs::differing(&foreground.clean).filter(|at| kinds[*at] == FOREGROUND && !explained[*at]);
+        let explained = cells_of(&rejected, now.grid, |why| {
+            matches!(why, SuppressReason::LocalLight | SuppressReason::BackgroundActivity)
+        });
+        let unexplained = blobs::differing(&foreground.clean)
+            .filter(|at| kinds[*at] == FOREGROUND && !explained[*at]);
         scene_model.activity_map.learn(unexplained, seconds);
         for track in lost.iter().filter(|track| !track.is_confirmed() && !track.has_travelled()) {
             let followed = track.last.mono.since(track.first.mono) as f32 / 1e6 + seconds;
@@ -335,7 +377,11 @@ impl Detector {
             }
         }
         if self.stages.has(Stage::Shake)
-            && let Some(stabilized) = stabilize::stabilized(scene_model.background.mean(), &cells, scene_model.background.grid())
+            && let Some(stabilized) = stabilize::stabilized(
+                scene_model.background.mean(),
+                &cells,
+                scene_model.background.grid(),
+            )
         {
             cells = stabilized;
         }
@@ -343,13 +389,19 @@ impl Detector {
     }
 
     /// Sorts the regions into objects and rejected regions with their reason.
-    fn sort(&self, scene: &Scene<'_>, activity_map: &ActivityMap, clean: &[u8]) -> (Vec<Blob>, Vec<(SuppressReason, Blob)>) {
+    fn sort(
+        &self,
+        scene: &Scene<'_>,
+        activity_map: &ActivityMap,
+        clean: &[u8],
+    ) -> (Vec<Blob>, Vec<(SuppressReason, Blob)>) {
         let (mut objects, mut rejected) = (Vec::new(), Vec::new());
         let stages = self.stages;
         let least = BLOB_MIN * self.coarse;
         let mut found = Vec::new();
         for blob in blobs::find(clean, scene.grid, least) {
-            let parts = if stages.has(Stage::Lit) { scene.in_light(&blob, least) } else { Vec::new() };
+            let parts =
+                if stages.has(Stage::Lit) { scene.in_light(&blob, least) } else { Vec::new() };
             if parts.is_empty() {
                 found.push(blob);
             } else {
@@ -358,20 +410,36 @@ impl Detector {
             }
         }
         for blob in found {
-            let known = self.tracker.tracks.iter().any(|track| track.is_confirmed() && overlap(track.bbox, blob.bbox));
+            let known = self
+                .tracker
+                .tracks
+                .iter()
+                .any(|track| track.is_confirmed() && overlap(track.bbox, blob.bbox));
             let why = match () {
                 () if scene.is_weather(&blob) => Some(SuppressReason::Weather),
-                () if stages.has(Stage::LocalLight) && scene.is_local_light(&blob) => Some(SuppressReason::LocalLight),
-                () if stages.has(Stage::LightChange) && scene.is_light_change(&blob) => Some(SuppressReason::LightChange),
-                () if stages.has(Stage::BackgroundActivity) && !known && activity_map.explains(&blob) => {
+                () if stages.has(Stage::LocalLight) && scene.is_local_light(&blob) => {
+                    Some(SuppressReason::LocalLight)
+                }
+                () if stages.has(Stage::LightChange) && scene.is_light_change(&blob) => {
+                    Some(SuppressReason::LightChange)
+                }
+                () if stages.has(Stage::BackgroundActivity)
+                    && !known
+                    && activity_map.explains(&blob) =>
+                {
                     Some(SuppressReason::BackgroundActivity)
                 }
                 () => None,
             };
             match why {
                 None => {
-                    let blob = if stages.has(Stage::Shadow) { scene.without_shadow(blob) } else { blob };
-                    objects.push(if stages.has(Stage::HoleFill) { blob.filled(scene.grid) } else { blob });
+                    let blob =
+                        if stages.has(Stage::Shadow) { scene.without_shadow(blob) } else { blob };
+                    objects.push(if stages.has(Stage::HoleFill) {
+                        blob.filled(scene.grid)
+                    } else {
+                        blob
+                    });
                 }
                 Some(why) => rejected.push((why, blob)),
             }
@@ -381,19 +449,29 @@ impl Detector {
 
     /// The class of each cell for the background model. Objects are not learned, unless they stand
     /// for too long.
-    fn kinds(&mut self, grid: Grid, clean: &[u8], objects: &[Blob], owners: &[Option<u64>], at: Timestamp) -> Vec<u8> {
+    fn kinds(
+        &mut self,
+        grid: Grid,
+        clean: &[u8],
+        objects: &[Blob],
+        owners: &[Option<u64>],
+        at: Timestamp,
+    ) -> Vec<u8> {
         let mut kinds: Vec<u8> = clean.iter().map(|clean| clean * FOREGROUND).collect();
         let stand_max = if self.stages.has(Stage::Stand) { STAND_MAX } else { Duration::ZERO };
         for (blob, owner) in objects.iter().zip(owners) {
             let track = self.tracker.tracks.iter().find(|track| Some(track.id) == *owner);
-            let stands = track.is_some_and(|track| at.mono.duration_since(track.moved.mono) > stand_max);
+            let stands =
+                track.is_some_and(|track| at.mono.duration_since(track.moved.mono) > stand_max);
             let stays_out = track.is_some_and(|track| !track.is_scenery() && !stands);
             for cell in &blob.cells {
                 self.mask[*cell] = true;
                 if stays_out {
                     let (x, y) = (cell % grid.width, cell / grid.width);
                     for row in y.saturating_sub(1)..(y + 2).min(grid.height) {
-                        kinds[row * grid.width + x.saturating_sub(1)..row * grid.width + (x + 2).min(grid.width)].fill(OBJECT);
+                        kinds[row * grid.width + x.saturating_sub(1)
+                            ..row * grid.width + (x + 2).min(grid.width)]
+                            .fill(OBJECT);
                     }
                 }
             }
@@ -402,12 +480,20 @@ impl Detector {
     }
 
     /// Passes the confirmed objects to the rules and reports their events.
-    fn track_and_report(&mut self, picture: &Picture, at: Timestamp, lost: &[Track], out: &mut Vec<AnalyticsUpdate>) {
+    fn track_and_report(
+        &mut self,
+        picture: &Picture,
+        at: Timestamp,
+        lost: &[Track],
+        out: &mut Vec<AnalyticsUpdate>,
+    ) {
         if self.tamper.is_blinded() {
             self.suppressed.count(SuppressReason::SceneChange);
             return;
         }
-        let confirmed = |tracks: &[Track]| tracks.iter().filter(|track| track.is_confirmed()).cloned().collect::<Vec<_>>();
+        let confirmed = |tracks: &[Track]| {
+            tracks.iter().filter(|track| track.is_confirmed()).cloned().collect::<Vec<_>>()
+        };
         let lost = confirmed(lost);
         let objects = confirmed(&self.tracker.tracks);
         let seen = TrackedScene { picture, at, objects: &objects, lost: &lost };

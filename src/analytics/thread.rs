@@ -122,7 +122,12 @@ pub fn start(
 impl AnalyticsThread {
     /// Applies other settings. Switching analytics off ends open events and clears
     /// [`AnalyticsUpdate::Unavailable`].
-    fn reconfigure(&mut self, settings: MotionSettings, now: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
+    fn reconfigure(
+        &mut self,
+        settings: MotionSettings,
+        now: Timestamp,
+        out: &mut Vec<AnalyticsUpdate>,
+    ) {
         if self.enabled != settings.enabled {
             self.enabled = settings.enabled;
             self.is_unavailable = false;
@@ -145,7 +150,11 @@ impl AnalyticsThread {
         let (last, rejection) = self.analyzer.last_picture();
         let since = last.unwrap_or(*self.waiting_since.get_or_insert(now));
         let seen = last.is_some_and(|last| now.mono.duration_since(last.mono) < UNAVAILABLE_AFTER);
-        if self.enabled && !self.is_unavailable && !seen && now.mono.duration_since(since.mono) >= UNAVAILABLE_AFTER {
+        if self.enabled
+            && !self.is_unavailable
+            && !seen
+            && now.mono.duration_since(since.mono) >= UNAVAILABLE_AFTER
+        {
             self.is_unavailable = true;
             let why = if rejection.is_empty() { "the camera sends no pictures" } else { rejection };
             out.push(AnalyticsUpdate::Unavailable { since, reason: why.to_owned() });
@@ -169,7 +178,11 @@ impl AnalyticsThread {
 
 /// The highest temperature of the board in degrees Celsius; `None` on boards without a sensor.
 fn temperature() -> Option<u8> {
-    let read = |zone: usize| std::fs::read_to_string(format!("/sys/class/thermal/thermal_zone{zone}/temp")).ok();
-    let degrees = |text: String| text.trim().parse::<i64>().ok().map(|milli| (milli / 1000).clamp(0, 255) as u8);
+    let read = |zone: usize| {
+        std::fs::read_to_string(format!("/sys/class/thermal/thermal_zone{zone}/temp")).ok()
+    };
+    let degrees = |text: String| {
+        text.trim().parse::<i64>().ok().map(|milli| (milli / 1000).clamp(0, 255) as u8)
+    };
     (0..ZONES_MAX).map_while(read).filter_map(degrees).max()
 }

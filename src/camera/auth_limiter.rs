@@ -91,7 +91,11 @@ mod tests {
             let granted = (0..2).filter(|_| limiter.acquire(now) == AuthPermit::Granted).count();
             for _ in 0..granted {
                 tries.push(second);
-                limiter.answered(now.plus_secs(1), AuthOutcome::Rejected, (second % 7) as f64 / 7.0);
+                limiter.answered(
+                    now.plus_secs(1),
+                    AuthOutcome::Rejected,
+                    (second % 7) as f64 / 7.0,
+                );
             }
         }
         assert!(tries[2] < 5 && tries[3] >= 300, "{tries:?}");
@@ -103,10 +107,21 @@ mod tests {
     fn pending_tries_count_towards_the_limit() {
         let mut limiter = AuthLimiter::default();
         let now = MonoTime(1);
-        assert_eq!([limiter.acquire(now), limiter.acquire(now), limiter.acquire(now)], [AuthPermit::Granted; 3]);
-        assert_eq!(limiter.acquire(now), AuthPermit::Busy(OUTCOME_WAIT), "a fourth try while three are pending");
+        assert_eq!(
+            [limiter.acquire(now), limiter.acquire(now), limiter.acquire(now)],
+            [AuthPermit::Granted; 3]
+        );
+        assert_eq!(
+            limiter.acquire(now),
+            AuthPermit::Busy(OUTCOME_WAIT),
+            "a fourth try while three are pending"
+        );
         limiter.answered(now, AuthOutcome::NotAsked, 0.0);
-        assert_eq!(limiter.acquire(now), AuthPermit::Granted, "an unreachable camera has rejected nothing");
+        assert_eq!(
+            limiter.acquire(now),
+            AuthPermit::Granted,
+            "an unreachable camera has rejected nothing"
+        );
         limiter.answered(now, AuthOutcome::Accepted, 0.0);
         assert_eq!(limiter.acquire(now), AuthPermit::Granted);
     }
@@ -117,7 +132,8 @@ mod tests {
         for round in 0..10 {
             let now = MonoTime(round);
             assert_eq!(limiter.acquire(now), AuthPermit::Granted);
-            let outcome = if round % 3 == 0 { AuthOutcome::Rejected } else { AuthOutcome::Accepted };
+            let outcome =
+                if round % 3 == 0 { AuthOutcome::Rejected } else { AuthOutcome::Accepted };
             assert_eq!(limiter.answered(now, outcome, 0.5), Duration::ZERO);
         }
     }

@@ -11,10 +11,13 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_core::Stream as _;
 use retina::client::{
-    Credentials, Demuxed, Described, InitialTimestampPolicy, PlayOptions, Session as Rtsp, SessionGroup, SessionOptions,
-    SetupOptions, TcpTransportOptions, UdpTransportOptions, UnknownRtcpSsrcPolicy,
+    Credentials, Demuxed, Described, InitialTimestampPolicy, PlayOptions, Session as Rtsp,
+    SessionGroup, SessionOptions, SetupOptions, TcpTransportOptions, UdpTransportOptions,
+    UnknownRtcpSsrcPolicy,
 };
-use retina::codec::{AudioFrame, CodecItem, FrameFormat, ParametersRef, VideoFrame, VideoParametersCodec};
+use retina::codec::{
+    AudioFrame, CodecItem, FrameFormat, ParametersRef, VideoFrame, VideoParametersCodec,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
@@ -71,8 +74,12 @@ pub async fn run(
     update: mpsc::Sender<CameraUpdate>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let supervisor =
-        StreamSupervisor::new(stream.role, stream.settings.stall_after, stream.settings.reconnect_after, stream.clock.now());
+    let supervisor = StreamSupervisor::new(
+        stream.role,
+        stream.settings.stall_after,
+        stream.settings.reconnect_after,
+        stream.clock.now(),
+    );
     let timeline = Timeline::default();
     let run = stream.run;
     let mut camera = StreamTask {
@@ -88,7 +95,11 @@ pub async fn run(
     };
     while !*stop.borrow() {
         let group = Arc::new(SessionGroup::default());
-        let span = tracing::info_span!("camera", stream = camera.stream.role.as_str(), run = camera.run + 1);
+        let span = tracing::info_span!(
+            "camera",
+            stream = camera.stream.role.as_str(),
+            run = camera.run + 1
+        );
         let ended = tokio::select! {
             ended = camera.play(&group).instrument(span) => Some(ended),
             _ = stop.wait_for(|stop| *stop) => None,
@@ -173,7 +184,8 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
         match opened {
             Ok(demuxed) => {
                 // The kernel buffers TCP data meanwhile; UDP packets without room are lost.
-                let _low_latency_guard = Some(low_latency_guard).filter(|_| self.stream.settings.transport == Transport::Udp);
+                let _low_latency_guard = Some(low_latency_guard)
+                    .filter(|_| self.stream.settings.transport == Transport::Udp);
                 (self.receive(demuxed).await, Duration::ZERO)
             }
             Err(failure) if outcome == AuthOutcome::Rejected => (failure, locked_for),
@@ -224,7 +236,12 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
                 }
             };
             match item {
-                None => return (CameraFault::Closed, last_error.unwrap_or_else(|| "the camera closed the session".into())),
+                None => {
+                    return (
+                        CameraFault::Closed,
+                        last_error.unwrap_or_else(|| "the camera closed the session".into()),
+                    );
+                }
                 // retina continues after a bad packet; after any other error the stream ends
                 // (`None` follows).
                 Some(Err(error)) => {
@@ -255,7 +272,8 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
             let Some(ParametersRef::Video(params)) = stream.parameters() else {
                 return Ok(());
             };
-            let params = video_params(params).inspect_err(|(_, detail)| _ = self.supervisor.error(detail))?;
+            let params = video_params(params)
+                .inspect_err(|(_, detail)| _ = self.supervisor.error(detail))?;
             self.video_track = Some(Arc::new(params));
         }
         let Some(params) = self.video_track.clone() else {
@@ -269,13 +287,27 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
         // The camera's own ticks, unless it was an outlier: a conversion from microseconds would
         // round.
         let elapsed = frame.timestamp().elapsed();
-        let pts = if elapsed * 1_000_000 / clock_rate == placed.pts { elapsed } else { placed.pts * clock_rate / 1_000_000 };
+        let pts = if elapsed * 1_000_000 / clock_rate == placed.pts {
+            elapsed
+        } else {
+            placed.pts * clock_rate / 1_000_000
+        };
         let (key, lost) = (frame.is_random_access_point(), u32::from(frame.loss()));
         let (video_track, audio_track, sound) = (&self.video_track, &self.audio_track, &self.sound);
         self.supervisor.lost(lost);
-        let up = self.supervisor.frame(now, key, || describe_tracks([video_track, audio_track], sound));
+        let up =
+            self.supervisor.frame(now, key, || describe_tracks([video_track, audio_track], sound));
         let data = Bytes::from(frame.into_data());
-        (self.frames)(Arc::new(Frame { role: self.stream.role, params, data, key, pts, run: self.run, at: placed.at, lost }));
+        (self.frames)(Arc::new(Frame {
+            role: self.stream.role,
+            params,
+            data,
+            key,
+            pts,
+            run: self.run,
+            at: placed.at,
+            lost,
+        }));
         if let Some(update) = up {
             let _ = self.update.send(update).await;
         }
@@ -301,7 +333,16 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
         };
         let (data, lost) = (Bytes::copy_from_slice(frame.data()), u32::from(frame.loss()));
         self.supervisor.lost(lost);
-        (self.frames)(Arc::new(Frame { role: self.stream.role, params, data, key: true, pts, run: self.run, at, lost }));
+        (self.frames)(Arc::new(Frame {
+            role: self.stream.role,
+            params,
+            data,
+            key: true,
+            pts,
+            run: self.run,
+            at,
+            lost,
+        }));
     }
 
     /// Connects, sets up the tracks that can be recorded, and plays.
@@ -310,16 +351,21 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
         let mut session = describe(settings, role, Some(group.clone())).await?;
         let video = find(&session, "video", &["h264", "h265"]);
         let Some(video) = video else {
-            let names: Vec<&str> = session.streams().iter().map(|stream| stream.encoding_name()).collect();
-            return Err((CameraFault::NoVideo, format!("no H.264 or H.265 video in this stream, only: {}", names.join(", "))));
+            let names: Vec<&str> =
+                session.streams().iter().map(|stream| stream.encoding_name()).collect();
+            return Err((
+                CameraFault::NoVideo,
+                format!("no H.264 or H.265 video in this stream, only: {}", names.join(", ")),
+            ));
         };
         self.stream.heartbeat.beat();
         step("SETUP", session.setup(video, setup_options(settings))).await?;
-        let audio =
-            find(&session, "audio", &["mpeg4-generic", "pcma", "pcmu"]).filter(|_| settings.audio && role == StreamRole::Main);
+        let audio = find(&session, "audio", &["mpeg4-generic", "pcma", "pcmu"])
+            .filter(|_| settings.audio && role == StreamRole::Main);
         if let Some(audio) = audio {
             self.stream.heartbeat.beat();
-            self.sound = set_up_sound(&mut session, audio, setup_options(settings), &self.sound).await;
+            self.sound =
+                set_up_sound(&mut session, audio, setup_options(settings), &self.sound).await;
         }
         match &self.sound {
             Sound::Wanted => {}
@@ -339,7 +385,10 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
 
 /// Index of the first stream of a media type in one of the encodings.
 fn find(session: &Rtsp<Described>, media: &str, encodings: &[&str]) -> Option<usize> {
-    session.streams().iter().position(|stream| stream.media() == media && encodings.contains(&stream.encoding_name()))
+    session
+        .streams()
+        .iter()
+        .position(|stream| stream.media() == media && encodings.contains(&stream.encoding_name()))
 }
 
 fn setup_options(settings: &CameraSettings) -> SetupOptions {
@@ -351,13 +400,21 @@ fn setup_options(settings: &CameraSettings) -> SetupOptions {
 }
 
 /// Sets up audio where possible. `known` is the state after the previous session.
-async fn set_up_sound(session: &mut Rtsp<Described>, audio: usize, options: SetupOptions, known: &Sound) -> Sound {
+async fn set_up_sound(
+    session: &mut Rtsp<Described>,
+    audio: usize,
+    options: SetupOptions,
+    known: &Sound,
+) -> Sound {
     if let Sound::Silenced(why) = known {
         return Sound::None(why.clone());
     }
     let stream = &session.streams()[audio];
     if stream.parameters().is_none() {
-        return Sound::None(format!("taimat does not record this kind of {}", stream.encoding_name()));
+        return Sound::None(format!(
+            "taimat does not record this kind of {}",
+            stream.encoding_name()
+        ));
     }
     match timeout(STEP_TIMEOUT, session.setup(audio, options)).await {
         Ok(Ok(())) => Sound::Wanted,
@@ -381,8 +438,13 @@ pub async fn describe(
         StreamRole::Main => &settings.main_url,
     };
     let login = settings.login.as_ref();
-    let creds = login.map(|login| Credentials { username: login.user.clone(), password: login.password.reveal().to_owned() });
-    let mut options = SessionOptions::default().creds(creds).user_agent(format!("taimat/{}", env!("CARGO_PKG_VERSION")));
+    let creds = login.map(|login| Credentials {
+        username: login.user.clone(),
+        password: login.password.reveal().to_owned(),
+    });
+    let mut options = SessionOptions::default()
+        .creds(creds)
+        .user_agent(format!("taimat/{}", env!("CARGO_PKG_VERSION")));
     if let Some(group) = group {
         options = options.session_group(group);
     }
@@ -391,11 +453,21 @@ pub async fn describe(
     let port = url.port().unwrap_or(554);
     // A separate connect, because retina's errors do not distinguish an unreachable address from a
     // protocol error.
-    match timeout(STEP_TIMEOUT, tokio::net::TcpStream::connect((host.trim_matches(['[', ']']), port))).await {
+    match timeout(
+        STEP_TIMEOUT,
+        tokio::net::TcpStream::connect((host.trim_matches(['[', ']']), port)),
+    )
+    .await
+    {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => return Err((CameraFault::Unreachable, format!("{host}:{port}: {error}"))),
+        Ok(Err(error)) => {
+            return Err((CameraFault::Unreachable, format!("{host}:{port}: {error}")));
+        }
         Err(_) => {
-            return Err((CameraFault::Unreachable, format!("{host}:{port}: no answer within {} s", STEP_TIMEOUT.as_secs())));
+            return Err((
+                CameraFault::Unreachable,
+                format!("{host}:{port}: no answer within {} s", STEP_TIMEOUT.as_secs()),
+            ));
         }
     }
     step("DESCRIBE", Rtsp::describe(url.clone(), options)).await
@@ -406,26 +478,39 @@ pub async fn describe(
 /// # Errors
 /// When the clock is within [`CALENDAR_MARGIN`] of the end of the year 9999.
 fn check_clock(now: SystemTime) -> Result<(), Failure> {
-    let ahead = now.checked_add(CALENDAR_MARGIN).and_then(|ahead| jiff::Timestamp::try_from(ahead).ok());
-    let why = || (CameraFault::Protocol, "this machine's clock is beyond the year 9999: set it".to_owned());
+    let ahead =
+        now.checked_add(CALENDAR_MARGIN).and_then(|ahead| jiff::Timestamp::try_from(ahead).ok());
+    let why = || {
+        (CameraFault::Protocol, "this machine's clock is beyond the year 9999: set it".to_owned())
+    };
     ahead.map(|_| ()).ok_or_else(why)
 }
 
 /// Runs one step of session setup within its timeout.
-async fn step<T>(name: &str, step: impl Future<Output = Result<T, retina::Error>>) -> Result<T, Failure> {
+async fn step<T>(
+    name: &str,
+    step: impl Future<Output = Result<T, retina::Error>>,
+) -> Result<T, Failure> {
     match timeout(STEP_TIMEOUT, step).await {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) if error.status_code() == Some(401) => {
-            Err((CameraFault::Unauthorized, format!("{name}: the camera rejects this user and password")))
-        }
+        Ok(Err(error)) if error.status_code() == Some(401) => Err((
+            CameraFault::Unauthorized,
+            format!("{name}: the camera rejects this user and password"),
+        )),
         Ok(Err(error)) => Err((CameraFault::Protocol, one_line(name, &error))),
-        Err(_) => Err((CameraFault::Protocol, format!("{name}: no answer within {} s", STEP_TIMEOUT.as_secs()))),
+        Err(_) => Err((
+            CameraFault::Protocol,
+            format!("{name}: no answer within {} s", STEP_TIMEOUT.as_secs()),
+        )),
     }
 }
 
 /// The first line of a retina error: the following lines describe the connection.
 fn one_line(what: &str, error: &retina::Error) -> String {
-    crate::redact::masked(&format!("{what}: {}", error.to_string().lines().next().unwrap_or_default()))
+    crate::redact::masked(&format!(
+        "{what}: {}",
+        error.to_string().lines().next().unwrap_or_default()
+    ))
 }
 
 /// Checks the size of parameter sets. A segment head has a size limit, and a larger one could never
@@ -435,7 +520,12 @@ fn one_line(what: &str, error: &retina::Error) -> String {
 /// When the parameter sets are too large.
 fn fits(bytes: usize) -> Result<(), Failure> {
     let why = || {
-        (CameraFault::NoKeyFrame, format!("parameter sets of {bytes} bytes are too large: at most {SETS_MAX} bytes are recorded"))
+        (
+            CameraFault::NoKeyFrame,
+            format!(
+                "parameter sets of {bytes} bytes are too large: at most {SETS_MAX} bytes are recorded"
+            ),
+        )
     };
     if bytes <= SETS_MAX { Ok(()) } else { Err(why()) }
 }
@@ -452,21 +542,36 @@ pub fn video_params(params: &retina::codec::VideoParameters) -> Result<TrackPara
     };
     let bytes = sets.iter().map(|set| set.len()).sum();
     fits(bytes)?;
-    let annex_b = sets.iter().flat_map(|set| [0, 0, 0, 1].into_iter().chain(set.iter().copied())).collect();
+    let annex_b =
+        sets.iter().flat_map(|set| [0, 0, 0, 1].into_iter().chain(set.iter().copied())).collect();
     let built = params.mp4_sample_entry().build();
-    let sample_entry = built.map_err(|error| (CameraFault::Protocol, format!("parameter sets: {error}")))?;
+    let sample_entry =
+        built.map_err(|error| (CameraFault::Protocol, format!("parameter sets: {error}")))?;
     fits(sample_entry.len().saturating_sub(ENTRY_MORE))?;
     let (width, height) = params.pixel_dimensions();
-    let size = (u16::try_from(width).unwrap_or(u16::MAX), u16::try_from(height).unwrap_or(u16::MAX));
+    let size =
+        (u16::try_from(width).unwrap_or(u16::MAX), u16::try_from(height).unwrap_or(u16::MAX));
     let digest = Digest::of(&sample_entry);
-    Ok(TrackParams { kind: TrackKind::Video, codec, timescale: 90_000, sample_entry, annex_b, size, digest })
+    Ok(TrackParams {
+        kind: TrackKind::Video,
+        codec,
+        timescale: 90_000,
+        sample_entry,
+        annex_b,
+        size,
+        digest,
+    })
 }
 
 fn audio_params(encoding: &str, params: &retina::codec::AudioParameters) -> Option<TrackParams> {
     let (codec, sample_entry) = match encoding {
         "mpeg4-generic" => (Codec::Aac, params.mp4_sample_entry().build().ok()?),
-        "pcma" => (Codec::PcmAlaw, g711_entry(b"alaw", params.clock_rate(), params.channels().get())),
-        "pcmu" => (Codec::PcmMulaw, g711_entry(b"ulaw", params.clock_rate(), params.channels().get())),
+        "pcma" => {
+            (Codec::PcmAlaw, g711_entry(b"alaw", params.clock_rate(), params.channels().get()))
+        }
+        "pcmu" => {
+            (Codec::PcmMulaw, g711_entry(b"ulaw", params.clock_rate(), params.channels().get()))
+        }
         _ => return None,
     };
     if sample_entry.len() > SETS_MAX {
@@ -474,7 +579,15 @@ fn audio_params(encoding: &str, params: &retina::codec::AudioParameters) -> Opti
     }
     let digest = Digest::of(&sample_entry);
     let (kind, timescale) = (TrackKind::Audio, params.clock_rate());
-    Some(TrackParams { kind, codec, timescale, sample_entry, annex_b: Vec::new(), size: (0, 0), digest })
+    Some(TrackParams {
+        kind,
+        codec,
+        timescale,
+        sample_entry,
+        annex_b: Vec::new(),
+        size: (0, 0),
+        digest,
+    })
 }
 
 /// An `AudioSampleEntry` (ISO/IEC 14496-12 12.2.3) for G.711, with the type names of QuickTime.
@@ -493,7 +606,12 @@ fn g711_entry(name: &[u8; 4], rate: u32, channels: u16) -> Vec<u8> {
 
 /// The recorded tracks, for operators.
 fn describe_tracks(tracks: [&Option<Arc<TrackParams>>; 2], sound: &Sound) -> String {
-    let carried = tracks.into_iter().flatten().map(|params| params.describe()).collect::<Vec<_>>().join(" + ");
+    let carried = tracks
+        .into_iter()
+        .flatten()
+        .map(|params| params.describe())
+        .collect::<Vec<_>>()
+        .join(" + ");
     match sound {
         Sound::None(why) => format!("{carried}, without sound: {why}"),
         Sound::Wanted | Sound::Silenced(_) => carried,
@@ -516,6 +634,8 @@ mod tests {
     #[test]
     fn parameter_sets_over_4_kib_are_rejected() {
         assert_eq!(fits(4096), Ok(()));
-        assert!(matches!(fits(4097), Err((CameraFault::NoKeyFrame, detail)) if detail.contains("4097 bytes")));
+        assert!(
+            matches!(fits(4097), Err((CameraFault::NoKeyFrame, detail)) if detail.contains("4097 bytes"))
+        );
     }
 }

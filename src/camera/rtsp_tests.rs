@@ -27,9 +27,18 @@ fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraUpdate) -> Option<T>)
     let found = runtime.block_on(async {
         let (update, mut updates) = mpsc::channel(16);
         let (_stop, stopped) = watch::channel(false);
-        let (clock, logins, heartbeat) = (Arc::new(SystemClock::new()), Arc::default(), Heartbeat::default());
+        let (clock, logins, heartbeat) =
+            (Arc::new(SystemClock::new()), Arc::default(), Heartbeat::default());
         tokio::spawn(rtsp::run(
-            Stream { role: StreamRole::Main, settings, clock, logins, heartbeat, run: 0, wakeup: WakeupCoalescer::default() },
+            Stream {
+                role: StreamRole::Main,
+                settings,
+                clock,
+                logins,
+                heartbeat,
+                run: 0,
+                wakeup: WakeupCoalescer::default(),
+            },
             |_| {},
             update,
             stopped,
@@ -48,7 +57,8 @@ fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraUpdate) -> Option<T>)
 }
 
 fn camera(sound: Sound) -> SimCamera {
-    SimCamera::start(Options { main: (64, 48), sub: (64, 48), sound, ..Options::default() }).unwrap()
+    SimCamera::start(Options { main: (64, 48), sub: (64, 48), sound, ..Options::default() })
+        .unwrap()
 }
 
 #[test]
@@ -59,7 +69,10 @@ fn pictures_are_recorded_without_unusable_sound() {
             // The camera may still be starting and answer the first DESCRIBE with 503.
             _ => None,
         });
-        assert!(tracks.starts_with("h264 64x48, without sound: ") && tracks.contains(why), "{tracks}");
+        assert!(
+            tracks.starts_with("h264 64x48, without sound: ") && tracks.contains(why),
+            "{tracks}"
+        );
     }
 }
 

@@ -8,8 +8,13 @@ use crate::units::{MonoTime, Timestamp};
 /// Longest backoff before each further try. Each pause is drawn at random below it, so that a power
 /// cut does not bring all devices of a street back at once. A camera that returns after a long
 /// outage is back within 30 s.
-const BACKOFF: [Duration; 5] =
-    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(30)];
+const BACKOFF: [Duration; 5] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+];
 /// Shortest backoff, added to each pause.
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// Time of media without a stall after which the backoff starts again. A camera that sends a key
@@ -67,7 +72,12 @@ pub struct StreamSupervisor {
 impl StreamSupervisor {
     /// A supervisor of a stream that was never up. `stall_after` and `reconnect_after` are
     /// microseconds without a frame.
-    pub fn new(role: StreamRole, stall_after: u64, reconnect_after: u64, now: Timestamp) -> StreamSupervisor {
+    pub fn new(
+        role: StreamRole,
+        stall_after: u64,
+        reconnect_after: u64,
+        now: Timestamp,
+    ) -> StreamSupervisor {
         StreamSupervisor {
             role,
             stall_after: Duration::from_micros(stall_after),
@@ -96,13 +106,18 @@ impl StreamSupervisor {
 
     /// Records a video frame. Returns [`CameraUpdate::Up`] with the first key frame and at the end
     /// of a stall.
-    pub fn frame(&mut self, at: Timestamp, key: bool, tracks: impl FnOnce() -> String) -> Option<CameraUpdate> {
+    pub fn frame(
+        &mut self,
+        at: Timestamp,
+        key: bool,
+        tracks: impl FnOnce() -> String,
+    ) -> Option<CameraUpdate> {
         self.last_frame = at;
         self.errors = 0;
         if key {
             if self.playing {
-                self.key_frame_limit =
-                    (at.mono.duration_since(self.last_key) * 3).clamp(self.key_frame_limit, KEY_FRAME_LIMIT_MAX);
+                self.key_frame_limit = (at.mono.duration_since(self.last_key) * 3)
+                    .clamp(self.key_frame_limit, KEY_FRAME_LIMIT_MAX);
             }
             self.last_key = at.mono;
         }
@@ -129,8 +144,9 @@ impl StreamSupervisor {
     pub fn error(&mut self, detail: &str) -> Option<(CameraFault, String)> {
         self.counts.bad_packets += 1;
         self.errors += 1;
-        (self.errors >= ERRORS_MAX)
-            .then(|| (CameraFault::Protocol, format!("{} errors and no frame, last {detail}", self.errors)))
+        (self.errors >= ERRORS_MAX).then(|| {
+            (CameraFault::Protocol, format!("{} errors and no frame, last {detail}", self.errors))
+        })
     }
 
     /// Checks the stream. `since_connect` is the time of the connect: stalls are counted from the
@@ -138,22 +154,35 @@ impl StreamSupervisor {
     pub fn check(&mut self, now: Timestamp, since_connect: MonoTime) -> StreamCheck {
         let quiet = now.mono.duration_since(self.last_frame.mono.max(since_connect));
         if quiet >= self.reconnect_after {
-            return StreamCheck::Drop(CameraFault::Stalled, format!("no frame for {} s", quiet.as_secs()));
+            return StreamCheck::Drop(
+                CameraFault::Stalled,
+                format!("no frame for {} s", quiet.as_secs()),
+            );
         }
         let without_key_frame = now.mono.duration_since(self.last_key);
         if without_key_frame >= self.key_frame_limit {
             // The GOP may be longer than the limit: the next session waits longer, instead of
             // ending before its key frame.
             self.key_frame_limit = (self.key_frame_limit * 2).min(KEY_FRAME_LIMIT_MAX);
-            return StreamCheck::Drop(CameraFault::NoKeyFrame, format!("no key frame for {} s", without_key_frame.as_secs()));
+            return StreamCheck::Drop(
+                CameraFault::NoKeyFrame,
+                format!("no key frame for {} s", without_key_frame.as_secs()),
+            );
         }
         if quiet >= self.stall_after && self.playing && self.reported_fault.is_none() {
-            return StreamCheck::Report(self.down(CameraFault::Stalled, format!("no frame for {} s", quiet.as_secs())));
+            return StreamCheck::Report(
+                self.down(CameraFault::Stalled, format!("no frame for {} s", quiet.as_secs())),
+            );
         }
-        if self.counts != self.reported_counts && now.mono.duration_since(self.counts_reported_at) >= COUNTS_INTERVAL {
+        if self.counts != self.reported_counts
+            && now.mono.duration_since(self.counts_reported_at) >= COUNTS_INTERVAL
+        {
             self.reported_counts = self.counts;
             self.counts_reported_at = now.mono;
-            return StreamCheck::Report(CameraUpdate::Counts { role: self.role, counts: self.counts });
+            return StreamCheck::Report(CameraUpdate::Counts {
+                role: self.role,
+                counts: self.counts,
+            });
         }
         StreamCheck::Fine
     }
@@ -177,10 +206,18 @@ impl StreamSupervisor {
         self.tries += 1;
         let mut update = Vec::new();
         // A lockout is reported even within an outage: an operator must correct the password.
-        if self.reported_fault.is_none() || locked && self.reported_fault != Some(CameraFault::LockedOut) {
+        if self.reported_fault.is_none()
+            || locked && self.reported_fault != Some(CameraFault::LockedOut)
+        {
             update.push(self.down(fault, detail.clone()));
         }
-        update.push(CameraUpdate::Retry { role: self.role, fault, detail, tries: self.tries, pause: pause.as_micros() as u64 });
+        update.push(CameraUpdate::Retry {
+            role: self.role,
+            fault,
+            detail,
+            tries: self.tries,
+            pause: pause.as_micros() as u64,
+        });
         (update, pause)
     }
 
@@ -212,22 +249,44 @@ mod tests {
         let mut supervisor = supervisor();
         let mut downs = 0;
         for _ in 0..5 {
-            let (update, _) = supervisor.failed(CameraFault::Unreachable, "refused".into(), Duration::ZERO, 0.5);
-            downs += update.iter().filter(|update| matches!(update, CameraUpdate::Down { .. })).count();
+            let (update, _) =
+                supervisor.failed(CameraFault::Unreachable, "refused".into(), Duration::ZERO, 0.5);
+            downs +=
+                update.iter().filter(|update| matches!(update, CameraUpdate::Down { .. })).count();
         }
         assert_eq!(downs, 1);
         supervisor.connected(at(60));
-        assert_eq!(supervisor.frame(at(61), false, String::new), None, "a stream is up with its first key frame");
-        assert!(matches!(supervisor.frame(at(62), true, String::new), Some(CameraUpdate::Up { .. })));
+        assert_eq!(
+            supervisor.frame(at(61), false, String::new),
+            None,
+            "a stream is up with its first key frame"
+        );
+        assert!(matches!(
+            supervisor.frame(at(62), true, String::new),
+            Some(CameraUpdate::Up { .. })
+        ));
     }
 
     #[test]
     fn a_lockout_is_reported_once_and_waited_for() {
         let mut supervisor = supervisor();
-        let (update, pause) = supervisor.failed(CameraFault::Unauthorized, "401".into(), Duration::from_secs(700), 1.0);
-        assert!(matches!(update[0], CameraUpdate::Down { fault: CameraFault::LockedOut, .. }), "{update:?}");
+        let (update, pause) = supervisor.failed(
+            CameraFault::Unauthorized,
+            "401".into(),
+            Duration::from_secs(700),
+            1.0,
+        );
+        assert!(
+            matches!(update[0], CameraUpdate::Down { fault: CameraFault::LockedOut, .. }),
+            "{update:?}"
+        );
         assert_eq!(pause, Duration::from_secs(700));
-        let (again, _) = supervisor.failed(CameraFault::Unauthorized, "401".into(), Duration::from_secs(700), 1.0);
+        let (again, _) = supervisor.failed(
+            CameraFault::Unauthorized,
+            "401".into(),
+            Duration::from_secs(700),
+            1.0,
+        );
         assert!(matches!(again[..], [CameraUpdate::Retry { .. }]), "reported twice: {again:?}");
     }
 
@@ -245,13 +304,17 @@ mod tests {
             matches!(supervisor.frame(at(17), false, String::new), Some(CameraUpdate::Up { .. })),
             "the end of the stall was not reported"
         );
-        assert!(matches!(supervisor.check(at(33), at(10).mono), StreamCheck::Drop(CameraFault::Stalled, _)));
+        assert!(matches!(
+            supervisor.check(at(33), at(10).mono),
+            StreamCheck::Drop(CameraFault::Stalled, _)
+        ));
     }
 
     #[test]
     fn backoff_grows_with_full_jitter_up_to_half_a_minute() {
         let mut supervisor = supervisor();
-        let ceilings: Vec<u64> = (0..7).map(|_| unreachable(&mut supervisor, 1.0).as_secs()).collect();
+        let ceilings: Vec<u64> =
+            (0..7).map(|_| unreachable(&mut supervisor, 1.0).as_secs()).collect();
         assert_eq!(ceilings, [1, 2, 5, 10, 30, 30, 30]);
         assert_eq!(unreachable(&mut supervisor, 0.0), BACKOFF_MIN);
     }
@@ -264,14 +327,22 @@ mod tests {
         for second in 100..150 {
             supervisor.frame(at(second), second % 2 == 0, String::new);
         }
-        assert_eq!(unreachable(&mut supervisor, 1.0), BACKOFF_MIN + Duration::from_secs(30), "50 s are not enough");
+        assert_eq!(
+            unreachable(&mut supervisor, 1.0),
+            BACKOFF_MIN + Duration::from_secs(30),
+            "50 s are not enough"
+        );
         supervisor.connected(at(200));
         for second in (200..250).chain(257..300) {
             supervisor.check(at(second), at(200).mono);
             supervisor.check(at(second + 6), at(200).mono);
             supervisor.frame(at(second), true, String::new);
         }
-        assert_eq!(unreachable(&mut supervisor, 1.0), BACKOFF_MIN + Duration::from_secs(30), "a stall restarts the minute");
+        assert_eq!(
+            unreachable(&mut supervisor, 1.0),
+            BACKOFF_MIN + Duration::from_secs(30),
+            "a stall restarts the minute"
+        );
         supervisor.connected(at(400));
         (400..461).for_each(|second| drop(supervisor.frame(at(second), true, String::new)));
         assert_eq!(unreachable(&mut supervisor, 1.0), BACKOFF_MIN + Duration::from_secs(1));
@@ -311,7 +382,10 @@ mod tests {
         supervisor.frame(at(119), false, String::new);
         assert_eq!(supervisor.check(at(119), at(0).mono), StreamCheck::Fine);
         supervisor.frame(at(120), false, String::new);
-        assert!(matches!(supervisor.check(at(120), at(0).mono), StreamCheck::Drop(CameraFault::NoKeyFrame, _)));
+        assert!(matches!(
+            supervisor.check(at(120), at(0).mono),
+            StreamCheck::Drop(CameraFault::NoKeyFrame, _)
+        ));
     }
 
     #[test]
@@ -332,6 +406,9 @@ mod tests {
         );
         assert_eq!(supervisor.check(at(40), at(10).mono), StreamCheck::Fine, "reported twice");
         let dropped = (0..ERRORS_MAX).find_map(|_| supervisor.error("bad NAL"));
-        assert!(matches!(dropped, Some((CameraFault::Protocol, ref detail)) if detail.contains("bad NAL")), "{dropped:?}");
+        assert!(
+            matches!(dropped, Some((CameraFault::Protocol, ref detail)) if detail.contains("bad NAL")),
+            "{dropped:?}"
+        );
     }
 }

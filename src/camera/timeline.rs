@@ -148,7 +148,10 @@ mod tests {
         timeline.map(0, arrive(base));
         for i in 1..200_i64 {
             let placed = timeline.map(i * 40_000, arrive(base + i * 40_000 + (i * 7919 % 30_000)));
-            assert!((placed.at.mono.0 as i64 - base - i * 40_000).abs() < 100, "frame {i}: {placed:?}");
+            assert!(
+                (placed.at.mono.0 as i64 - base - i * 40_000).abs() < 100,
+                "frame {i}: {placed:?}"
+            );
         }
     }
 

@@ -37,7 +37,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         match &checked {
             Ok(settings) => summary(&args, settings),
-            Err(problems) => eprintln!("{}: {} problem(s)\n{problems}", args.file.display(), problems.0.len()),
+            Err(problems) => {
+                eprintln!("{}: {} problem(s)\n{problems}", args.file.display(), problems.0.len())
+            }
         }
     }
     Ok(if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) })
@@ -84,7 +86,8 @@ fn no_room(storage: &StorageSettings) -> Vec<Problem> {
         return vec![Problem { key: "storage.dir".into(), reason: fault.to_string() }];
     }
     // A directory that is not there yet is made at the first start: what fits into it is seen then.
-    let looked = RealDisk::open_read_only(&storage.dir).ok().and_then(|disk| room(&disk, storage).ok());
+    let looked =
+        RealDisk::open_read_only(&storage.dir).ok().and_then(|disk| room(&disk, storage).ok());
     let short = looked.filter(|(wanted, available)| wanted > available);
     let told = short.map(|(wanted, available)| Problem {
         key: "storage.budget".into(),
@@ -102,7 +105,11 @@ fn as_json(checked: &Result<Settings, Problems>) -> serde_json::Value {
     match checked {
         Ok(settings) => json!({"ok": true, "site": settings.site, "errors": []}),
         Err(problems) => {
-            let errors: Vec<_> = problems.0.iter().map(|Problem { key, reason }| json!({"key": key, "reason": reason})).collect();
+            let errors: Vec<_> = problems
+                .0
+                .iter()
+                .map(|Problem { key, reason }| json!({"key": key, "reason": reason}))
+                .collect();
             json!({"ok": false, "errors": errors})
         }
     }
@@ -117,7 +124,12 @@ fn summary(args: &Args, settings: &Settings) {
         masked(camera.main_url.as_str()),
         masked(camera.sub_url.as_ref().unwrap_or(&camera.main_url).as_str())
     );
-    println!("ring {} in {} segments of {} MiB", storage.dir.display(), storage.budget / storage.segment, storage.segment >> 20);
+    println!(
+        "ring {} in {} segments of {} MiB",
+        storage.dir.display(),
+        storage.budget / storage.segment,
+        storage.segment >> 20
+    );
     for broker in settings.uplink.brokers() {
         let tls = if broker.tls.is_some() { "TLS" } else { "no TLS" };
         println!("office {}:{} ({tls})", broker.host, broker.port);
@@ -129,7 +141,13 @@ fn summary(args: &Args, settings: &Settings) {
         }
     }
     let names = |scope: KeyScope| {
-        let keys: Vec<&str> = settings.remote.keys.iter().filter(|key| key.scope == scope).map(|key| key.name.as_str()).collect();
+        let keys: Vec<&str> = settings
+            .remote
+            .keys
+            .iter()
+            .filter(|key| key.scope == scope)
+            .map(|key| key.name.as_str())
+            .collect();
         if keys.is_empty() { "nobody".to_owned() } else { keys.join(", ") }
     };
     println!("configured from afar by: {}", names(KeyScope::All));
@@ -151,11 +169,16 @@ mod tests {
         let mut settings = test_settings();
         settings.storage.dir = dir.path().join("ring");
         settings.storage.budget = 1 << 43;
-        assert!(no_room(&settings.storage).is_empty(), "a directory that is not there yet says nothing");
+        assert!(
+            no_room(&settings.storage).is_empty(),
+            "a directory that is not there yet says nothing"
+        );
         std::fs::create_dir(&settings.storage.dir).unwrap();
         let told = no_room(&settings.storage);
         assert!(
-            told.len() == 1 && told[0].key == "storage.budget" && told[0].reason.contains("lower storage.budget"),
+            told.len() == 1
+                && told[0].key == "storage.budget"
+                && told[0].reason.contains("lower storage.budget"),
             "{told:?}"
         );
         settings.storage.budget = 4 << 20;
@@ -178,16 +201,27 @@ mod tests {
         let mut settings = test_settings();
         settings.storage.dir = dir.path().join("gone/ring");
         let named = no_room(&settings.storage);
-        assert!(named.len() == 1 && named[0].key == "storage.dir" && named[0].reason.contains("gone"), "{named:?}");
+        assert!(
+            named.len() == 1 && named[0].key == "storage.dir" && named[0].reason.contains("gone"),
+            "{named:?}"
+        );
         assert!(!dir.path().join("gone").exists(), "looking makes nothing");
         settings.storage.dir = "/taimat-test-not-mounted".into();
         settings.storage.require_mount = true;
         let named = no_room(&settings.storage);
-        assert!(named.len() == 1 && named[0].key == "storage.dir" && named[0].reason.contains("mounted"), "{named:?}");
+        assert!(
+            named.len() == 1
+                && named[0].key == "storage.dir"
+                && named[0].reason.contains("mounted"),
+            "{named:?}"
+        );
         settings.storage.dir = dir.path().join("file");
         std::fs::write(&settings.storage.dir, "no directory").unwrap();
         settings.storage.require_mount = false;
-        assert_eq!(no_room(&settings.storage).first().map(|named| named.key.as_str()), Some("storage.dir"));
+        assert_eq!(
+            no_room(&settings.storage).first().map(|named| named.key.as_str()),
+            Some("storage.dir")
+        );
     }
 
     #[test]
@@ -199,12 +233,19 @@ mod tests {
         let wrong = |site: &str| {
             let mut settings = test_settings();
             settings.site = SiteId::parse(site).unwrap();
-            settings.uplink.tls = Some(TlsSettings { ca: "/ca".into(), identity: Some(("/cert".into(), "/key".into())) });
+            settings.uplink.tls = Some(TlsSettings {
+                ca: "/ca".into(),
+                identity: Some(("/cert".into(), "/key".into())),
+            });
             others_certificates(&settings.site, &settings.uplink, &read)
         };
         assert!(wrong("km-17").is_empty());
         let told = wrong("km-18");
         assert_eq!(told[0].key, "uplink.cert_file");
-        assert!(told[0].reason.contains("km-17") && told[0].reason.contains("km-18"), "{}", told[0].reason);
+        assert!(
+            told[0].reason.contains("km-17") && told[0].reason.contains("km-18"),
+            "{}",
+            told[0].reason
+        );
     }
 }

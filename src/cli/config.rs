@@ -60,7 +60,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         bail!("{}: nothing is kept there; was the agent started with --state?", dir.display());
     }
     let files = RealFiles::open(&dir).map_err(anyhow::Error::msg)?;
-    let record = state_store::load(&files).with_context(|| format!("{}: no record that can be read", dir.display()))?;
+    let record = state_store::load(&files)
+        .with_context(|| format!("{}: no record that can be read", dir.display()))?;
     match args.what {
         ConfigCommand::Show { json: true, .. } => println!("{}", shown_json(&record)?),
         ConfigCommand::Show { text: true, .. } => {
@@ -87,7 +88,11 @@ fn show(record: &ConfigState) {
         ConfigPhase::Staged(trial) => format!("staged: {}", line(&trial.next)),
         ConfigPhase::Trial(trial) => {
             let (ran, limit) = (trial.ran / 1_000_000, trial.limit / 1_000_000);
-            format!("on trial, {ran} of {limit} s, {} start(s): {}", trial.starts, line(&trial.next))
+            format!(
+                "on trial, {ran} of {limit} s, {} start(s): {}",
+                trial.starts,
+                line(&trial.next)
+            )
         }
     };
     println!("{phase}");
@@ -96,7 +101,10 @@ fn show(record: &ConfigState) {
         println!("SAFE MODE: it brought the process down again and again");
     }
     if let Some(last) = &record.last {
-        let how = last.refusal.as_ref().map_or_else(|| "committed".to_owned(), crate::remote_config::rejection::Rejection::line);
+        let how = last.refusal.as_ref().map_or_else(
+            || "committed".to_owned(),
+            crate::remote_config::rejection::Rejection::line,
+        );
         println!("last change: {} at {}: {how}", last.next.id, last.at);
     }
 }

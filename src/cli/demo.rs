@@ -44,7 +44,8 @@ pub struct Args {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches('s');
-    let whole: u64 = digits.parse().map_err(|_| format!("{text:?} is not a number of seconds such as 40s"))?;
+    let whole: u64 =
+        digits.parse().map_err(|_| format!("{text:?} is not a number of seconds such as 40s"))?;
     if (25..=86_400).contains(&whole) {
         Ok(Duration::from_secs(whole))
     } else {
@@ -58,9 +59,15 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// A part cannot be started.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let out = args.out.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("taimat-demo-{}", std::process::id())));
+    let out = args.out.clone().unwrap_or_else(|| {
+        std::env::temp_dir().join(format!("taimat-demo-{}", std::process::id()))
+    });
     std::fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
-    anyhow::ensure!(!out.join("ring").exists(), "{} already holds a demo: choose another --out", out.display());
+    anyhow::ensure!(
+        !out.join("ring").exists(),
+        "{} already holds a demo: choose another --out",
+        out.display()
+    );
     let runtime = runtime().build()?;
     let outcome = runtime.block_on(play(&args, &out));
     runtime.shutdown_background();
@@ -97,15 +104,26 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
         protocol: Protocol::V311,
         will: None,
     };
-    let office =
-        OfficeService { options, any_version: false, host: "office".into(), sites: Vec::new(), retention: Retention::default() };
-    println!("camera {} (simulated), broker 127.0.0.1:{port} (embedded), everything else is real", lens.main_url());
+    let office = OfficeService {
+        options,
+        any_version: false,
+        host: "office".into(),
+        sites: Vec::new(),
+        retention: Retention::default(),
+    };
+    println!(
+        "camera {} (simulated), broker 127.0.0.1:{port} (embedded), everything else is real",
+        lens.main_url()
+    );
     println!("playing for {} s into {}", args.length.as_secs(), out.display());
     let started = Instant::now();
-    let report = move |notice: Notice| println!("[{:5.1} s] {notice}", started.elapsed().as_secs_f32());
+    let report =
+        move |notice: Notice| println!("[{:5.1} s] {notice}", started.elapsed().as_secs_f32());
     let (_commands, commands) = mpsc::channel(1);
     let (office_stop, office_stopped) = watch::channel(false);
-    let office = tokio::spawn(async move { service::run(archive, office, commands, office_stopped, report).await });
+    let office = tokio::spawn(async move {
+        service::run(archive, office, commands, office_stopped, report).await
+    });
     let (agent_stop, agent_stopped) = watch::channel(false);
     let agent = tokio::spawn(runtime::run(settings, Arc::new(SystemClock::new()), agent_stopped));
     let mut signal = on_signal()?;
@@ -116,7 +134,9 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
     drained(out, started + args.length + DRAIN).await?;
     let skipped = lens.faults().skipped.lock().map_or(0, |skipped| skipped.len());
     if skipped > 0 {
-        println!("this machine was too slow for the simulated camera: it skipped {skipped} pictures");
+        println!(
+            "this machine was too slow for the simulated camera: it skipped {skipped} pictures"
+        );
     }
     let _ = agent_stop.send(true);
     agent.await??;
@@ -131,11 +151,13 @@ async fn drained(out: &Path, until: Instant) -> anyhow::Result<()> {
     while Instant::now() < until {
         let (events, clips) = found(&archive)?;
         let ids = |kind: &str| -> Vec<String> {
-            let of = events.iter().filter(|event| event.kind == format!("vn.taimat.motion.{kind}.v1"));
+            let of =
+                events.iter().filter(|event| event.kind == format!("vn.taimat.motion.{kind}.v1"));
             of.filter_map(|event| event.data["event"].as_str().map(String::from)).collect()
         };
         let (starts, ends) = (ids("start"), ids("end"));
-        let clipped = |id: &String| clips.iter().any(|clip| clip.event == *id && clip.purpose == "clip");
+        let clipped =
+            |id: &String| clips.iter().any(|clip| clip.event == *id && clip.purpose == "clip");
         if !ends.is_empty() && starts.len() == ends.len() && ends.iter().all(clipped) {
             break;
         }
@@ -154,12 +176,17 @@ fn verdict(out: &Path) -> anyhow::Result<ExitCode> {
     let archive = Archive::open_read_only(out)?;
     let (events, files) = found(&archive)?;
     let motions = events.iter().filter(|event| event.kind == "vn.taimat.motion.start.v1").count();
-    println!("\nthe office received {} events, {motions} of them begins of motion, and {} files:", events.len(), files.len());
+    println!(
+        "\nthe office received {} events, {motions} of them begins of motion, and {} files:",
+        events.len(),
+        files.len()
+    );
     let mut judged = Vec::new();
     for file in &files {
         let bytes = std::fs::read(&file.path).with_context(|| file.path.display().to_string())?;
         let clip = file.purpose == "clip";
-        let right = Digest::of(&bytes).hex() == file.sha256 && (!clip || starts_with_key_frame(&bytes));
+        let right =
+            Digest::of(&bytes).hex() == file.sha256 && (!clip || starts_with_key_frame(&bytes));
         judged.push((clip, right));
         let words = if right { "hash checked" } else { "NOT AS IT SHOULD BE" };
         println!("  {:9} {:>9} bytes  {words}  {}", file.purpose, file.size, file.path.display());
@@ -181,7 +208,8 @@ fn shortfall(motions: usize, files: &[(bool, bool)]) -> Option<&'static str> {
 
 /// Whether every record of the clip is whole and the first one starts with a key frame.
 fn starts_with_key_frame(clip: &[u8]) -> bool {
-    crate::evidence::verify::check(clip).is_ok_and(|report| report.begins_with_key && report.problems.is_empty())
+    crate::evidence::verify::check(clip)
+        .is_ok_and(|report| report.begins_with_key && report.problems.is_empty())
 }
 
 #[cfg(test)]

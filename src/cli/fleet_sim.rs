@@ -57,7 +57,8 @@ pub fn run(load: FleetLoad) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let started = Instant::now();
     let receipts = runtime.block_on(async {
-        let sites: Vec<_> = (0..load.sites).map(|number| tokio::spawn(site(number, load))).collect();
+        let sites: Vec<_> =
+            (0..load.sites).map(|number| tokio::spawn(site(number, load))).collect();
         let mut receipts = 0;
         for site in sites {
             receipts += site.await??;
@@ -84,12 +85,19 @@ async fn site(number: u64, load: FleetLoad) -> anyhow::Result<u64> {
         "site = \"load-{number}\"\ncamera.main_url = \"rtsp://127.0.0.1/\"\nstorage.dir = \"/\"\nuplink.host = \"127.0.0.1\"\nuplink.port = {}\n",
         load.port
     );
-    let settings = parse::parse(&text, &|_| Err("no files".into())).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+    let settings = parse::parse(&text, &|_| Err("no files".into()))
+        .map_err(|problems| anyhow::anyhow!("{problems}"))?;
     let (orders, waiting) = mpsc::channel(64);
     let (update, mut heard) = mpsc::channel(64);
     let ring = RingId(number + 1);
     let (site, wakeup) = (settings.site.clone(), WakeupCoalescer::default());
-    let start = task::UplinkStart { settings: settings.uplink, site, boot: Boot(1), clock: clock.clone(), wakeup };
+    let start = task::UplinkStart {
+        settings: settings.uplink,
+        site,
+        boot: Boot(1),
+        clock: clock.clone(),
+        wakeup,
+    };
     let task = tokio::spawn(task::run(start, waiting, update, Heartbeat::default()));
     let birth = Gauges::default().birth(clock.now(), ring, Boot(1), 0);
     orders.send(UplinkRequest::Birth(Box::new(birth))).await.ok().context("the uplink ended")?;
@@ -118,11 +126,18 @@ async fn site(number: u64, load: FleetLoad) -> anyhow::Result<u64> {
     Ok(receipts)
 }
 
-fn message(site: &SiteId, number: u64, ring: RingId, load: FleetLoad, clock: &SystemClock) -> Message {
+fn message(
+    site: &SiteId,
+    number: u64,
+    ring: RingId,
+    load: FleetLoad,
+    clock: &SystemClock,
+) -> Message {
     let now = clock.now();
     let files = load.files_upto(number);
     if files > load.files_upto(number - 1) {
-        let bytes: Vec<u8> = (0..load.file_bytes).map(|at| (at as u64 * number % 251) as u8).collect();
+        let bytes: Vec<u8> =
+            (0..load.file_bytes).map(|at| (at as u64 * number % 251) as u8).collect();
         let manifest = Box::new(of_still(site, &format!("{site}-{number}"), now, &bytes));
         let source: SharedFile = Arc::new(bytes);
         return Message::File { manifest, source };

@@ -50,19 +50,29 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Makes the signing key; devices enrol its public half.
 fn office(name: &str, args: &Args) -> anyhow::Result<ExitCode> {
-    let word = (1..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    let word = (1..=32).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     anyhow::ensure!(word, "{name:?} is no name for a key: 1 to 32 of a-z A-Z 0-9 '-' '_' '.'");
-    let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| anyhow::anyhow!("no randomness"))?;
+    let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
+        .map_err(|_| anyhow::anyhow!("no randomness"))?;
     let pair = Ed25519KeyPair::from_pkcs8(document.as_ref());
     let pair = pair.map_err(|error| anyhow::anyhow!("the new key is unusable: {error}"))?;
     let path = args.dir.join(format!("{name}.sign.key"));
     put(&path, document.as_ref())?;
     let (scope, place) = match args.scope.as_deref() == Some(KeyScope::WORD) {
-        true => (format!("{}:", KeyScope::WORD), "keep it where commands are signed every day; it signs no configuration"),
-        false => (String::new(), "keep it where configurations are signed, and a copy in a safe place"),
+        true => (
+            format!("{}:", KeyScope::WORD),
+            "keep it where commands are signed every day; it signs no configuration",
+        ),
+        false => {
+            (String::new(), "keep it where configurations are signed, and a copy in a safe place")
+        }
     };
     println!("key: {} ({place})", path.display());
-    println!("for the boxes, in [remote]: keys = [\"{name}:{scope}{}\"]", hex(pair.public_key().as_ref()));
+    println!(
+        "for the boxes, in [remote]: keys = [\"{name}:{scope}{}\"]",
+        hex(pair.public_key().as_ref())
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -84,11 +94,15 @@ fn put(path: &Path, der: &[u8]) -> anyhow::Result<()> {
 fn site_key(site: &str, args: &Args) -> anyhow::Result<ExitCode> {
     let site = SiteId::parse(site).map_err(anyhow::Error::msg)?;
     let taken = FILES_OF_CERTS.contains(&site.as_str());
-    anyhow::ensure!(!taken, "{site}: no site may be called so, make-certs.sh makes files of that name");
+    anyhow::ensure!(
+        !taken,
+        "{site}: no site may be called so, make-certs.sh makes files of that name"
+    );
     let random = SystemRandom::new();
-    let document =
-        EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).map_err(|_| anyhow::anyhow!("no randomness"))?;
-    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document.as_ref(), &random);
+    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random)
+        .map_err(|_| anyhow::anyhow!("no randomness"))?;
+    let pair =
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document.as_ref(), &random);
     let pair = pair.map_err(|error| anyhow::anyhow!("the new key is unusable: {error}"))?;
     let path = args.dir.join(format!("{site}.key"));
     put(&path, document.as_ref())?;
@@ -107,11 +121,19 @@ fn site_key(site: &str, args: &Args) -> anyhow::Result<ExitCode> {
 fn pem(der: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let group = |chunk: &[u8]| {
-        let value = (0..3).fold(0_u32, |value, i| value << 8 | u32::from(chunk.get(i).copied().unwrap_or(0)));
+        let value = (0..3)
+            .fold(0_u32, |value, i| value << 8 | u32::from(chunk.get(i).copied().unwrap_or(0)));
         (0..4)
-            .map(|i| if i <= chunk.len() { char::from(ALPHABET[(value >> (18 - 6 * i)) as usize & 63]) } else { '=' })
+            .map(|i| {
+                if i <= chunk.len() {
+                    char::from(ALPHABET[(value >> (18 - 6 * i)) as usize & 63])
+                } else {
+                    '='
+                }
+            })
             .collect::<String>()
     };
-    let lines: Vec<String> = der.chunks(48).map(|line| line.chunks(3).map(group).collect()).collect();
+    let lines: Vec<String> =
+        der.chunks(48).map(|line| line.chunks(3).map(group).collect()).collect();
     format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
 }

@@ -49,9 +49,14 @@ pub fn run(config: &Path, show: LoadTest) -> anyhow::Result<ExitCode> {
     let outcome = runtime.block_on(async {
         let (stop, clock) = (on_signal()?, Arc::new(SystemClock::new()));
         let time = clock.clone();
-        runtime::run_with_inputs(settings, None, clock, WakeupCoalescer::default(), stop, move |inbox| {
-            _ = tokio::spawn(play(show, time, inbox))
-        })
+        runtime::run_with_inputs(
+            settings,
+            None,
+            clock,
+            WakeupCoalescer::default(),
+            stop,
+            move |inbox| _ = tokio::spawn(play(show, time, inbox)),
+        )
         .await
     });
     runtime.shutdown_background();
@@ -76,7 +81,11 @@ async fn play(show: LoadTest, clock: Arc<SystemClock>, inbox: mpsc::Sender<Agent
             tokio::time::sleep(step).await;
         }
         if number.is_multiple_of(STILL_EVERY) {
-            let still = AnalyticsUpdate::Snapshot { event_no: number, at: began, jpeg: vec![number as u8; STILL] };
+            let still = AnalyticsUpdate::Snapshot {
+                event_no: number,
+                at: began,
+                jpeg: vec![number as u8; STILL],
+            };
             let _ = inbox.send(AgentInput::Analytics(still)).await.is_ok();
         }
     }

@@ -18,9 +18,9 @@ use crate::units::{Digest, MonoTime, Timestamp};
 /// Says what is missing.
 pub fn frames(file: &[u8]) -> Result<Vec<Frame>, String> {
     let moov = path(file, &[b"moov"]).ok_or("no moov box: not an MP4 file")?;
-    let trak = all(moov, b"trak")
-        .into_iter()
-        .find(|trak| path(trak, &[b"mdia", b"hdlr"]).is_some_and(|hdlr| hdlr.get(8..12) == Some(b"vide")));
+    let trak = all(moov, b"trak").into_iter().find(|trak| {
+        path(trak, &[b"mdia", b"hdlr"]).is_some_and(|hdlr| hdlr.get(8..12) == Some(b"vide"))
+    });
     let trak = trak.ok_or("no video track")?;
     let stbl = path(trak, &[b"mdia", b"minf", b"stbl"]).ok_or("no sample table")?;
     let mdhd = path(trak, &[b"mdia", b"mdhd"]).ok_or("no mdhd")?;
@@ -38,9 +38,12 @@ pub fn frames(file: &[u8]) -> Result<Vec<Frame>, String> {
     (0..count)
         .map(|n| {
             let start = offsets[n] as usize;
-            let data = file.get(start..start + size(n)? as usize).ok_or_else(|| format!("sample {n} lies outside the file"))?;
+            let data = file
+                .get(start..start + size(n)? as usize)
+                .ok_or_else(|| format!("sample {n} lies outside the file"))?;
             let pts = decode[n] + shift[n];
-            let mono = MonoTime(1_000_000 + (pts.max(0) as u64) * 1_000_000 / u64::from(timescale.max(1)));
+            let mono =
+                MonoTime(1_000_000 + (pts.max(0) as u64) * 1_000_000 / u64::from(timescale.max(1)));
             let key = keys.as_ref().is_none_or(|keys| keys.contains(&(n as u32 + 1)));
             let at = Timestamp { mono, ..Timestamp::default() };
             Ok(Frame {
@@ -73,7 +76,15 @@ fn parameters(stbl: &[u8], timescale: u32) -> Result<TrackParams, String> {
     let sample_entry = entry[..len].to_vec();
     let digest = Digest::of(&sample_entry);
     let size = (size.0 as u16, size.1 as u16);
-    Ok(TrackParams { kind: TrackKind::Video, codec, timescale, sample_entry, annex_b, size, digest })
+    Ok(TrackParams {
+        kind: TrackKind::Video,
+        codec,
+        timescale,
+        sample_entry,
+        annex_b,
+        size,
+        digest,
+    })
 }
 
 fn avc_sets(config: &[u8]) -> Option<Vec<u8>> {
@@ -109,7 +120,11 @@ fn take_set(config: &[u8], at: usize, out: &mut Vec<u8>) -> Option<usize> {
     Some(at + 2 + len)
 }
 
-fn offsets(stbl: &[u8], count: usize, size: impl Fn(usize) -> Result<u32, String>) -> Result<Vec<u64>, String> {
+fn offsets(
+    stbl: &[u8],
+    count: usize,
+    size: impl Fn(usize) -> Result<u32, String>,
+) -> Result<Vec<u64>, String> {
     let chunks: Vec<u64> = match table(stbl, b"stco") {
         Ok(stco) => read_u32s(stco, 8).into_iter().map(u64::from).collect(),
         Err(_) => read_u32s(table(stbl, b"co64")?, 8)
@@ -120,7 +135,11 @@ fn offsets(stbl: &[u8], count: usize, size: impl Fn(usize) -> Result<u32, String
     let runs = read_u32s(table(stbl, b"stsc")?, 8);
     let mut out = Vec::with_capacity(count);
     for (chunk, start) in chunks.iter().enumerate() {
-        let run = runs.chunks_exact(3).rev().find(|run| run[0] as usize <= chunk + 1).ok_or("damaged stsc")?;
+        let run = runs
+            .chunks_exact(3)
+            .rev()
+            .find(|run| run[0] as usize <= chunk + 1)
+            .ok_or("damaged stsc")?;
         let mut at = *start;
         for _ in 0..run[1] {
             if out.len() < count {
@@ -135,7 +154,9 @@ fn offsets(stbl: &[u8], count: usize, size: impl Fn(usize) -> Result<u32, String
 fn times(stbl: &[u8], count: usize) -> Result<Vec<i64>, String> {
     let mut now = 0;
     let steps = read_u32s(table(stbl, b"stts")?, 8);
-    let each = steps.chunks_exact(2).flat_map(|run| std::iter::repeat_n(i64::from(run[1]), run[0] as usize));
+    let each = steps
+        .chunks_exact(2)
+        .flat_map(|run| std::iter::repeat_n(i64::from(run[1]), run[0] as usize));
     let mut out = Vec::with_capacity(count);
     for step in each.take(count) {
         out.push(now);
@@ -147,7 +168,9 @@ fn times(stbl: &[u8], count: usize) -> Result<Vec<i64>, String> {
 
 fn shifts(stbl: &[u8], count: usize) -> Vec<i64> {
     let runs = table(stbl, b"ctts").map(|ctts| read_u32s(ctts, 8)).unwrap_or_default();
-    let each = runs.chunks_exact(2).flat_map(|run| std::iter::repeat_n(i64::from(run[1] as i32), run[0] as usize));
+    let each = runs
+        .chunks_exact(2)
+        .flat_map(|run| std::iter::repeat_n(i64::from(run[1] as i32), run[0] as usize));
     let mut out: Vec<i64> = each.take(count).collect();
     out.resize(count, 0);
     out
@@ -159,10 +182,19 @@ fn read_u32(bytes: &[u8], at: usize) -> Result<u32, String> {
 }
 
 fn read_u32s(bytes: &[u8], from: usize) -> Vec<u32> {
-    bytes.get(from..).unwrap_or_default().chunks_exact(4).map(|w| u32::from_be_bytes([w[0], w[1], w[2], w[3]])).collect()
+    bytes
+        .get(from..)
+        .unwrap_or_default()
+        .chunks_exact(4)
+        .map(|w| u32::from_be_bytes([w[0], w[1], w[2], w[3]]))
+        .collect()
 }
 
 fn table<'a>(stbl: &'a [u8], name: &[u8; 4]) -> Result<&'a [u8], String> {
-    path(stbl, &[name])
-        .ok_or_else(|| format!("no {}: fragmented files are made plain with ffmpeg -c copy", String::from_utf8_lossy(name)))
+    path(stbl, &[name]).ok_or_else(|| {
+        format!(
+            "no {}: fragmented files are made plain with ffmpeg -c copy",
+            String::from_utf8_lossy(name)
+        )
+    })
 }

@@ -185,28 +185,45 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.what {
         OfficeCommand::Run { dir, host, site, keep_days, keep_gib, broker } => {
             let retention = Retention::new(keep_days, keep_gib << 30);
-            let sites = site.iter().map(|site| SiteId::parse(site)).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
+            let sites = site
+                .iter()
+                .map(|site| SiteId::parse(site))
+                .collect::<Result<_, _>>()
+                .map_err(anyhow::Error::msg)?;
             receive(&dir, host, sites, retention, &broker)
         }
         OfficeCommand::Sites { dir, json } => {
             warn_of_full(&dir);
             let rows = Archive::open_read_only(&dir)?.sites()?;
-            show(json, &rows, "site            state   last message              events  highest  missing  files", |row| {
-                let (state, seen) = (&row.state, &row.seen);
-                format!(
-                    "{:15} {state:7} {seen:24} {:>7} {:>8} {:>8} {:>6}",
-                    row.site, row.events, row.highest_seq, row.missing_seq, row.files
-                )
-            })
+            show(
+                json,
+                &rows,
+                "site            state   last message              events  highest  missing  files",
+                |row| {
+                    let (state, seen) = (&row.state, &row.seen);
+                    format!(
+                        "{:15} {state:7} {seen:24} {:>7} {:>8} {:>8} {:>6}",
+                        row.site, row.events, row.highest_seq, row.missing_seq, row.files
+                    )
+                },
+            )
         }
         OfficeCommand::Events(lines) => {
             let wanted = filter(&lines)?;
             let archive = Archive::open_read_only(&lines.dir)?;
             let rows = archive.events(&wanted)?;
             explain_empty(&archive, &lines, rows.is_empty(), &EVENT_KINDS)?;
-            show(lines.json, &rows, "site            number  time                      id                          kind", |row| {
-                format!("{:15} {:>6}  {:24}  {:26}  {}", row.site, row.seq, row.time, row.id, row.kind)
-            })
+            show(
+                lines.json,
+                &rows,
+                "site            number  time                      id                          kind",
+                |row| {
+                    format!(
+                        "{:15} {:>6}  {:24}  {:26}  {}",
+                        row.site, row.seq, row.time, row.id, row.kind
+                    )
+                },
+            )
         }
         OfficeCommand::Clips(lines) => {
             let wanted = filter(&lines)?;
@@ -219,7 +236,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 "site            what       from                          bytes  event                       file",
                 |row| {
                     let (path, event) = (row.path.display(), &row.event);
-                    format!("{:15} {:9}  {:24}  {:>9}  {event:26}  {path}", row.site, row.purpose, row.start, row.size)
+                    format!(
+                        "{:15} {:9}  {:24}  {:>9}  {event:26}  {path}",
+                        row.site, row.purpose, row.start, row.size
+                    )
                 },
             )
         }
@@ -228,9 +248,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             let archive = Archive::open_read_only(&lines.dir)?;
             let rows = archive.gaps(&wanted)?;
             explain_empty(&archive, &lines, rows.is_empty(), &[])?;
-            show(lines.json, &rows, "site            ring                 first     last  why", |row| {
-                format!("{:15} {:16} {:>9} {:>8}  {}", row.site, row.ring, row.first, row.last, row.why)
-            })
+            show(
+                lines.json,
+                &rows,
+                "site            ring                 first     last  why",
+                |row| {
+                    format!(
+                        "{:15} {:16} {:>9} {:>8}  {}",
+                        row.site, row.ring, row.first, row.last, row.why
+                    )
+                },
+            )
         }
         OfficeCommand::Check { dir, deep, json } => {
             warn_of_full(&dir);
@@ -239,7 +267,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         OfficeCommand::Lock { dir, site, from, to, reason, end } => {
             let mut archive = Archive::open_read_only(&dir)?;
             if let (Some(site), Some(reason)) = (site, reason) {
-                let moment = |text: Option<String>| WallTime::parse(&text.unwrap_or_default()).map_err(anyhow::Error::msg);
+                let moment = |text: Option<String>| {
+                    WallTime::parse(&text.unwrap_or_default()).map_err(anyhow::Error::msg)
+                };
                 let (from, to, now) = (moment(from)?, moment(to)?, SystemClock::new().now().wall);
                 archive.lock(&site, (&from.rfc3339(), &to.rfc3339()), &reason, &now.rfc3339())?;
             } else if let Some(id) = end {
@@ -249,10 +279,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 false,
                 &archive.locks()?,
                 "lock  site            from                      to                        reason",
-                |row| format!("{:>4}  {:15} {:24}  {:24}  {}", row.id, row.site, row.start, row.end, row.reason),
+                |row| {
+                    format!(
+                        "{:>4}  {:15} {:24}  {:24}  {}",
+                        row.id, row.site, row.start, row.end, row.reason
+                    )
+                },
             )
         }
-        OfficeCommand::Export { dir, site, event, out, skip_bad } => export(&dir, (&site, &event), &out, skip_bad),
+        OfficeCommand::Export { dir, site, event, out, skip_bad } => {
+            export(&dir, (&site, &event), &out, skip_bad)
+        }
         OfficeCommand::Cmd { site, name, args, sign, wait, broker } => {
             command(&site, &name, &args, sign.as_deref(), wait, &broker)
         }
@@ -260,7 +297,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn export(dir: &Path, (site, event): (&str, &str), out: &Path, skip_bad: bool) -> anyhow::Result<ExitCode> {
+fn export(
+    dir: &Path,
+    (site, event): (&str, &str),
+    out: &Path,
+    skip_bad: bool,
+) -> anyhow::Result<ExitCode> {
     let archive = Archive::open_read_only(dir)?;
     let (files, events, bad) = if skip_bad {
         archive.export_good(site, event, out)?
@@ -269,7 +311,10 @@ fn export(dir: &Path, (site, event): (&str, &str), out: &Path, skip_bad: bool) -
         (files, events, Vec::new())
     };
     bad.iter().for_each(|bad| eprintln!("left out: {}", shown(bad)));
-    println!("{files} files and {events} events in {}; check them with sha256sum -c SHA256SUMS", out.display());
+    println!(
+        "{files} files and {events} events in {}; check them with sha256sum -c SHA256SUMS",
+        out.display()
+    );
     Ok(if bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -287,18 +332,26 @@ fn warn_of_full(dir: &Path) {
 pub(super) fn options(broker: &Broker, client_id: String) -> anyhow::Result<Options> {
     let (host, plain) = (&broker.broker, broker.ca.is_none() && !parse::is_local(&broker.broker));
     if plain && !broker.allow_plain {
-        bail!("{host} is another machine: give --ca, or --allow-plain to send everything, a password too, readable on the way");
+        bail!(
+            "{host} is another machine: give --ca, or --allow-plain to send everything, a password too, readable on the way"
+        );
     }
     if plain && broker.login.is_some() {
         tracing::warn!(broker = %host, "the password goes unencrypted to the broker (--allow-plain): use --ca");
     }
-    let tls = broker.ca.as_ref().map(|ca| TlsSettings { ca: ca.clone(), identity: broker.cert.clone().zip(broker.key.clone()) });
+    let tls = broker.ca.as_ref().map(|ca| TlsSettings {
+        ca: ca.clone(),
+        identity: broker.cert.clone().zip(broker.key.clone()),
+    });
     let login = match &broker.login {
         None => None,
         Some(path) => {
-            let text = read_text(path, Links::Follow, TEXT_MAX).with_context(|| path.display().to_string())?;
-            let (user, password) =
-                text.trim_end().split_once(':').with_context(|| format!("{}: one line user:password", path.display()))?;
+            let text = read_text(path, Links::Follow, TEXT_MAX)
+                .with_context(|| path.display().to_string())?;
+            let (user, password) = text
+                .trim_end()
+                .split_once(':')
+                .with_context(|| format!("{}: one line user:password", path.display()))?;
             Some(Login { user: user.into(), password: Secret::new(password) })
         }
     };
@@ -314,11 +367,18 @@ pub(super) fn options(broker: &Broker, client_id: String) -> anyhow::Result<Opti
     })
 }
 
-fn receive(dir: &Path, host: String, sites: Vec<SiteId>, retention: Retention, broker: &Broker) -> anyhow::Result<ExitCode> {
+fn receive(
+    dir: &Path,
+    host: String,
+    sites: Vec<SiteId>,
+    retention: Retention,
+    broker: &Broker,
+) -> anyhow::Result<ExitCode> {
     let _claimed = claim(dir)?;
     let archive = Archive::open(dir)?;
     let options = options(broker, format!("taimat-office-{host}"))?;
-    let office = OfficeService { options, any_version: broker.protocol == "auto", host, sites, retention };
+    let office =
+        OfficeService { options, any_version: broker.protocol == "auto", host, sites, retention };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop = on_signal()?;
@@ -337,20 +397,28 @@ fn command(
     wait: u64,
     broker: &Broker,
 ) -> anyhow::Result<ExitCode> {
-    let whom = (site != "fleet").then(|| SiteId::parse(site)).transpose().map_err(anyhow::Error::msg)?;
+    let whom =
+        (site != "fleet").then(|| SiteId::parse(site)).transpose().map_err(anyhow::Error::msg)?;
     let now = SystemClock::new().now().wall;
     let mut bytes = [0; 16];
     let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
     let req_id = Digest::of(&bytes).hex()[..16].to_owned();
     let mut body = Map::new();
     for pair in pairs {
-        let (key, value) = pair.split_once('=').with_context(|| format!("{pair:?} is not key=value"))?;
+        let (key, value) =
+            pair.split_once('=').with_context(|| format!("{pair:?} is not key=value"))?;
         let value = match value.strip_prefix('@') {
-            Some(path) => json!(read_text(Path::new(path), Links::Follow, TEXT_MAX).with_context(|| path.to_owned())?),
+            Some(path) => json!(
+                read_text(Path::new(path), Links::Follow, TEXT_MAX)
+                    .with_context(|| path.to_owned())?
+            ),
             // What is signed is text.
             None if sign.is_some() => json!(value),
             // Numbers and lists are written as JSON, everything else is text.
-            None => serde_json::from_str(value).ok().filter(|read: &Value| !read.is_string()).unwrap_or_else(|| json!(value)),
+            None => serde_json::from_str(value)
+                .ok()
+                .filter(|read: &Value| !read.is_string())
+                .unwrap_or_else(|| json!(value)),
         };
         body.insert(key.into(), value);
     }
@@ -359,7 +427,8 @@ fn command(
         let (key, _) = super::office_config::signing_key(path)?;
         let asked = CommandRequest { name, req_id: &req_id, expires: Some(&expires), args: &body };
         let whom = whom.as_ref().map_or(EVERY, SiteId::as_str);
-        body = add_signature(whom, asked, now.0.unsigned_abs(), &key).map_err(|refusal| anyhow::anyhow!(refusal.line()))?;
+        body = add_signature(whom, asked, now.0.unsigned_abs(), &key)
+            .map_err(|refusal| anyhow::anyhow!(refusal.line()))?;
     }
     body.insert("req_id".into(), json!(req_id));
     body.insert("expires".into(), json!(expires));
@@ -371,8 +440,10 @@ fn command(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let body = serde_json::to_vec(&Value::Object(body))?;
     let until = Instant::now() + Duration::from_secs(wait);
-    let mut asked = runtime.block_on(send_command(&options, &answers, &topic, &body, &req_id, until));
-    if matches!(&asked, Err(ended) if ended.fault == ConnectFault::Version && broker.protocol == "auto") {
+    let mut asked =
+        runtime.block_on(send_command(&options, &answers, &topic, &body, &req_id, until));
+    if matches!(&asked, Err(ended) if ended.fault == ConnectFault::Version && broker.protocol == "auto")
+    {
         options.protocol = Protocol::V311;
         asked = runtime.block_on(send_command(&options, &answers, &topic, &body, &req_id, until));
     }
@@ -380,7 +451,9 @@ fn command(
     let reply = match asked {
         Ok(Some(reply)) => reply,
         Ok(None) => bail!("{}", unanswered(site, wait)),
-        Err(ended) => bail!("{}:{}: {}", options.host, options.port, client::in_flags(&ended.reason)),
+        Err(ended) => {
+            bail!("{}:{}: {}", options.host, options.port, client::in_flags(&ended.reason))
+        }
     };
     println!("{}", shown_json(&reply)?);
     Ok(if reply["status"] == "error" { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -112,7 +112,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.what {
         OfficeConfigCommand::Push { site, file, pushing } => {
             let site = SiteId::parse(&site).map_err(anyhow::Error::msg)?;
-            let text = read_text(&file, Links::Follow, TEXT_MAX).with_context(|| file.display().to_string())?;
+            let text = read_text(&file, Links::Follow, TEXT_MAX)
+                .with_context(|| file.display().to_string())?;
             push(BTreeMap::from([(site, text)]), 1, &pushing, std::io::stdin().is_terminal())
         }
         OfficeConfigCommand::Fleet { plan, pushing } => {
@@ -134,10 +135,13 @@ const PLAN_MAX: u64 = 16 << 20;
 pub fn signing_key(path: &Path) -> anyhow::Result<(Ed25519KeyPair, String)> {
     use rustls_pki_types::PrivateKeyDer;
     use rustls_pki_types::pem::PemObject as _;
-    let text = read_text(path, Links::Follow, TEXT_MAX).with_context(|| path.display().to_string())?;
-    let der = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    let text =
+        read_text(path, Links::Follow, TEXT_MAX).with_context(|| path.display().to_string())?;
+    let der = PrivateKeyDer::from_pem_slice(text.as_bytes())
+        .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_der());
-    let pair = pair.map_err(|error| anyhow::anyhow!("{}: no Ed25519 key: {error}", path.display()))?;
+    let pair =
+        pair.map_err(|error| anyhow::anyhow!("{}: no Ed25519 key: {error}", path.display()))?;
     let mut public = [0; 32];
     public.copy_from_slice(pair.public_key().as_ref());
     Ok((pair, key_id(&public)))
@@ -158,15 +162,19 @@ fn ten() -> usize {
 
 /// The text of each device of a plan.
 fn planned(path: &Path) -> anyhow::Result<(BTreeMap<SiteId, String>, usize)> {
-    let text = read_text(path, Links::Follow, PLAN_MAX).with_context(|| path.display().to_string())?;
+    let text =
+        read_text(path, Links::Follow, PLAN_MAX).with_context(|| path.display().to_string())?;
     let plan: Plan = toml::from_str(&text).with_context(|| path.display().to_string())?;
     let template_path = path.parent().unwrap_or(Path::new(".")).join(&plan.template);
-    let template = read_text(&template_path, Links::Follow, TEXT_MAX).with_context(|| template_path.display().to_string())?;
+    let template = read_text(&template_path, Links::Follow, TEXT_MAX)
+        .with_context(|| template_path.display().to_string())?;
     let mut texts = BTreeMap::new();
     for (site, values) in plan.sites {
-        let plain = |value: toml::Value| value.as_str().map_or_else(|| value.to_string(), String::from);
+        let plain =
+            |value: toml::Value| value.as_str().map_or_else(|| value.to_string(), String::from);
         let values = values.into_iter().map(|(name, value)| (name, plain(value))).collect();
-        let filled = config_template::fill(&template, &site, &values).map_err(|reason| anyhow::anyhow!("{site}: {reason}"))?;
+        let filled = config_template::fill(&template, &site, &values)
+            .map_err(|reason| anyhow::anyhow!("{site}: {reason}"))?;
         texts.insert(SiteId::parse(&site).map_err(anyhow::Error::msg)?, filled);
     }
     Ok((texts, plan.wave))
@@ -184,14 +192,21 @@ fn judged(texts: &BTreeMap<SiteId, String>) -> Result<(), String> {
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }
 
-fn push(texts: BTreeMap<SiteId, String>, wave: usize, pushing: &Pushing, terminal: bool) -> anyhow::Result<ExitCode> {
+fn push(
+    texts: BTreeMap<SiteId, String>,
+    wave: usize,
+    pushing: &Pushing,
+    terminal: bool,
+) -> anyhow::Result<ExitCode> {
     if let Err(wrong) = judged(&texts) {
         eprintln!("nothing was sent:\n{wrong}");
         return Ok(ExitCode::from(2));
     }
     // Before the session: a question without an answer would be asked in each of its tries.
     if !pushing.yes && !terminal {
-        eprintln!("nothing was sent: stdin is no terminal, so there is no one to ask: --yes sends without asking");
+        eprintln!(
+            "nothing was sent: stdin is no terminal, so there is no one to ask: --yes sends without asking"
+        );
         return Ok(ExitCode::from(2));
     }
     let (key, key_id) = signing_key(&pushing.sign)?;
@@ -199,12 +214,18 @@ fn push(texts: BTreeMap<SiteId, String>, wave: usize, pushing: &Pushing, termina
     let mut used = BTreeMap::new();
     for site in texts.keys() {
         let prefix = format!("{key_id}-");
-        let highest = archive.configs(site)?.into_iter().filter(|row| row.id.starts_with(&prefix)).map(|row| row.version).max();
+        let highest = archive
+            .configs(site)?
+            .into_iter()
+            .filter(|row| row.id.starts_with(&prefix))
+            .map(|row| row.version)
+            .max();
         used.extend(highest.map(|highest| (site.clone(), highest)));
     }
     let office = Office { key, key_id, archive, clock: SystemClock::new(), pushing };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut rollout = Rollout::new(&office.key_id, texts, used, wave, Duration::from_secs(pushing.wait));
+    let mut rollout =
+        Rollout::new(&office.key_id, texts, used, wave, Duration::from_secs(pushing.wait));
     let outcome = runtime.block_on(office.drive(&mut rollout));
     runtime.shutdown_background();
     let sent = outcome?;
@@ -221,11 +242,20 @@ fn push(texts: BTreeMap<SiteId, String>, wave: usize, pushing: &Pushing, termina
 
 /// The last lines: how each device ended, and what to do next.
 fn summary(rollout: &Rollout) {
-    let count = |wanted: fn(&TargetState) -> bool| rollout.states().filter(|(_, state)| wanted(state)).count();
-    let (committed, already) = (count(|state| *state == TargetState::Committed), count(|state| *state == TargetState::Already));
-    let (failed, untouched) =
-        (count(|state| matches!(state, TargetState::Failed(_))), count(|state| *state == TargetState::Waiting));
-    println!("{committed} committed, {already} had it already, {failed} failed, {untouched} not begun");
+    let count = |wanted: fn(&TargetState) -> bool| {
+        rollout.states().filter(|(_, state)| wanted(state)).count()
+    };
+    let (committed, already) = (
+        count(|state| *state == TargetState::Committed),
+        count(|state| *state == TargetState::Already),
+    );
+    let (failed, untouched) = (
+        count(|state| matches!(state, TargetState::Failed(_))),
+        count(|state| *state == TargetState::Waiting),
+    );
+    println!(
+        "{committed} committed, {already} had it already, {failed} failed, {untouched} not begun"
+    );
     for (site, state) in rollout.states() {
         if let TargetState::Failed(reason) = state {
             println!("{site} FAILED: {}", shown(reason));
@@ -247,7 +277,10 @@ struct Office<'a> {
 impl Office<'_> {
     /// One session until everything has ended; false when nobody wanted it sent.
     async fn drive(&self, rollout: &mut Rollout) -> anyhow::Result<bool> {
-        let options = options(&self.pushing.broker, format!("taimat-config-{}", &Digest::of(&seed()?).hex()[..12]))?;
+        let options = options(
+            &self.pushing.broker,
+            format!("taimat-config-{}", &Digest::of(&seed()?).hex()[..12]),
+        )?;
         let mut lost = 0;
         loop {
             match self.session(&options, rollout).await {
@@ -263,7 +296,11 @@ impl Office<'_> {
         }
     }
 
-    async fn session(&self, options: &client::Options, rollout: &mut Rollout) -> anyhow::Result<bool> {
+    async fn session(
+        &self,
+        options: &client::Options,
+        rollout: &mut Rollout,
+    ) -> anyhow::Result<bool> {
         let (sender, mut connection) = client::connect(options);
         sender.subscribe(&[ALL_REPORTED.to_owned()]);
         let started = Instant::now();
@@ -289,7 +326,9 @@ impl Office<'_> {
                     }
                 }
                 Ok(_) => {}
-                Err(ended) => bail!("{}:{}: {}", options.host, options.port, client::in_flags(&ended.reason)),
+                Err(ended) => {
+                    bail!("{}:{}: {}", options.host, options.port, client::in_flags(&ended.reason))
+                }
             }
             if !self.step(rollout, &sender, started)? {
                 return Ok(false);
@@ -301,9 +340,13 @@ impl Office<'_> {
     }
 
     fn reported(&self, rollout: &mut Rollout, site: &SiteId, report: Value) {
-        let word = |report: Option<&Value>| report.and_then(|report| report["phase"].as_str()).unwrap_or("?").to_owned();
+        let word = |report: Option<&Value>| {
+            report.and_then(|report| report["phase"].as_str()).unwrap_or("?").to_owned()
+        };
         let (before, now) = (word(rollout.report(site)), word(Some(&report)));
-        let sent = rollout.states().any(|(other, state)| other == site && matches!(state, TargetState::Sent(..)));
+        let sent = rollout
+            .states()
+            .any(|(other, state)| other == site && matches!(state, TargetState::Sent(..)));
         if let Some(state) = rollout.reported(site, report) {
             println!("{site}: {}", shown(&describe_state(&state)));
         } else if sent && before != now {
@@ -312,7 +355,12 @@ impl Office<'_> {
     }
 
     /// Sends what is due; false when nobody wanted it sent.
-    fn step(&self, rollout: &mut Rollout, sender: &Sender, started: Instant) -> anyhow::Result<bool> {
+    fn step(
+        &self,
+        rollout: &mut Rollout,
+        sender: &Sender,
+        started: Instant,
+    ) -> anyhow::Result<bool> {
         let now = MonoTime(started.elapsed().as_micros() as u64);
         let sends = rollout.next(now, |site, state| {
             if !matches!(state, TargetState::Sent(..)) {
@@ -327,15 +375,26 @@ impl Office<'_> {
         }
         for send in sends {
             let now = self.clock.now().wall;
-            let not_after = now.plus_micros(i64::from(self.pushing.valid) * 3_600_000_000).rfc3339();
+            let not_after =
+                now.plus_micros(i64::from(self.pushing.valid) * 3_600_000_000).rfc3339();
             let Send { site, version, prev, text } = send;
-            let document =
-                Document { v: 1, site: site.to_string(), version, prev_sha256: prev, not_after, config: text, sig: None };
+            let document = Document {
+                v: 1,
+                site: site.to_string(),
+                version,
+                prev_sha256: prev,
+                not_after,
+                config: text,
+                sig: None,
+            };
             let document = document.signed(&self.key);
             self.archive.store_config(&document, &now.rfc3339())?;
             // Retained for who comes later; and as an answer, for a device that does not listen to what is retained any more.
             for (tail, retain) in [("config/desired", true), ("config/answer", false)] {
-                ensure!(sender.publish(1, &topics::dn(&site, tail), document.encode(), retain), "the broker takes nothing");
+                ensure!(
+                    sender.publish(1, &topics::dn(&site, tail), document.encode(), retain),
+                    "the broker takes nothing"
+                );
             }
             println!("{site}: sent {}-{version}", self.key_id);
         }
@@ -346,8 +405,13 @@ impl Office<'_> {
     fn wanted(&self, sends: &[Send]) -> anyhow::Result<bool> {
         for Send { site, prev, text, .. } in sends {
             match self.archive.config_text(site, prev)? {
-                Some(old) => println!("--- {site} now\n+++ {site} then\n{}", shown_lines(&diff(&old, text))),
-                None => println!("{site}: what runs there ({}) was not sent from here: the whole text is new", &prev.hex()[..12]),
+                Some(old) => {
+                    println!("--- {site} now\n+++ {site} then\n{}", shown_lines(&diff(&old, text)))
+                }
+                None => println!(
+                    "{site}: what runs there ({}) was not sent from here: the whole text is new",
+                    &prev.hex()[..12]
+                ),
             }
         }
         if self.pushing.yes {
@@ -382,14 +446,20 @@ fn seed() -> anyhow::Result<[u8; 16]> {
 fn show(site: &str, dir: &Path, text: bool) -> anyhow::Result<ExitCode> {
     let site = SiteId::parse(site).map_err(anyhow::Error::msg)?;
     let archive = Archive::open(dir)?;
-    let report = archive.reported(&site)?.with_context(|| format!("{site} has never said what it runs"))?;
+    let report =
+        archive.reported(&site)?.with_context(|| format!("{site} has never said what it runs"))?;
     if !text {
         println!("{}", shown_json(&report)?);
         return Ok(ExitCode::SUCCESS);
     }
     let sha256 = report["sha256"].as_str().and_then(Digest::from_hex).unwrap_or_default();
     let text = archive.config_text(&site, &sha256)?;
-    let missing = || format!("{} was not sent from here: ask the box (office cmd {site} config-show)", sha256.hex());
+    let missing = || {
+        format!(
+            "{} was not sent from here: ask the box (office cmd {site} config-show)",
+            sha256.hex()
+        )
+    };
     super::print_text(&text.with_context(missing)?);
     Ok(ExitCode::SUCCESS)
 }
@@ -403,7 +473,13 @@ fn history(site: &str, dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
     }
     println!("made                      version  sha256        outcome");
     for row in rows {
-        println!("{:24}  {:>7}  {}  {}", row.made, row.version, &row.sha256[..12], shown(&row.outcome));
+        println!(
+            "{:24}  {:>7}  {}  {}",
+            row.made,
+            row.version,
+            &row.sha256[..12],
+            shown(&row.outcome)
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -428,11 +504,17 @@ mod tests {
 
     #[test]
     fn a_push_that_can_ask_nobody_ends_before_it_connects() {
-        let (two, error) = (format!("{:?}", ExitCode::from(2)), "an error about the key".to_owned());
+        let (two, error) =
+            (format!("{:?}", ExitCode::from(2)), "an error about the key".to_owned());
         let outcome = |yes: bool, terminal: bool| {
-            push(BTreeMap::new(), 1, &pushing(yes), terminal).map_or(error.clone(), |code| format!("{code:?}"))
+            push(BTreeMap::new(), 1, &pushing(yes), terminal)
+                .map_or(error.clone(), |code| format!("{code:?}"))
         };
         assert_eq!(outcome(false, false), two);
-        assert_eq!([outcome(true, false), outcome(false, true)], [error.clone(), error.clone()], "the key is looked at then");
+        assert_eq!(
+            [outcome(true, false), outcome(false, true)],
+            [error.clone(), error.clone()],
+            "the key is looked at then"
+        );
     }
 }

@@ -67,7 +67,12 @@ pub(super) const EVENT_KINDS: [&str; 22] = [
 pub(super) const FILE_KINDS: [&str; 3] = ["clip", "snapshot", "requested"];
 
 /// An empty table says that nothing is there. Where that is so because of an unknown word or name, that is said instead.
-pub(super) fn explain_empty(archive: &Archive, lines: &Wanted, empty: bool, kinds: &[&str]) -> anyhow::Result<()> {
+pub(super) fn explain_empty(
+    archive: &Archive,
+    lines: &Wanted,
+    empty: bool,
+    kinds: &[&str],
+) -> anyhow::Result<()> {
     if let Some(word) = lines.kind.as_deref().filter(|word| empty && !kinds.contains(word)) {
         let known = match kinds.is_empty() {
             true => "gaps have none".to_owned(),
@@ -77,7 +82,10 @@ pub(super) fn explain_empty(archive: &Archive, lines: &Wanted, empty: bool, kind
     }
     if let Some(site) = lines.site.as_deref().filter(|_| empty) {
         let there = archive.sites()?.iter().any(|row| row.site == site);
-        ensure!(there, "--site {site}: this archive has never heard of it; taimat office sites lists those it knows");
+        ensure!(
+            there,
+            "--site {site}: this archive has never heard of it; taimat office sites lists those it knows"
+        );
     }
     Ok(())
 }
@@ -85,9 +93,9 @@ pub(super) fn explain_empty(archive: &Archive, lines: &Wanted, empty: bool, kind
 /// The rows that are meant.
 pub(super) fn filter(lines: &Wanted) -> anyhow::Result<Filter> {
     let time = |name: &str, text: &Option<String>| match text {
-        Some(text) => {
-            WallTime::parse(text).map(|wall| Some(wall.rfc3339())).map_err(|reason| anyhow::anyhow!("--{name}: {reason}"))
-        }
+        Some(text) => WallTime::parse(text)
+            .map(|wall| Some(wall.rfc3339()))
+            .map_err(|reason| anyhow::anyhow!("--{name}: {reason}")),
         None => Ok(None),
     };
     let (from, to) = (time("from", &lines.from)?, time("to", &lines.to)?);

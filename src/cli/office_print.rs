@@ -18,7 +18,12 @@ const LINES: usize = 1024;
 /// For the last lines to go out at the end.
 const LAST: Duration = Duration::from_millis(500);
 
-pub(super) fn show<T: Serialize>(as_json: bool, rows: &[T], head: &str, line: impl Fn(&T) -> String) -> anyhow::Result<ExitCode> {
+pub(super) fn show<T: Serialize>(
+    as_json: bool,
+    rows: &[T],
+    head: &str,
+    line: impl Fn(&T) -> String,
+) -> anyhow::Result<ExitCode> {
     if as_json {
         println!("{}", shown_json(&rows)?);
     } else {

@@ -49,31 +49,44 @@ struct ProbeReport {
 /// # Errors
 /// The URL or the login is invalid.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let login = args.login.as_ref().map_or(String::new(), |path| format!("login_file = {path:?}\n"));
+    let login =
+        args.login.as_ref().map_or(String::new(), |path| format!("login_file = {path:?}\n"));
     let text = format!(
         "site = \"probe\"\nstorage.dir = \"/\"\nuplink.host = \"localhost\"\n[camera]\nmain_url = {:?}\n{login}",
         args.url
     );
-    let settings = parse::parse(&text, &load::read).map_err(|problems| anyhow::anyhow!("{}", in_flags(&problems.to_string())))?;
+    let settings = parse::parse(&text, &load::read)
+        .map_err(|problems| anyhow::anyhow!("{}", in_flags(&problems.to_string())))?;
     let heard: Arc<Mutex<BTreeMap<&'static str, ProbeReport>>> = Arc::default();
     let hearing = heard.clone();
     let take = move |frame: Arc<Frame>| {
         let mut heard = hearing.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.entry(if frame.kind() == TrackKind::Video { "video" } else { "audio" }).or_default().take(&frame);
+        heard
+            .entry(if frame.kind() == TrackKind::Video { "video" } else { "audio" })
+            .or_default()
+            .take(&frame);
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let failure = runtime.block_on(listen(settings.camera, Duration::from_secs(args.seconds), take));
+    let failure =
+        runtime.block_on(listen(settings.camera, Duration::from_secs(args.seconds), take));
     runtime.shutdown_background();
     if let Some((fault, detail)) = failure {
         let no_login = args.login.is_none() && matches!(fault, CameraFault::Unauthorized);
-        let detail =
-            if no_login { "the camera asks for user and password: --login FILE, one line user:password" } else { &detail };
+        let detail = if no_login {
+            "the camera asks for user and password: --login FILE, one line user:password"
+        } else {
+            &detail
+        };
         eprintln!("{}: {}: {detail}", masked(&args.url), fault.as_str());
         return Ok(ExitCode::FAILURE);
     }
     let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
     if heard.get("video").is_none_or(|video| video.keys == 0) {
-        eprintln!("{}: connected, but no key frame within {} s (--seconds listens longer)", masked(&args.url), args.seconds);
+        eprintln!(
+            "{}: connected, but no key frame within {} s (--seconds listens longer)",
+            masked(&args.url),
+            args.seconds
+        );
         return Ok(ExitCode::FAILURE);
     }
     print_report(&heard, args.json);
@@ -96,9 +109,17 @@ async fn listen(
 ) -> Option<(CameraFault, String)> {
     let (update, mut told) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
-    let (clock, logins, heartbeat) = (Arc::new(SystemClock::new()), Arc::default(), Heartbeat::default());
-    let stream =
-        rtsp::Stream { role: StreamRole::Main, settings, clock, logins, heartbeat, run: 0, wakeup: WakeupCoalescer::default() };
+    let (clock, logins, heartbeat) =
+        (Arc::new(SystemClock::new()), Arc::default(), Heartbeat::default());
+    let stream = rtsp::Stream {
+        role: StreamRole::Main,
+        settings,
+        clock,
+        logins,
+        heartbeat,
+        run: 0,
+        wakeup: WakeupCoalescer::default(),
+    };
     let camera = tokio::spawn(rtsp::run(stream, take, update, stopped));
     let listening = tokio::time::sleep(how_long);
     tokio::pin!(listening);
@@ -123,7 +144,8 @@ impl ProbeReport {
         self.bytes += frame.data.len() as u64;
         self.lost += u64::from(frame.lost);
         let now = frame.pts_micros();
-        self.pts = Some(self.pts.map_or((now, now), |(first, last)| (first.min(now), last.max(now))));
+        self.pts =
+            Some(self.pts.map_or((now, now), |(first, last)| (first.min(now), last.max(now))));
     }
 }
 
@@ -132,7 +154,8 @@ fn print_report(heard: &BTreeMap<&'static str, ProbeReport>, json: bool) {
     for (kind, track) in heard {
         let span = track.pts.map_or(0, |(first, last)| last - first).max(1) as f64 / 1e6;
         let rate = track.frames.saturating_sub(1) as f64 / span;
-        let gop = if track.keys > 1 { track.frames as f64 / track.keys as f64 / rate } else { span };
+        let gop =
+            if track.keys > 1 { track.frames as f64 / track.keys as f64 / rate } else { span };
         let kilobits = (track.bytes as f64 * 8.0 / span / 1000.0).round();
         let row = json!({"codec": track.words, "frames": track.frames, "per_second": (rate * 100.0).round() / 100.0,
             "kbit_per_second": kilobits, "gop_seconds": (gop * 10.0).round() / 10.0, "packets_lost": track.lost});

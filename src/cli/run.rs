@@ -86,7 +86,8 @@ pub fn runtime() -> Builder {
 /// Signals cannot be caught.
 pub fn on_signal() -> anyhow::Result<watch::Receiver<bool>> {
     let (sender, receiver) = watch::channel(false);
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::spawn(async move {
         for first in [true, false] {
             let kind = tokio::select! {

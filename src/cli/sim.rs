@@ -93,12 +93,22 @@ pub struct Args {
 /// The agent of a load test cannot run.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(config) = &args.load_test {
-        return load_test::run(config, load_test::LoadTest { rate: args.rate, updates: args.updates, motions: args.motions });
+        return load_test::run(
+            config,
+            load_test::LoadTest { rate: args.rate, updates: args.updates, motions: args.motions },
+        );
     }
     if let (Some(sites), Some(port)) = (args.fleet, args.port) {
         let (events, files, file_bytes) = (args.events, args.files, args.file_kib << 10);
         let every = Duration::from_secs(args.every);
-        return fleet_sim::run(fleet_sim::FleetLoad { sites, port, events, files, file_bytes, every });
+        return fleet_sim::run(fleet_sim::FleetLoad {
+            sites,
+            port,
+            events,
+            files,
+            file_bytes,
+            every,
+        });
     }
     let kept = match (args.barriers, args.crash_images) {
         _ if args.config_states => config_states(args.second),
@@ -118,7 +128,12 @@ fn office_worlds(args: &Args) -> bool {
         let mut good = true;
         for rule in IngestRule::ALL {
             let lost = seeds().find_map(|seed| office::world::run(seed, Some(rule)).err());
-            println!("{:<16} {:<58} {}", rule.name(), rule.what(), lost.as_deref().unwrap_or("NOT NOTICED"));
+            println!(
+                "{:<16} {:<58} {}",
+                rule.name(),
+                rule.what(),
+                lost.as_deref().unwrap_or("NOT NOTICED")
+            );
             good &= lost.is_some();
         }
         return good;
@@ -126,7 +141,10 @@ fn office_worlds(args: &Args) -> bool {
     let (mut cuts, mut refusals, mut receipts, mut failed) = (0, 0, 0, 0_u64);
     for seed in seeds() {
         match office::world::run(seed, None) {
-            Ok(lived) => (cuts, refusals, receipts) = (cuts + lived.cuts, refusals + lived.refusals, receipts + lived.receipts),
+            Ok(lived) => {
+                (cuts, refusals, receipts) =
+                    (cuts + lived.cuts, refusals + lived.refusals, receipts + lived.receipts)
+            }
             Err(what) => {
                 println!("FAILED {what}\n  replay: taimat sim --office-worlds 1 --seed {seed}");
                 failed += 1;
@@ -141,7 +159,8 @@ fn office_worlds(args: &Args) -> bool {
 }
 
 fn worlds(args: &Args) -> bool {
-    let (mut cuts, mut lost, mut events, mut files, mut durable, mut failed) = (0, 0, 0, 0, 0, Vec::new());
+    let (mut cuts, mut lost, mut events, mut files, mut durable, mut failed) =
+        (0, 0, 0, 0, 0, Vec::new());
     for seed in args.seed..args.seed.saturating_add(args.worlds) {
         match world::run(seed, args.without) {
             Ok(summary) => {
@@ -152,7 +171,9 @@ fn worlds(args: &Args) -> bool {
                 durable += summary.durable;
             }
             Err(wrongs) => {
-                println!("seed {seed} FAILED (replay: taimat sim --seed {seed} --worlds 1):\n{wrongs}");
+                println!(
+                    "seed {seed} FAILED (replay: taimat sim --seed {seed} --worlds 1):\n{wrongs}"
+                );
                 failed.push(seed);
             }
         }
@@ -172,15 +193,26 @@ fn crash_images(args: &Args, images: u64) -> bool {
     let started = Instant::now();
     let effort = CrashEffort::full(images);
     let summary = match args.point {
-        Some(point) => crash_explorer::replay(CrashPoint { seed: args.seed, point, image: args.image }, effort, args.without),
+        Some(point) => crash_explorer::replay(
+            CrashPoint { seed: args.seed, point, image: args.image },
+            effort,
+            args.without,
+        ),
         None => crash_explorer::run(args.seed, effort, args.without),
     };
     // The last 24 operations show how the card came to this state.
-    summary.operations.iter().skip(summary.operations.len().saturating_sub(24)).for_each(|line| println!("{line}"));
-    let without = args.without.map(|barrier| format!(" --without {}", barrier.name())).unwrap_or_default();
+    summary
+        .operations
+        .iter()
+        .skip(summary.operations.len().saturating_sub(24))
+        .for_each(|line| println!("{line}"));
+    let without =
+        args.without.map(|barrier| format!(" --without {}", barrier.name())).unwrap_or_default();
     for Failure { place: CrashPoint { seed, point, image }, kind, broken } in &summary.broken {
         let image = image.map(|image| format!(" --image {image}")).unwrap_or_default();
-        println!("BROKEN {broken} ({kind})\n  replay: taimat sim --crash-images 1 --seed {seed} --point {point}{image}{without}");
+        println!(
+            "BROKEN {broken} ({kind})\n  replay: taimat sim --crash-images 1 --seed {seed} --point {point}{image}{without}"
+        );
     }
     print_summary(&summary);
     println!("{:.1} s", started.elapsed().as_secs_f64());
@@ -212,7 +244,10 @@ fn print_summary(summary: &Summary) {
 /// device unreachable, and without each safeguard one does.
 fn config_states(second: u64) -> bool {
     let started = Instant::now();
-    let summary = config_faults::enumerate(config_faults::ConfigEffort { stride: 1, second, first_only: false }, None);
+    let summary = config_faults::enumerate(
+        config_faults::ConfigEffort { stride: 1, second, first_only: false },
+        None,
+    );
     println!(
         "{} worlds, {} states of the machine, {} power cuts, {} refused or damaged operations: {} strandings; {:.0} s",
         summary.worlds,
@@ -225,10 +260,20 @@ fn config_states(second: u64) -> bool {
     summary.stranded.iter().for_each(|stranded| println!("STRANDED {stranded}"));
     let mut good = summary.stranded.is_empty();
     for without in Safeguard::ALL {
-        let summary =
-            config_faults::enumerate(config_faults::ConfigEffort { stride: 1, second: 0, first_only: true }, Some(without));
-        let verdict = summary.stranded.first().map_or("NOT NOTICED".to_owned(), |stranded| format!("stranded: {stranded}"));
-        println!("{:<15} {:<72} {verdict} (world {})", without.name(), without.what(), summary.worlds);
+        let summary = config_faults::enumerate(
+            config_faults::ConfigEffort { stride: 1, second: 0, first_only: true },
+            Some(without),
+        );
+        let verdict = summary
+            .stranded
+            .first()
+            .map_or("NOT NOTICED".to_owned(), |stranded| format!("stranded: {stranded}"));
+        println!(
+            "{:<15} {:<72} {verdict} (world {})",
+            without.name(),
+            without.what(),
+            summary.worlds
+        );
         good &= !summary.stranded.is_empty();
     }
     good
@@ -239,7 +284,8 @@ fn barriers(seed: u64, images: u64) -> bool {
     let mut good = true;
     for without in std::iter::once(None).chain(Barrier::ALL.map(Some)) {
         let summary = crash_explorer::run(seed, CrashEffort::full(images), without);
-        let (name, what) = without.map_or(("-", "nothing is missing"), |barrier| (barrier.name(), barrier.what()));
+        let (name, what) =
+            without.map_or(("-", "nothing is missing"), |barrier| (barrier.name(), barrier.what()));
         let verdict = match summary.broken.first() {
             Some(Failure { place, kind, broken }) => {
                 format!("fails, image {}, life {}: {broken} ({kind})", summary.images, place.seed)

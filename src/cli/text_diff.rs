@@ -16,14 +16,20 @@ pub fn diff(old: &str, new: &str) -> String {
     for i in (0..old.len()).rev() {
         for j in (0..new.len()).rev() {
             let (below, right) = (common[(i + 1) * width + j], common[i * width + j + 1]);
-            common[i * width + j] = if old[i] == new[j] { common[(i + 1) * width + j + 1] + 1 } else { below.max(right) };
+            common[i * width + j] = if old[i] == new[j] {
+                common[(i + 1) * width + j + 1] + 1
+            } else {
+                below.max(right)
+            };
         }
     }
     let (mut i, mut j, mut text) = (0, 0, String::new());
     while i < old.len() || j < new.len() {
         if i < old.len() && j < new.len() && old[i] == new[j] {
             (i, j) = (i + 1, j + 1);
-        } else if j == new.len() || i < old.len() && common[(i + 1) * width + j] >= common[i * width + j + 1] {
+        } else if j == new.len()
+            || i < old.len() && common[(i + 1) * width + j] >= common[i * width + j + 1]
+        {
             text.push_str(&format!("-{}\n", old[i]));
             i += 1;
         } else {

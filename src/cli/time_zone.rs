@@ -19,9 +19,9 @@ impl DisplayZone {
     pub fn parse(text: &str) -> Result<DisplayZone, String> {
         match text {
             "UTC" | "utc" => Ok(DisplayZone(TimeZone::UTC)),
-            "local" => {
-                TimeZone::try_system().map(DisplayZone).map_err(|error| format!("this machine's zone is not known: {error}"))
-            }
+            "local" => TimeZone::try_system()
+                .map(DisplayZone)
+                .map_err(|error| format!("this machine's zone is not known: {error}")),
             name => TimeZone::get(name).map(DisplayZone).map_err(|error| error.to_string()),
         }
     }
@@ -31,7 +31,9 @@ impl DisplayZone {
     /// # Errors
     /// Says what is wrong; a time that the zone skips or has twice (a clock change) must be written with its offset.
     pub fn read(&self, text: &str) -> Result<WallTime, String> {
-        let Ok(civil) = text.trim().trim_end_matches(|c: char| c.is_whitespace()).parse::<DateTime>() else {
+        let Ok(civil) =
+            text.trim().trim_end_matches(|c: char| c.is_whitespace()).parse::<DateTime>()
+        else {
             return WallTime::parse(text);
         };
         if text.parse::<jiff::Timestamp>().is_ok() {

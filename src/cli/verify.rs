@@ -34,7 +34,8 @@ const UNSIGNED: u8 = 3;
 /// # Errors
 /// The report cannot be written as JSON.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let read = read(&args.file, Links::Follow, CLIP_MAX).map_err(|error| format!("cannot be read: {error}"));
+    let read = read(&args.file, Links::Follow, CLIP_MAX)
+        .map_err(|error| format!("cannot be read: {error}"));
     let report = match read.and_then(|bytes| check(&bytes)) {
         Ok(report) => report,
         Err(reason) => {
@@ -55,7 +56,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn show(report: &Report) {
     let word = |key: &str| shown(report.about[key].as_str().unwrap_or("?"));
-    println!("site {}, {} to {} (clock: {})", word("site"), word("from"), word("to"), word("clock"));
+    println!(
+        "site {}, {} to {} (clock: {})",
+        word("site"),
+        word("from"),
+        word("to"),
+        word("clock")
+    );
     println!("sha256 {}", report.sha256.hex());
     for gap in report.about["gaps"].as_array().into_iter().flatten() {
         let part = |at: usize| shown(gap[at].as_str().unwrap_or("?"));
@@ -63,7 +70,12 @@ fn show(report: &Report) {
     }
     let (first, last) = report.numbers.unwrap_or_default();
     for ((from, to), (begin, end)) in report.missing.iter().zip(&report.missing_times) {
-        println!("{} not in it, {} to {}, as its about box says", numbers(*from, *to), shown(begin), shown(end));
+        println!(
+            "{} not in it, {} to {}, as its about box says",
+            numbers(*from, *to),
+            shown(begin),
+            shown(end)
+        );
     }
     report.problems.iter().for_each(|problem| println!("{}", shown(&problem.to_string())));
     match report.problems.is_empty() {
@@ -71,7 +83,11 @@ fn show(report: &Report) {
             "CONSISTENT, UNSIGNED: {} records, {first} to {last} as the about box says, each whole and following from the one before.",
             report.records
         ),
-        false => println!("NOT CONSISTENT: {} records, {} problems.", report.records, report.problems.len()),
+        false => println!(
+            "NOT CONSISTENT: {} records, {} problems.",
+            report.records,
+            report.problems.len()
+        ),
     }
     println!(
         "Nothing is signed in this version{}: this finds damage in any bit and clumsy changes, not a forger who\n\

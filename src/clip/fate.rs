@@ -41,14 +41,18 @@ mod tests {
     use crate::units::{Timestamp, WallTime};
 
     fn gap(reason: GapReason) -> Gap {
-        let stamp = |second: i64| Timestamp { wall: WallTime(second * 1_000_000), ..Timestamp::default() };
+        let stamp =
+            |second: i64| Timestamp { wall: WallTime(second * 1_000_000), ..Timestamp::default() };
         Gap { from: stamp(1), to: stamp(2), reason, bytes: 0 }
     }
 
     #[test]
     fn a_cause_is_named_with_its_time_range() {
         let text = explain(&[gap(GapReason::Damaged), gap(GapReason::CameraDown)]);
-        assert!(text.contains("damaged since, 1970-01-01T00:00:01.000Z to 1970-01-01T00:00:02.000Z"), "{text}");
+        assert!(
+            text.contains("damaged since, 1970-01-01T00:00:01.000Z to 1970-01-01T00:00:02.000Z"),
+            "{text}"
+        );
         assert!(text.contains("never recorded (camera_down)"), "{text}");
         assert!(explain(&[]).contains("nothing was recorded"));
     }

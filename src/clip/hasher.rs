@@ -58,7 +58,10 @@ impl Hasher {
     ///
     /// # Errors
     /// When the operating system cannot create the thread.
-    pub fn start(heartbeat: Heartbeat, answer: impl Fn(Hashed) + Send + 'static) -> std::io::Result<Hasher> {
+    pub fn start(
+        heartbeat: Heartbeat,
+        answer: impl Fn(Hashed) + Send + 'static,
+    ) -> std::io::Result<Hasher> {
         let (sender, receiver) = mpsc::sync_channel::<HashRequest>(QUEUE);
         let work = move || {
             loop {
@@ -66,7 +69,8 @@ impl Hasher {
                 match receiver.recv_timeout(IDLE) {
                     Ok(request) => {
                         let span = tracing::info_span!("clip", event = request.event);
-                        let hashed = span.in_scope(|| Hashed::compute(&request, || heartbeat.beat()));
+                        let hashed =
+                            span.in_scope(|| Hashed::compute(&request, || heartbeat.beat()));
                         answer(hashed);
                     }
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
@@ -80,9 +84,11 @@ impl Hasher {
 
     /// Queues a file. Returns the request when the queue is full or the thread has ended.
     pub fn hash(&self, request: HashRequest) -> Result<(), HashRequest> {
-        self.0
-            .try_send(request)
-            .map_err(|(mpsc::TrySendError::Full(request) | mpsc::TrySendError::Disconnected(request))| request)
+        self.0.try_send(request).map_err(
+            |(mpsc::TrySendError::Full(request) | mpsc::TrySendError::Disconnected(request))| {
+                request
+            },
+        )
     }
 }
 
@@ -110,9 +116,17 @@ mod tests {
     fn a_file_of_several_pieces_has_the_digest_of_its_bytes() {
         let bytes = vec![9_u8; PIECE as usize * 2 + 5];
         let (sender, answers) = mpsc::channel();
-        let hasher = Hasher::start(Heartbeat::default(), move |hashed| sender.send(hashed).unwrap()).unwrap();
-        hasher.hash(HashRequest { job: 3, event: "e".into(), file: Arc::new(bytes.clone()) }).ok().unwrap();
-        assert_eq!(answers.recv().unwrap(), Hashed { job: 3, outcome: Ok(Digest::of(&bytes)), unreadable: Vec::new() });
+        let hasher =
+            Hasher::start(Heartbeat::default(), move |hashed| sender.send(hashed).unwrap())
+                .unwrap();
+        hasher
+            .hash(HashRequest { job: 3, event: "e".into(), file: Arc::new(bytes.clone()) })
+            .ok()
+            .unwrap();
+        assert_eq!(
+            answers.recv().unwrap(),
+            Hashed { job: 3, outcome: Ok(Digest::of(&bytes)), unreadable: Vec::new() }
+        );
     }
 
     /// A file on a card that hangs.
@@ -133,9 +147,20 @@ mod tests {
     fn dropping_the_hasher_does_not_wait_for_a_hung_card() {
         let (_hold, held) = mpsc::channel();
         let hasher = Hasher::start(Heartbeat::default(), |_| {}).unwrap();
-        hasher.hash(HashRequest { job: 1, event: "e".into(), file: Arc::new(Hung(std::sync::Mutex::new(held))) }).ok().unwrap();
+        hasher
+            .hash(HashRequest {
+                job: 1,
+                event: "e".into(),
+                file: Arc::new(Hung(std::sync::Mutex::new(held))),
+            })
+            .ok()
+            .unwrap();
         let started = std::time::Instant::now();
         drop(hasher);
-        assert!(started.elapsed() < Duration::from_secs(1), "the stop waited {:?}", started.elapsed());
+        assert!(
+            started.elapsed() < Duration::from_secs(1),
+            "the stop waited {:?}",
+            started.elapsed()
+        );
     }
 }

@@ -48,7 +48,9 @@ impl FileSource for Vec<u8> {
     fn read(&self, offset: u64, len: u32) -> Result<Vec<u8>, String> {
         let start = usize::try_from(offset).map_err(|_| "offset too large".to_owned())?;
         let range = start..start.saturating_add(len as usize);
-        self.get(range.clone()).map(<[u8]>::to_vec).ok_or_else(|| format!("bytes {range:?} are outside the file"))
+        self.get(range.clone())
+            .map(<[u8]>::to_vec)
+            .ok_or_else(|| format!("bytes {range:?} are outside the file"))
     }
 }
 

@@ -33,7 +33,8 @@ pub struct VirtualClip {
 impl VirtualClip {
     /// Assembles a clip from `span`; `about` is the JSON of its about box.
     pub fn assemble(span: &Span, about: &[u8], reader: Arc<dyn FootageReader>) -> VirtualClip {
-        let base = span.fragments.first().map_or(0, |f| f.media.saturating_sub(u64::from(f.lead) * 1000));
+        let base =
+            span.fragments.first().map_or(0, |f| f.media.saturating_sub(u64::from(f.lead) * 1000));
         let end = span.fragments.last().map_or(base, |f| f.media + f.duration);
         let mut head = head_boxes(&span.tracks, Some(end.saturating_sub(base)));
         head.extend(((24 + about.len()) as u32).to_be_bytes());
@@ -45,7 +46,15 @@ impl VirtualClip {
             starts.push(starts[starts.len() - 1] + u64::from(fragment.len));
         }
         let scales = span.tracks.iter().map(|track| track.timescale).collect();
-        VirtualClip { head, span: span.clone(), base, scales, starts, reader, last: Mutex::new(None) }
+        VirtualClip {
+            head,
+            span: span.clone(),
+            base,
+            scales,
+            starts,
+            reader,
+            last: Mutex::new(None),
+        }
     }
 
     /// The bytes of fragment `index`, from memory when it was the last one read.
@@ -85,7 +94,10 @@ impl FileSource for VirtualClip {
     fn read(&self, offset: u64, len: u32) -> Result<Vec<u8>, String> {
         let end = offset.saturating_add(u64::from(len));
         if end > self.len() {
-            return Err(format!("bytes {offset}..{end} are outside the clip of {} bytes", self.len()));
+            return Err(format!(
+                "bytes {offset}..{end} are outside the clip of {} bytes",
+                self.len()
+            ));
         }
         let mut out = Vec::with_capacity(len as usize);
         while out.len() < len as usize {
@@ -169,7 +181,13 @@ mod tests {
     }
 
     fn clip(fragments: Vec<FragmentRef>) -> VirtualClip {
-        let span = Span { fragments, tracks: Vec::new(), gaps: Vec::new(), damaged: Vec::new(), more: false };
+        let span = Span {
+            fragments,
+            tracks: Vec::new(),
+            gaps: Vec::new(),
+            damaged: Vec::new(),
+            more: false,
+        };
         VirtualClip::assemble(&span, b"{}", Arc::new(Footage))
     }
 

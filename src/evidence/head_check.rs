@@ -20,17 +20,21 @@ pub fn problem(head: &[u8], named: &Digest, duration: u64) -> Option<String> {
         return Some("the head does not match its records: codec, size, timescale or parameter sets were altered".into());
     }
     let altered = head_boxes(&tracks, Some(duration)) != head;
-    altered.then(|| "the head was altered: it does not match its tracks and the duration of its records".into())
+    altered.then(|| {
+        "the head was altered: it does not match its tracks and the duration of its records".into()
+    })
 }
 
 /// The tracks of a `moov` written by [`head_boxes`].
 fn tracks(moov: &[u8]) -> Option<Vec<Arc<TrackParams>>> {
-    let tracks: Vec<Arc<TrackParams>> = all(moov, b"trak").into_iter().map(track).collect::<Option<_>>()?;
+    let tracks: Vec<Arc<TrackParams>> =
+        all(moov, b"trak").into_iter().map(track).collect::<Option<_>>()?;
     (!tracks.is_empty()).then_some(tracks)
 }
 
 fn track(trak: &[u8]) -> Option<Arc<TrackParams>> {
-    let half = |bytes: &[u8], at: usize| bytes.get(at..at + 2)?.try_into().ok().map(u16::from_be_bytes);
+    let half =
+        |bytes: &[u8], at: usize| bytes.get(at..at + 2)?.try_into().ok().map(u16::from_be_bytes);
     let tkhd = path(trak, &[b"tkhd"])?;
     let size = (half(tkhd, 88)?, half(tkhd, 92)?);
     let scale = path(trak, &[b"mdia", b"mdhd"])?.get(20..24)?.try_into().ok()?;

@@ -104,9 +104,24 @@ struct About<'a> {
 /// Its last member, `digest`, is SHA-256 of the document without it; it detects changes of fields
 /// that no record covers.
 pub fn about(manifest: &Manifest) -> Vec<u8> {
-    let Manifest { v, site, purpose, event, from, to, clock, records, gaps, missing, part, last, .. } = manifest;
+    let Manifest {
+        v,
+        site,
+        purpose,
+        event,
+        from,
+        to,
+        clock,
+        records,
+        gaps,
+        missing,
+        part,
+        last,
+        ..
+    } = manifest;
     let (v, purpose, clock, records, part, last) = (*v, *purpose, *clock, *records, *part, *last);
-    let about = About { v, site, purpose, event, from, to, clock, records, gaps, missing, part, last };
+    let about =
+        About { v, site, purpose, event, from, to, clock, records, gaps, missing, part, last };
     let mut bytes = serde_json::to_vec(&about).unwrap_or_default();
     let digest = Digest::of(&bytes);
     bytes.pop();
@@ -179,23 +194,42 @@ pub fn of_still(site: &SiteId, event: &str, at: Timestamp, jpeg: &[u8]) -> Manif
 
 /// `{site}-{purpose}-{time}-{end of the event id}[-{part}].{ext}`: sorts by time, is unique, and is
 /// valid on any file system.
-fn file_name(site: &SiteId, purpose: Purpose, event: &str, part: u32, at: Timestamp, ext: &str) -> String {
-    let time: String = at.wall.rfc3339().chars().take(19).filter(char::is_ascii_alphanumeric).collect();
+fn file_name(
+    site: &SiteId,
+    purpose: Purpose,
+    event: &str,
+    part: u32,
+    at: Timestamp,
+    ext: &str,
+) -> String {
+    let time: String =
+        at.wall.rfc3339().chars().take(19).filter(char::is_ascii_alphanumeric).collect();
     let word = match purpose {
         Purpose::Clip => "clip",
         Purpose::Snapshot => "snapshot",
         Purpose::Requested => "requested",
     };
-    let tail: String =
-        event.chars().rev().filter(char::is_ascii_alphanumeric).take(8).collect::<Vec<_>>().into_iter().rev().collect();
+    let tail: String = event
+        .chars()
+        .rev()
+        .filter(char::is_ascii_alphanumeric)
+        .take(8)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+        .collect();
     let part = if part > 1 { format!("-{part}") } else { String::new() };
     format!("{site}-{word}-{time}z-{tail}{part}.{ext}").to_ascii_lowercase()
 }
 
 fn gap_list(gaps: &[Gap]) -> Vec<(String, String, String)> {
-    let line = |gap: &Gap| (gap.from.wall.rfc3339(), gap.to.wall.rfc3339(), gap.reason.as_str().to_owned());
+    let line = |gap: &Gap| {
+        (gap.from.wall.rfc3339(), gap.to.wall.rfc3339(), gap.reason.as_str().to_owned())
+    };
     let mut list: Vec<_> = gaps.iter().take(GAPS_MAX).map(line).collect();
-    if let (Some(last), Some((_, to, reason))) = (gaps.get(GAPS_MAX..).and_then(<[Gap]>::last), list.last_mut()) {
+    if let (Some(last), Some((_, to, reason))) =
+        (gaps.get(GAPS_MAX..).and_then(<[Gap]>::last), list.last_mut())
+    {
         *to = last.to.wall.rfc3339();
         *reason = "several".into();
     }
@@ -204,8 +238,10 @@ fn gap_list(gaps: &[Gap]) -> Vec<(String, String, String)> {
 
 /// The record numbers between fragments that are not among them.
 fn missing(fragments: &[FragmentRef]) -> Vec<(u64, u64)> {
-    let skipped =
-        fragments.windows(2).filter(|pair| pair[0].seq + 1 < pair[1].seq).map(|pair| (pair[0].seq + 1, pair[1].seq - 1));
+    let skipped = fragments
+        .windows(2)
+        .filter(|pair| pair[0].seq + 1 < pair[1].seq)
+        .map(|pair| (pair[0].seq + 1, pair[1].seq - 1));
     bounded(skipped.collect())
 }
 
@@ -239,12 +275,25 @@ mod tests {
 
     #[test]
     fn many_gaps_fit_an_outbox_entry_and_all_are_covered() {
-        let stamp = |n: u64| Timestamp { mono: MonoTime(n), wall: WallTime(n as i64 * 1_000_000), ..Timestamp::default() };
-        let gaps: Vec<Gap> =
-            (0..20).map(|n| Gap { from: stamp(n), to: stamp(n + 1), reason: GapReason::FellBehind, bytes: 0 }).collect();
+        let stamp = |n: u64| Timestamp {
+            mono: MonoTime(n),
+            wall: WallTime(n as i64 * 1_000_000),
+            ..Timestamp::default()
+        };
+        let gaps: Vec<Gap> = (0..20)
+            .map(|n| Gap {
+                from: stamp(n),
+                to: stamp(n + 1),
+                reason: GapReason::FellBehind,
+                bytes: 0,
+            })
+            .collect();
         let list = gap_list(&gaps);
         assert_eq!(list.len(), GAPS_MAX);
-        assert_eq!((list[7].1.clone(), list[7].2.as_str()), (WallTime(20_000_000).rfc3339(), "several"));
+        assert_eq!(
+            (list[7].1.clone(), list[7].2.as_str()),
+            (WallTime(20_000_000).rfc3339(), "several")
+        );
         assert_eq!(gap_list(&gaps[..2])[1].2, "fell_behind");
     }
 }

@@ -128,7 +128,9 @@ impl File {
     /// Verifies a box that is no record: only the boxes of the head are allowed, once each and in
     /// order.
     fn head_box(&mut self, clip: &[u8], (at, len): (usize, usize), name: [u8; 4], kind: &[u8]) {
-        let expected = self.last.is_none() && HEAD.get(self.head) == Some(&name) && (name != *b"uuid" || *kind == ABOUT_BOX);
+        let expected = self.last.is_none()
+            && HEAD.get(self.head) == Some(&name)
+            && (name != *b"uuid" || *kind == ABOUT_BOX);
         if !expected {
             let name = String::from_utf8_lossy(&name).into_owned();
             return self.problem(format!("offset {at}: box {name:?} is covered by no record"));
@@ -175,7 +177,8 @@ impl File {
         if self.last.as_ref().is_some_and(|last| last.head != record.head) {
             self.problem(format!("offset {at}: record {seq} belongs to another head"));
         }
-        self.clock = Some(self.clock.map_or(record.start.quality, |worst| worst.min(record.start.quality)));
+        self.clock =
+            Some(self.clock.map_or(record.start.quality, |worst| worst.min(record.start.quality)));
         self.follows(at, &record);
         self.report.records += 1;
         self.last = Some(record);
@@ -192,15 +195,22 @@ impl File {
                 self.first = Some(record.clone());
             }
             Some((before, _)) if seq <= before => {
-                return self.problem(format!("offset {at}: record {seq} comes after record {before}"));
+                return self
+                    .problem(format!("offset {at}: record {seq} comes after record {before}"));
             }
             Some((before, link)) if before + 1 == seq && link != record.previous => {
-                self.problem(format!("offset {at}: record {seq} does not follow from record {before}"));
+                self.problem(format!(
+                    "offset {at}: record {seq} does not follow from record {before}"
+                ));
             }
             // A clip does not contain gap records.
             Some((before, _)) if before + 1 < seq => {
                 self.skipped.push((before + 1, seq - 1));
-                let end = self.last.as_ref().map(|before| before.end().wall.rfc3339()).unwrap_or_default();
+                let end = self
+                    .last
+                    .as_ref()
+                    .map(|before| before.end().wall.rfc3339())
+                    .unwrap_or_default();
                 self.skipped_times.push((end, record.start.wall.rfc3339()));
             }
             Some(_) => {}
@@ -213,27 +223,41 @@ impl File {
     /// Compares the records with the about box.
     fn compare(&mut self) {
         let Some(about) = self.about.take() else {
-            return self.problem("the about box is missing or unreadable: the expected records are unknown".into());
+            return self.problem(
+                "the about box is missing or unreadable: the expected records are unknown".into(),
+            );
         };
         let (first, last) = about.records;
         match self.report.numbers {
             Some(numbers) if numbers == about.records => {}
             Some((begin, end)) => {
-                let what = format!("the clip contains records {begin} to {end}; the about box states {first} to {last}");
+                let what = format!(
+                    "the clip contains records {begin} to {end}; the about box states {first} to {last}"
+                );
                 self.problem(format!("{what}: records are missing at an end, or the about box belongs to another clip"));
             }
-            None => self.problem(format!("the clip contains no record; the about box states {first} to {last}")),
+            None => self.problem(format!(
+                "the clip contains no record; the about box states {first} to {last}"
+            )),
         }
         let skipped = std::mem::take(&mut self.skipped);
-        if bounded(skipped.clone()) != about.missing && skipped.iter().all(|range| is_in(range, &about.missing)) {
-            self.problem(format!("the about box lists {:?} as missing; {skipped:?} are missing", about.missing));
+        if bounded(skipped.clone()) != about.missing
+            && skipped.iter().all(|range| is_in(range, &about.missing))
+        {
+            self.problem(format!(
+                "the about box lists {:?} as missing; {skipped:?} are missing",
+                about.missing
+            ));
         }
-        for ((from, to), times) in skipped.into_iter().zip(std::mem::take(&mut self.skipped_times)) {
+        for ((from, to), times) in skipped.into_iter().zip(std::mem::take(&mut self.skipped_times))
+        {
             if is_in(&(from, to), &about.missing) {
                 self.report.missing.push((from, to));
                 self.report.missing_times.push(times);
             } else {
-                self.problem(format!("records {from} to {to} are missing and not listed in the about box"));
+                self.problem(format!(
+                    "records {from} to {to} are missing and not listed in the about box"
+                ));
             }
         }
         self.compare_times(&about);
@@ -254,16 +278,22 @@ impl File {
     fn compare_times(&mut self, about: &About) {
         let first = self.first.as_ref().map(|record| (record.start, &about.from));
         let last = self.last.as_ref().map(|record| (record.end(), &about.to));
-        let differing = [first, last]
-            .into_iter()
-            .flatten()
-            .filter(|(stamp, stated)| stamp.quality == ClockQuality::Ntp && stamp.wall.rfc3339() != **stated);
-        let problems: Vec<String> =
-            differing.map(|(stamp, stated)| format!("the about box states {stated}; the records state {}", stamp.wall)).collect();
+        let differing = [first, last].into_iter().flatten().filter(|(stamp, stated)| {
+            stamp.quality == ClockQuality::Ntp && stamp.wall.rfc3339() != **stated
+        });
+        let problems: Vec<String> = differing
+            .map(|(stamp, stated)| {
+                format!("the about box states {stated}; the records state {}", stamp.wall)
+            })
+            .collect();
         self.report.problems.extend(problems);
         // Later knowledge can only improve the clock quality of the about box.
         if let Some(clock) = self.clock.filter(|clock| about.clock < *clock) {
-            self.problem(format!("the about box states clock {}; the records state {}", about.clock.as_str(), clock.as_str()));
+            self.problem(format!(
+                "the about box states clock {}; the records state {}",
+                about.clock.as_str(),
+                clock.as_str()
+            ));
         }
     }
 }
@@ -303,7 +333,8 @@ mod tests {
     /// A record of one second as it lies on the card, and its fields.
     fn record(seq: u64, previous: Digest) -> (Vec<u8>, RingRecord) {
         let sample = Sample { duration: 90_000, size: 4, sync: true, offset: 0 };
-        let mut content = moof(seq as u32, &[TrackRun { track: 1, start: 0, samples: vec![sample] }]);
+        let mut content =
+            moof(seq as u32, &[TrackRun { track: 1, start: 0, samples: vec![sample] }]);
         content.extend([0, 0, 0, 12, b'm', b'd', b'a', b't', seq as u8, 1, 2, 3]);
         let media = seq * 1_000_000;
         let wall = WallTime(1_790_000_000_000_000 + media as i64);
@@ -336,8 +367,10 @@ mod tests {
         for seq in numbers {
             let (written, record) = record(*seq, previous);
             previous = record.link();
-            let RingRecord { lap, boot, len, start, key, payload, media, duration, lead, .. } = record;
-            let (segment, offset, base, layout) = (0, bytes.len() as u64, 0, head_digest(&[video(1)]));
+            let RingRecord { lap, boot, len, start, key, payload, media, duration, lead, .. } =
+                record;
+            let (segment, offset, base, layout) =
+                (0, bytes.len() as u64, 0, head_digest(&[video(1)]));
             let seq = *seq;
             fragments.push(FragmentRef {
                 seq,
@@ -357,7 +390,13 @@ mod tests {
             });
             bytes.push(written);
         }
-        let span = Span { fragments, tracks: vec![video(1)], gaps: Vec::new(), damaged: Vec::new(), more: false };
+        let span = Span {
+            fragments,
+            tracks: vec![video(1)],
+            gaps: Vec::new(),
+            damaged: Vec::new(),
+            more: false,
+        };
         let manifest = of_span(&SiteId::parse("km-17").unwrap(), Purpose::Clip, "e", 1, &span);
         let clip = VirtualClip::assemble(&span, &about(&manifest), Arc::new(Footage(bytes)));
         clip.read(0, clip.len() as u32).unwrap()
@@ -365,7 +404,9 @@ mod tests {
 
     /// The range of each record.
     fn places(clip: &[u8]) -> Vec<Range<usize>> {
-        let is_record = |at: &usize| clip.get(at + 8..at + 24) == Some(&RECORD_TYPE) && clip[at + 4..at + 8] == *b"uuid";
+        let is_record = |at: &usize| {
+            clip.get(at + 8..at + 24) == Some(&RECORD_TYPE) && clip[at + 4..at + 8] == *b"uuid"
+        };
         let starts = (0..clip.len()).filter(is_record);
         starts.map(|at| at..at + RingRecord::decode(&clip[at..]).unwrap().len as usize).collect()
     }
@@ -377,23 +418,35 @@ mod tests {
     #[track_caller]
     fn reports_problem(clip: &[u8], about: &str) {
         let problems = check(clip).unwrap().problems;
-        assert!(problems.iter().any(|problem| problem.contains(about)), "{about:?} is not reported: {problems:?}");
+        assert!(
+            problems.iter().any(|problem| problem.contains(about)),
+            "{about:?} is not reported: {problems:?}"
+        );
     }
 
     #[test]
     fn an_intact_clip_has_no_problems_and_lists_its_gap() {
         let report = check(&clip(&[4, 5, 7, 8])).unwrap();
         assert_eq!((report.problems, report.missing), (Vec::new(), vec![(6, 6)]));
-        assert_eq!((report.numbers, report.records, report.begins_with_key, report.signed), (Some((4, 8)), 4, true, false));
+        assert_eq!(
+            (report.numbers, report.records, report.begins_with_key, report.signed),
+            (Some((4, 8)), 4, true, false)
+        );
     }
 
     #[test]
     fn records_removed_from_any_place_are_reported() {
         let whole = clip(&[4, 5, 6, 7]);
         let places = places(&whole);
-        reports_problem(&without(&whole, places[0].clone()), "contains records 5 to 7; the about box states 4 to 7");
+        reports_problem(
+            &without(&whole, places[0].clone()),
+            "contains records 5 to 7; the about box states 4 to 7",
+        );
         reports_problem(&without(&whole, places[1].clone()), "records 5 to 5 are missing");
-        reports_problem(&without(&whole, places[3].clone()), "contains records 4 to 6; the about box states 4 to 7");
+        reports_problem(
+            &without(&whole, places[3].clone()),
+            "contains records 4 to 6; the about box states 4 to 7",
+        );
         reports_problem(&without(&whole, places[0].start..whole.len()), "contains no record");
         reports_problem(&whole[..whole.len() - 5], "truncated");
     }
@@ -411,7 +464,10 @@ mod tests {
         let (before, behind) = (&whole[..at[1].start], &whole[at[2].end..]);
         let (first, second) = (&whole[at[1].clone()], &whole[at[2].clone()]);
         reports_problem(&[before, second, first, behind].concat(), "record 5 comes after record 6");
-        reports_problem(&[before, first, first, second, behind].concat(), "record 5 comes after record 5");
+        reports_problem(
+            &[before, first, first, second, behind].concat(),
+            "record 5 comes after record 5",
+        );
     }
 
     #[test]
@@ -420,7 +476,10 @@ mod tests {
         for at in places(&whole)[0].start..whole.len() {
             let mut flipped = whole.clone();
             flipped[at] ^= 0x40;
-            assert!(!check(&flipped).unwrap().problems.is_empty(), "a flipped bit in byte {at} was not detected");
+            assert!(
+                !check(&flipped).unwrap().problems.is_empty(),
+                "a flipped bit in byte {at} was not detected"
+            );
         }
     }
 
@@ -433,8 +492,10 @@ mod tests {
             flipped[at] ^= 1 << bit;
             check(&flipped).map_or(true, |report| !report.problems.is_empty())
         };
-        let unseen: Vec<(usize, usize)> =
-            (0..head).flat_map(|at| (0..8).map(move |bit| (at, bit))).filter(|(at, bit)| !found(*at, *bit)).collect();
+        let unseen: Vec<(usize, usize)> = (0..head)
+            .flat_map(|at| (0..8).map(move |bit| (at, bit)))
+            .filter(|(at, bit)| !found(*at, *bit))
+            .collect();
         assert_eq!(unseen, [], "all bits of the head");
         let mut rng = 18_u64;
         for _ in 0..1000 {
@@ -448,11 +509,13 @@ mod tests {
     fn no_size_of_a_box_makes_it_panic_or_pass() {
         let whole = clip(&[4, 5, 7]);
         let names: [&[u8; 4]; 23] = [
-            b"ftyp", b"moov", b"mvhd", b"mvex", b"trex", b"trak", b"tkhd", b"mdia", b"mdhd", b"hdlr", b"minf", b"stbl", b"stsd",
-            b"avc1", b"avcC", b"uuid", b"moof", b"mfhd", b"traf", b"tfhd", b"tfdt", b"trun", b"mdat",
+            b"ftyp", b"moov", b"mvhd", b"mvex", b"trex", b"trak", b"tkhd", b"mdia", b"mdhd",
+            b"hdlr", b"minf", b"stbl", b"stsd", b"avc1", b"avcC", b"uuid", b"moof", b"mfhd",
+            b"traf", b"tfhd", b"tfdt", b"trun", b"mdat",
         ];
-        let boxes: Vec<usize> =
-            (4..whole.len() - 4).filter(|at| names.contains(&whole[*at..at + 4].try_into().unwrap())).collect();
+        let boxes: Vec<usize> = (4..whole.len() - 4)
+            .filter(|at| names.contains(&whole[*at..at + 4].try_into().unwrap()))
+            .collect();
         assert!(boxes.len() >= 25, "{}", boxes.len());
         let mut rng = 18_u64;
         for at in boxes {
@@ -461,8 +524,11 @@ mod tests {
                 (rng >> 32) as u32 >> (rng >> 27 & 31)
             });
             let near = |len: usize| (len as u32).saturating_sub(12)..=len as u32 + 12;
-            let sizes =
-                (0..=40).chain(near(whole.len() - at)).chain(random.take(200)).chain([u32::MAX, 1 << 31]).collect::<Vec<_>>();
+            let sizes = (0..=40)
+                .chain(near(whole.len() - at))
+                .chain(random.take(200))
+                .chain([u32::MAX, 1 << 31])
+                .collect::<Vec<_>>();
             for size in sizes {
                 let mut other = whole.clone();
                 other[at - 4..at].copy_from_slice(&size.to_be_bytes());

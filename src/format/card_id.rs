@@ -29,7 +29,10 @@ impl CardId {
     /// Decodes [`CardId::bytes`]; `None` if there are too few bytes.
     pub fn read(bytes: &[u8]) -> Option<CardId> {
         let (site, drawn) = bytes.get(..CARD_ID)?.split_at(8);
-        Some(CardId { site: site.try_into().ok()?, drawn: u64::from_be_bytes(drawn.try_into().ok()?) })
+        Some(CardId {
+            site: site.try_into().ok()?,
+            drawn: u64::from_be_bytes(drawn.try_into().ok()?),
+        })
     }
 
     /// True when the card may belong to `site`: the sites are equal, or one is unknown.

@@ -45,7 +45,18 @@ impl GapReason {
     /// Decodes the reason of a gap record.
     pub fn from_byte(byte: u8) -> Option<GapReason> {
         use GapReason::*;
-        let all = [CameraDown, FellBehind, PowerCut, EvictedPinned, Damaged, DiskError, Stopped, TooLarge, NoKeyFrame, Missing];
+        let all = [
+            CameraDown,
+            FellBehind,
+            PowerCut,
+            EvictedPinned,
+            Damaged,
+            DiskError,
+            Stopped,
+            TooLarge,
+            NoKeyFrame,
+            Missing,
+        ];
         all.into_iter().find(|reason| *reason as u8 == byte)
     }
 

@@ -52,7 +52,13 @@ impl BoxWriter {
     }
 
     /// Appends a full box (ISO/IEC 14496-12 4.2), which has a version and 24 bits of flags.
-    pub fn full(&mut self, name: &[u8; 4], version: u8, flags: u32, fill: impl FnOnce(&mut BoxWriter)) {
+    pub fn full(
+        &mut self,
+        name: &[u8; 4],
+        version: u8,
+        flags: u32,
+        fill: impl FnOnce(&mut BoxWriter),
+    ) {
         self.boxed(name, |out| {
             out.put_u32(u32::from(version) << 24 | flags);
             fill(out);
@@ -227,7 +233,10 @@ impl Common {
             duration: shared(samples, |sample| sample.duration),
             size: shared(samples, |sample| sample.size),
             flags: rest,
-            first_flags: samples.first().map(flags).filter(|first| rest.is_some_and(|rest| rest != *first)),
+            first_flags: samples
+                .first()
+                .map(flags)
+                .filter(|first| rest.is_some_and(|rest| rest != *first)),
             offsets: samples.iter().any(|sample| sample.offset != 0),
         }
     }
@@ -307,7 +316,9 @@ fn write_traf(out: &mut BoxWriter, run: &TrackRun, offset: u32) {
 /// The content digest is computed with `from` = the start of the fragment ([`super::on_disk`]), so
 /// it is the same in every file.
 pub fn move_times(content: &mut [u8], scales: &[u32], from: u64, to: u64) {
-    let Some((_, moof)) = box_at(content, 0).filter(|(name, len)| name == b"moof" && *len <= content.len()) else {
+    let Some((_, moof)) =
+        box_at(content, 0).filter(|(name, len)| name == b"moof" && *len <= content.len())
+    else {
         return;
     };
     let mut at = 8;
@@ -339,7 +350,9 @@ fn move_track(traf: &mut [u8], scales: &[u32], from: u64, to: u64) {
 /// The timescales of all tracks in a `moov` with `mdhd` boxes of version 1, as [`head_boxes`]
 /// writes them.
 pub fn timescales(moov: &[u8]) -> Vec<u32> {
-    let scale = |trak: &[u8]| path(trak, &[b"mdia", b"mdhd"])?.get(20..24)?.try_into().ok().map(u32::from_be_bytes);
+    let scale = |trak: &[u8]| {
+        path(trak, &[b"mdia", b"mdhd"])?.get(20..24)?.try_into().ok().map(u32::from_be_bytes)
+    };
     all(moov, b"trak").into_iter().map(|trak| scale(trak).unwrap_or(1)).collect()
 }
 
@@ -368,14 +381,27 @@ mod tests {
     #[test]
     fn decode_times_move_to_another_file_and_back() {
         let sample = Sample { duration: 3600, size: 4, sync: true, offset: 0 };
-        let runs =
-            [(1, 0_u64), (2, 160_u64.wrapping_neg())].map(|(track, start)| TrackRun { track, start, samples: vec![sample] });
+        let runs = [(1, 0_u64), (2, 160_u64.wrapping_neg())].map(|(track, start)| TrackRun {
+            track,
+            start,
+            samples: vec![sample],
+        });
         let (chained, scales) = (moof(1, &runs), [90_000, 8_000]);
         let mut placed = chained.clone();
         move_times(&mut placed, &scales, 10_000_000, 9_980_000);
         let times: Vec<u64> = [1_800, 0].to_vec();
-        let expected = moof(1, &[0, 1].map(|at| TrackRun { track: at as u32 + 1, start: times[at], samples: vec![sample] }));
-        assert_eq!(placed, expected, "20 ms after the start of the file, which is the start of the audio");
+        let expected = moof(
+            1,
+            &[0, 1].map(|at| TrackRun {
+                track: at as u32 + 1,
+                start: times[at],
+                samples: vec![sample],
+            }),
+        );
+        assert_eq!(
+            placed, expected,
+            "20 ms after the start of the file, which is the start of the audio"
+        );
         move_times(&mut placed, &scales, 9_980_000, 10_000_000);
         assert_eq!(placed, chained);
     }
@@ -390,11 +416,22 @@ mod tests {
         assert_eq!(usual.len(), 24 + 8 + 24 + 20 + 24 + 4 * 25);
         assert_eq!(
             &usual[24 + 8..24 + 8 + 28],
-            [0, 0, 0, 24, b't', b'f', b'h', b'd', 0, 2, 0, 0x28, 0, 0, 0, 1, 0, 0, 14, 16, 1, 1, 0, 0, 0, 0, 0, 20]
+            [
+                0, 0, 0, 24, b't', b'f', b'h', b'd', 0, 2, 0, 0x28, 0, 0, 0, 1, 0, 0, 14, 16, 1, 1,
+                0, 0, 0, 0, 0, 20
+            ]
         );
         let with_audio = moof(1, &[run(1, pictures), run(2, audio)]);
-        assert_eq!(with_audio.len() - usual.len(), 8 + 28 + 20 + 20, "50 audio samples of one size take 20 bytes");
-        let odd = vec![sample(1, true), Sample { duration: 3000, offset: -5, ..sample(2, false) }, sample(3, true)];
+        assert_eq!(
+            with_audio.len() - usual.len(),
+            8 + 28 + 20 + 20,
+            "50 audio samples of one size take 20 bytes"
+        );
+        let odd = vec![
+            sample(1, true),
+            Sample { duration: 3000, offset: -5, ..sample(2, false) },
+            sample(3, true),
+        ];
         assert_eq!(
             moof(1, &[run(1, odd)]).len(),
             8 + 16 + 8 + 16 + 20 + 20 + 3 * 16,

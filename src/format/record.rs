@@ -65,7 +65,9 @@ impl RingRecord {
         out.put(b"uuid");
         out.put(&RECORD_TYPE);
         out.put_u16(VERSION);
-        out.put_u16(if self.key { FLAG_KEY } else { 0 } | if self.gap.is_some() { FLAG_GAP } else { 0 });
+        out.put_u16(
+            if self.key { FLAG_KEY } else { 0 } | if self.gap.is_some() { FLAG_GAP } else { 0 },
+        );
         out.put_u32(self.lap);
         out.put_u64(self.seq);
         out.put_u32(self.boot.0);
@@ -78,7 +80,9 @@ impl RingRecord {
         out.put_u64(self.media);
         out.put_u64(self.duration);
         match self.gap {
-            Some((end, _, bytes)) => [end.mono.0, end.wall.0 as u64, bytes].iter().for_each(|value| out.put_u64(*value)),
+            Some((end, _, bytes)) => {
+                [end.mono.0, end.wall.0 as u64, bytes].iter().for_each(|value| out.put_u64(*value))
+            }
             None => out.put(&self.mark),
         }
         out.put(&self.previous.0);
@@ -94,7 +98,11 @@ impl RingRecord {
     /// content.
     pub fn decode(bytes: &[u8]) -> Option<RingRecord> {
         let len = (RECORD_BOX as u32).to_be_bytes();
-        if bytes.len() < RECORD_BOX || bytes[..4] != len || bytes[4..8] != *b"uuid" || bytes[8..24] != RECORD_TYPE {
+        if bytes.len() < RECORD_BOX
+            || bytes[..4] != len
+            || bytes[4..8] != *b"uuid"
+            || bytes[8..24] != RECORD_TYPE
+        {
             return None;
         }
         if crc32c::crc32c(&bytes[..CHECKSUMS]).to_be_bytes() != bytes[CHECKSUMS..CHECKSUMS + 4] {
@@ -110,7 +118,8 @@ impl RingRecord {
         let (payload, media, duration) = (from.u32()?, from.u64()?, from.u64()?);
         let mut mark: [u8; MARK] = from.take(MARK)?.try_into().ok()?;
         let mut of_gap = Take::new(&mark);
-        let (mono, wall, gap_bytes) = (MonoTime(of_gap.u64()?), WallTime(of_gap.u64()? as i64), of_gap.u64()?);
+        let (mono, wall, gap_bytes) =
+            (MonoTime(of_gap.u64()?), WallTime(of_gap.u64()? as i64), of_gap.u64()?);
         let gap_end = Timestamp { mono, wall, quality: ClockQuality::from_byte(lead as u8) };
         let (previous, content, head) = (from.digest()?, from.digest()?, from.digest()?);
         let gap = match flags & FLAG_GAP {
@@ -144,10 +153,13 @@ impl RingRecord {
     /// True when `bytes` begin with this record and the checksum of the content is right. `bytes`
     /// must have at least `len` bytes.
     pub fn intact(&self, bytes: &[u8]) -> bool {
-        let Some((record, content)) = bytes.get(..self.len as usize).and_then(|whole| whole.split_at_checked(RECORD_BOX)) else {
+        let Some((record, content)) =
+            bytes.get(..self.len as usize).and_then(|whole| whole.split_at_checked(RECORD_BOX))
+        else {
             return false;
         };
-        crc32c::crc32c(content).to_be_bytes() == record[CHECKSUMS + 4..] && RingRecord::decode(record).as_ref() == Some(self)
+        crc32c::crc32c(content).to_be_bytes() == record[CHECKSUMS + 4..]
+            && RingRecord::decode(record).as_ref() == Some(self)
     }
 
     /// The chain digest of this record.
@@ -158,11 +170,40 @@ impl RingRecord {
 
     /// The fragment of this record at `offset` of `segment`; `None` for a gap record.
     pub fn fragment(&self, segment: &Segment, offset: u64) -> Option<FragmentRef> {
-        let RingRecord { seq, lap, boot, len, start, key, payload, media, duration, lead, gap: None, .. } = self.clone() else {
+        let RingRecord {
+            seq,
+            lap,
+            boot,
+            len,
+            start,
+            key,
+            payload,
+            media,
+            duration,
+            lead,
+            gap: None,
+            ..
+        } = self.clone()
+        else {
             return None;
         };
         let (segment, base, layout) = (segment.head.segment, segment.head.media, segment.layout);
-        Some(FragmentRef { seq, segment, lap, offset, len, key, boot, start, duration, media, lead, base, payload, layout })
+        Some(FragmentRef {
+            seq,
+            segment,
+            lap,
+            offset,
+            len,
+            key,
+            boot,
+            start,
+            duration,
+            media,
+            lead,
+            base,
+            payload,
+            layout,
+        })
     }
 
     /// End of the record.
@@ -178,7 +219,9 @@ impl RingRecord {
 
 /// Updates the checksums of a record box after its content was moved to another file.
 pub fn seal(record: &mut [u8], content: &[u8]) {
-    if let Some((covered, stored)) = record.split_at_mut_checked(CHECKSUMS).filter(|(_, stored)| stored.len() == 8) {
+    if let Some((covered, stored)) =
+        record.split_at_mut_checked(CHECKSUMS).filter(|(_, stored)| stored.len() == 8)
+    {
         stored[..4].copy_from_slice(&crc32c::crc32c(covered).to_be_bytes());
         stored[4..].copy_from_slice(&crc32c::crc32c(content).to_be_bytes());
     }
@@ -277,7 +320,15 @@ pub(crate) mod tests {
         let sample_entry = vec![0, 0, 0, 9, b'a', b'v', b'c', b'1', mark];
         let digest = Digest::of(&sample_entry);
         let (kind, codec, annex_b) = (TrackKind::Video, Codec::H264, vec![0, 0, 0, 1, 0x67]);
-        Arc::new(TrackParams { kind, codec, timescale: 90_000, sample_entry, annex_b, size: (640, 360), digest })
+        Arc::new(TrackParams {
+            kind,
+            codec,
+            timescale: 90_000,
+            sample_entry,
+            annex_b,
+            size: (640, 360),
+            digest,
+        })
     }
 
     fn record() -> RingRecord {
@@ -286,7 +337,11 @@ pub(crate) mod tests {
             lap: 2,
             boot: Boot(3),
             len: RECORD_BOX as u32 + 5,
-            start: Timestamp { mono: MonoTime(11), wall: WallTime(-12), quality: ClockQuality::Ntp },
+            start: Timestamp {
+                mono: MonoTime(11),
+                wall: WallTime(-12),
+                quality: ClockQuality::Ntp,
+            },
             key: true,
             payload: 5,
             media: 13,
@@ -346,9 +401,17 @@ pub(crate) mod tests {
     #[test]
     fn a_gap_record_keeps_its_reason_and_end() {
         let to = Timestamp { mono: MonoTime(99), wall: WallTime(98), quality: ClockQuality::Ntp };
-        let gap = RingRecord { gap: Some((to, GapReason::PowerCut, 77)), key: false, len: RECORD_BOX as u32, ..record() };
+        let gap = RingRecord {
+            gap: Some((to, GapReason::PowerCut, 77)),
+            key: false,
+            len: RECORD_BOX as u32,
+            ..record()
+        };
         let read = RingRecord::decode(&gap.encode(&[])).unwrap();
-        assert_eq!(read.gap().unwrap(), Gap { from: record().start, to, reason: GapReason::PowerCut, bytes: 77 });
+        assert_eq!(
+            read.gap().unwrap(),
+            Gap { from: record().start, to, reason: GapReason::PowerCut, bytes: 77 }
+        );
     }
 
     #[test]

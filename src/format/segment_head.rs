@@ -180,7 +180,12 @@ impl SegmentHead {
         body.put_u64(self.start.mono.0);
         body.put_u64(self.start.wall.0 as u64);
         let RingStatement { evicted, present } = &self.statement;
-        body.put(&[self.start.quality as u8, self.tracks.len() as u8, evicted.len() as u8, present.len() as u8]);
+        body.put(&[
+            self.start.quality as u8,
+            self.tracks.len() as u8,
+            evicted.len() as u8,
+            present.len() as u8,
+        ]);
         body.put_u64(self.size);
         body.put_u64(self.media);
         body.put(&self.card.bytes());
@@ -204,7 +209,8 @@ impl SegmentHead {
             return None;
         }
         from.u16()?;
-        let (segment, lap, boot, first_seq) = (from.u32()?, from.u32()?, Boot(from.u32()?), from.u64()?);
+        let (segment, lap, boot, first_seq) =
+            (from.u32()?, from.u32()?, Boot(from.u32()?), from.u64()?);
         let previous = from.digest()?;
         let (mono, wall) = (MonoTime(from.u64()?), WallTime(from.u64()? as i64));
         let counts = from.take(4)?;
@@ -216,10 +222,23 @@ impl SegmentHead {
             let cause = EvictionCause::from_byte(from.take(1)?[0])?;
             evicted.push(Eviction { cause, first: from.u64()?, last: from.u64()? });
         }
-        let present = (0..counts[3]).map(|_| Some((from.u64()?, from.u64()?))).collect::<Option<Vec<_>>>()?;
+        let present =
+            (0..counts[3]).map(|_| Some((from.u64()?, from.u64()?))).collect::<Option<Vec<_>>>()?;
         let start = Timestamp { mono, wall, quality: ClockQuality::from_byte(counts[0]) };
         let statement = RingStatement { evicted, present };
-        Some(SegmentHead { card, segment, lap, boot, first_seq, previous, start, media, size, tracks, statement })
+        Some(SegmentHead {
+            card,
+            segment,
+            lap,
+            boot,
+            first_seq,
+            previous,
+            start,
+            media,
+            size,
+            tracks,
+            statement,
+        })
     }
 
     /// Decodes the head at the start of a segment file. Returns it with its padded length; `None`
@@ -265,7 +284,9 @@ pub fn is_older(bytes: &[u8]) -> bool {
     };
     let older = |at: usize| match (bytes.get(at + 8..at + 24), bytes.get(at + 24..at + 26)) {
         (Some(kind), _) if kind == OLDER_TYPE => true,
-        (Some(kind), Some(version)) => kind == SEGMENT_TYPE && version == 2_u16.to_be_bytes() && whole(at) == Some(true),
+        (Some(kind), Some(version)) => {
+            kind == SEGMENT_TYPE && version == 2_u16.to_be_bytes() && whole(at) == Some(true)
+        }
         _ => false,
     };
     header_at(bytes).is_some_and(older)
@@ -273,7 +294,9 @@ pub fn is_older(bytes: &[u8]) -> bool {
 
 /// Offset of the segment header, behind exactly one `ftyp` and one `moov`.
 fn header_at(bytes: &[u8]) -> Option<usize> {
-    [b"ftyp", b"moov"].iter().try_fold(0, |at, name| Some(at + box_at(bytes, at).filter(|(found, _)| found == *name)?.1))
+    [b"ftyp", b"moov"]
+        .iter()
+        .try_fold(0, |at, name| Some(at + box_at(bytes, at).filter(|(found, _)| found == *name)?.1))
 }
 
 /// Bytes of the second copy of a header with a body of `body` bytes.
@@ -283,7 +306,8 @@ fn copy_len(body: usize) -> usize {
 
 /// Bytes of the second copy at the end of `bytes`, by its own length field.
 pub fn copy_len_at_end(bytes: &[u8]) -> Option<usize> {
-    let len = u32::from_be_bytes(bytes.get(bytes.len().checked_sub(4)?..)?.try_into().ok()?) as usize;
+    let len =
+        u32::from_be_bytes(bytes.get(bytes.len().checked_sub(4)?..)?.try_into().ok()?) as usize;
     (len >= BLOCK as usize && len <= HEAD_MAX && len.is_multiple_of(BLOCK as usize)).then_some(len)
 }
 
@@ -330,7 +354,9 @@ fn codec_byte(codec: Codec) -> u8 {
 }
 
 fn codec_of(byte: u8) -> Option<Codec> {
-    [Codec::H264, Codec::H265, Codec::Aac, Codec::PcmMulaw, Codec::PcmAlaw].into_iter().find(|codec| codec_byte(*codec) == byte)
+    [Codec::H264, Codec::H265, Codec::Aac, Codec::PcmMulaw, Codec::PcmAlaw]
+        .into_iter()
+        .find(|codec| codec_byte(*codec) == byte)
 }
 
 /// A segment that holds footage.
@@ -398,7 +424,11 @@ mod tests {
         for at in 0..end {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
-            assert_eq!(SegmentHead::decode(&damaged), None, "a flipped bit at {at} was not detected");
+            assert_eq!(
+                SegmentHead::decode(&damaged),
+                None,
+                "a flipped bit at {at} was not detected"
+            );
         }
         assert_eq!(SegmentHead::decode(&vec![0; 8192]), None);
     }
@@ -406,7 +436,16 @@ mod tests {
     fn head_with(entry: usize, fill: u8) -> SegmentHead {
         let mut track = TrackParams::clone(&video(1));
         track.sample_entry = vec![fill; entry];
-        track.sample_entry[..8].copy_from_slice(&[0, 0, (entry >> 8) as u8, entry as u8, b'a', b'v', b'c', b'1']);
+        track.sample_entry[..8].copy_from_slice(&[
+            0,
+            0,
+            (entry >> 8) as u8,
+            entry as u8,
+            b'a',
+            b'v',
+            b'c',
+            b'1',
+        ]);
         track.digest = Digest::of(&track.sample_entry);
         let (segment, lap, boot, previous) = (4, 9, Boot(2), Digest([5; 32]));
         let tracks = vec![Arc::new(track)];
@@ -430,7 +469,11 @@ mod tests {
         for entry in 40..2100 {
             let head = head_with(entry, 0);
             let bytes = head.encode();
-            assert_eq!(SegmentHead::decode(&bytes), Some((head, bytes.len() as u64)), "a sample entry of {entry} bytes");
+            assert_eq!(
+                SegmentHead::decode(&bytes),
+                Some((head, bytes.len() as u64)),
+                "a sample entry of {entry} bytes"
+            );
         }
     }
 
@@ -439,10 +482,15 @@ mod tests {
         for entry in (40..1500).step_by(61) {
             let (old, new) = (head_with(entry, 1).encode(), head_with(entry, 2).encode());
             for arrived in 0..1_u32 << 8 {
-                let sector = |(i, (old, new)): (usize, (&u8, &u8))| if arrived >> (i / 512) & 1 == 1 { *new } else { *old };
+                let sector = |(i, (old, new)): (usize, (&u8, &u8))| {
+                    if arrived >> (i / 512) & 1 == 1 { *new } else { *old }
+                };
                 let torn: Vec<u8> = old.iter().zip(&new).enumerate().map(sector).collect();
                 let whole = torn == old || torn == new;
-                assert!(whole || SegmentHead::decode(&torn).is_none(), "entry of {entry} bytes, sectors {arrived:b}");
+                assert!(
+                    whole || SegmentHead::decode(&torn).is_none(),
+                    "entry of {entry} bytes, sectors {arrived:b}"
+                );
             }
         }
     }

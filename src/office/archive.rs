@@ -118,7 +118,8 @@ impl Archive {
         let path = dir.join(index::NAME);
         index::check_files(dir)?;
         let db = Connection::open(&path).named(|| path.display().to_string())?;
-        let archive = Archive::open_over(dir, Index::over(db, None), Arc::new(DiskStore::new(dir)))?;
+        let archive =
+            Archive::open_over(dir, Index::over(db, None), Arc::new(DiskStore::new(dir)))?;
         index::reserve(dir)?;
         Ok(archive)
     }
@@ -127,7 +128,11 @@ impl Archive {
     ///
     /// # Errors
     /// When index or file store fails.
-    pub fn open_over(dir: &Path, index: Index, files: Arc<dyn FileStore>) -> Result<Archive, ArchiveError> {
+    pub fn open_over(
+        dir: &Path,
+        index: Index,
+        files: Arc<dyn FileStore>,
+    ) -> Result<Archive, ArchiveError> {
         for part in ["files", "partial"] {
             files.make_dir(part).named(|| dir.join(part).display().to_string())?;
         }
@@ -186,7 +191,9 @@ impl Archive {
             return Ok(());
         }
         self.index.within(|index| {
-            left.iter().try_for_each(|path| index.change("INSERT OR IGNORE INTO removals VALUES (?1)", [path]).map(|_| ()))
+            left.iter().try_for_each(|path| {
+                index.change("INSERT OR IGNORE INTO removals VALUES (?1)", [path]).map(|_| ())
+            })
         })
     }
 
@@ -246,7 +253,11 @@ impl Archive {
         Ok(outcomes)
     }
 
-    fn take_each(&mut self, messages: &[(String, Vec<u8>)], now: Now<'_>) -> Result<Vec<(SiteId, IngestOutcome)>, ArchiveError> {
+    fn take_each(
+        &mut self,
+        messages: &[(String, Vec<u8>)],
+        now: Now<'_>,
+    ) -> Result<Vec<(SiteId, IngestOutcome)>, ArchiveError> {
         let mut outcomes = Vec::with_capacity(messages.len());
         for (topic, payload) in messages {
             let Some((site, tail)) = topics::read_up(topic) else {
@@ -258,9 +269,18 @@ impl Archive {
         Ok(outcomes)
     }
 
-    fn take_one(&mut self, site: &SiteId, tail: &str, payload: &[u8], now: Now<'_>) -> Result<IngestOutcome, ArchiveError> {
+    fn take_one(
+        &mut self,
+        site: &SiteId,
+        tail: &str,
+        payload: &[u8],
+        now: Now<'_>,
+    ) -> Result<IngestOutcome, ArchiveError> {
         if !self.note_site(site, now.text)? {
-            return Ok(IngestOutcome::fault(Fault::TooManySites, format!("the maximum is {SITES_MAX}")));
+            return Ok(IngestOutcome::fault(
+                Fault::TooManySites,
+                format!("the maximum is {SITES_MAX}"),
+            ));
         }
         match tail {
             "event" => self.event(site, payload, now),
@@ -270,7 +290,9 @@ impl Archive {
             "rsp" => self.reply(site, payload, now),
             "config/get" | "config/reported" => self.take_config(site, tail, payload, now.text),
             _ => match tail.strip_prefix("file/").and_then(|rest| rest.split_once('/')) {
-                Some((fid, verb)) if fid.len() == 32 && fid.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                Some((fid, verb))
+                    if fid.len() == 32 && fid.bytes().all(|b| b.is_ascii_hexdigit()) =>
+                {
                     self.file((site.clone(), fid.to_owned()), verb, payload, now)
                 }
                 _ => Ok(IngestOutcome::default()),
@@ -280,15 +302,21 @@ impl Archive {
 
     /// Records the time of a site's last message; false for a new site beyond the bound.
     fn note_site(&self, site: &SiteId, now: &str) -> Result<bool, ArchiveError> {
-        let seen = self.index.change("UPDATE sites SET seen = ?2 WHERE site = ?1", params![site.as_str(), now])?;
+        let seen = self
+            .index
+            .change("UPDATE sites SET seen = ?2 WHERE site = ?1", params![site.as_str(), now])?;
         if seen > 0 {
             return Ok(true);
         }
-        let many: u64 = self.index.db.query_row("SELECT count(*) FROM sites", [], |row| row.get(0))?;
+        let many: u64 =
+            self.index.db.query_row("SELECT count(*) FROM sites", [], |row| row.get(0))?;
         if many >= SITES_MAX {
             return Ok(false);
         }
-        self.index.change("INSERT INTO sites (site, seen) VALUES (?1, ?2)", params![site.as_str(), now])?;
+        self.index.change(
+            "INSERT INTO sites (site, seen) VALUES (?1, ?2)",
+            params![site.as_str(), now],
+        )?;
         Ok(true)
     }
 }

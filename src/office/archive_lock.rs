@@ -31,7 +31,11 @@ pub fn claim(dir: &Path) -> Result<File, ArchiveError> {
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
             let _ = (&file).take(PID_MAX).read_to_string(&mut pid);
-            let holder = if pid.trim().is_empty() { String::new() } else { format!(" (process {})", pid.trim()) };
+            let holder = if pid.trim().is_empty() {
+                String::new()
+            } else {
+                format!(" (process {})", pid.trim())
+            };
             return Err(ArchiveError::Locked(format!(
                 "{}: another office{holder} receives into this archive; stop it, or give this one another --dir",
                 dir.display()
@@ -44,7 +48,10 @@ pub fn claim(dir: &Path) -> Result<File, ArchiveError> {
         }
     }
     // The process id only serves the message above, so a failed write changes nothing.
-    let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+    let _ = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }
 
@@ -59,7 +66,10 @@ mod tests {
         let (archive, target) = (dir.path().to_owned(), outside.path().join("made"));
         named_pipe(&dir.path().join(NAME));
         let refused = at_once(move || claim(&archive).map(|_| ())).unwrap_err();
-        assert!(format!("{refused:#}").ends_with("taimat.lock: is a named pipe, not a file"), "{refused:#}");
+        assert!(
+            format!("{refused:#}").ends_with("taimat.lock: is a named pipe, not a file"),
+            "{refused:#}"
+        );
         std::fs::remove_file(dir.path().join(NAME)).unwrap();
         std::os::unix::fs::symlink(&target, dir.path().join(NAME)).unwrap();
         assert!(claim(dir.path()).is_err());

@@ -40,7 +40,12 @@ fn take_at(archive: &mut Archive, topic: &str, payload: &[u8], now: WallTime) ->
 
 /// Sends a whole file; returns the last answer.
 fn send(archive: &mut Archive, manifest: &Manifest, bytes: &[u8], now: WallTime) -> Option<Ack> {
-    let topic = |verb: &str| topics::up(&SiteId::parse(&manifest.site).unwrap(), &format!("file/{}/{verb}", manifest.fid()));
+    let topic = |verb: &str| {
+        topics::up(
+            &SiteId::parse(&manifest.site).unwrap(),
+            &format!("file/{}/{verb}", manifest.fid()),
+        )
+    };
     take_at(archive, &topic("init"), &manifest.bytes(), now);
     take_at(archive, &topic("0"), bytes, now);
     take_at(archive, &topic("fin"), b"{}", now).ack
@@ -93,11 +98,19 @@ fn a_file_is_stored_with_the_right_digest_after_a_restart() {
     assert_eq!(ack, Some(Ack::Have { fid: fid.clone(), upto: 256, missing: Vec::new() }));
     take(&mut archive, &topic("256"), &[8; 744]);
     let ack = take(&mut archive, &topic("fin"), b"{}").ack;
-    assert_eq!(ack, Some(Ack::Have { fid: fid.clone(), upto: 0, missing: Vec::new() }), "wrong bytes were stored");
+    assert_eq!(
+        ack,
+        Some(Ack::Have { fid: fid.clone(), upto: 0, missing: Vec::new() }),
+        "wrong bytes were stored"
+    );
     take(&mut archive, &topic("0"), &bytes);
     let stored = Some(Ack::Stored { fid: fid.clone(), sha256: manifest.sha256 });
     assert_eq!(take(&mut archive, &topic("fin"), b"{}").ack, stored);
-    assert_eq!(take(&mut archive, &topic("init"), &manifest.bytes()).ack, stored, "the file was requested again");
+    assert_eq!(
+        take(&mut archive, &topic("init"), &manifest.bytes()).ack,
+        stored,
+        "the file was requested again"
+    );
     let row = &archive.files(&Filter { limit: 9, ..Filter::default() }).unwrap()[0];
     assert_eq!(std::fs::read(&row.path).unwrap(), bytes);
 }
@@ -119,7 +132,9 @@ fn a_device_cannot_write_outside_the_archive() {
 fn a_late_lost_of_an_older_connection_is_ignored() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
-    let state = |word: &str, conn: u64| format!(r#"{{"v":1,"state":"{word}","boot":1,"conn":{conn},"t":""}}"#).into_bytes();
+    let state = |word: &str, conn: u64| {
+        format!(r#"{{"v":1,"state":"{word}","boot":1,"conn":{conn},"t":""}}"#).into_bytes()
+    };
     for (word, conn) in [("online", 8), ("lost", 7), ("stopping", 7)] {
         take(&mut archive, &up("state"), &state(word, conn));
         assert_eq!(archive.sites().unwrap()[0].state, "online");
@@ -131,7 +146,8 @@ fn a_new_card_has_its_own_numbers_and_connections() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
     let state = |word: &str, ring: u64, conn: u64| {
-        format!(r#"{{"v":1,"state":"{word}","ring":"{ring:016x}","boot":1,"conn":{conn},"t":""}}"#).into_bytes()
+        format!(r#"{{"v":1,"state":"{word}","ring":"{ring:016x}","boot":1,"conn":{conn},"t":""}}"#)
+            .into_bytes()
     };
     let mut ingest = |message: Vec<u8>, tail: &str| {
         take(&mut archive, &up(tail), &message);
@@ -141,9 +157,17 @@ fn a_new_card_has_its_own_numbers_and_connections() {
     for seq in 1..=9 {
         ingest(event_of(5, seq), "event");
     }
-    assert_eq!(ingest(state("lost", 6, 1), "state").state, "online", "the state of an unknown ring is ignored");
+    assert_eq!(
+        ingest(state("lost", 6, 1), "state").state,
+        "online",
+        "the state of an unknown ring is ignored"
+    );
     ingest(state("online", 6, 1), "state");
-    assert_eq!(ingest(state("lost", 5, 900), "state").state, "online", "the late will of the old card is ignored");
+    assert_eq!(
+        ingest(state("lost", 5, 900), "state").state,
+        "online",
+        "the late will of the old card is ignored"
+    );
     ingest(event_of(6, 1), "event");
     let row = ingest(event_of(6, 3), "event");
     assert_eq!((row.rings, row.events, row.highest_seq, row.missing_seq), (2, 11, 9, 1));
@@ -199,10 +223,18 @@ fn missing_numbers_are_shown_requested_and_explained() {
         archive.gaps(&all).unwrap().into_iter().map(|row| (row.first, row.last, row.why)).collect()
     };
     let row = |first, last, why: &str| (first, last, why.to_owned());
-    assert_eq!(shown(&archive), [row(4, 4, "on its way"), row(7, 8, "on its way"), row(3, 3, "outbox_full")]);
-    let command = take(&mut archive, &up("health"), &health(7)).command.expect("no request for the missing events");
+    assert_eq!(
+        shown(&archive),
+        [row(4, 4, "on its way"), row(7, 8, "on its way"), row(3, 3, "outbox_full")]
+    );
+    let command = take(&mut archive, &up("health"), &health(7))
+        .command
+        .expect("no request for the missing events");
     assert_eq!((command.name, &command.body["seq"]), ("event-get", &json!([[4, 4], [7, 7]])));
-    assert!(take(&mut archive, &up("health"), &health(7)).command.is_none(), "the request was sent just now");
+    assert!(
+        take(&mut archive, &up("health"), &health(7)).command.is_none(),
+        "the request was sent just now"
+    );
     assert_eq!(shown(&archive)[0], row(4, 4, "missing"));
     let answer = json!({"req_id": "gaps-1", "cmd": "event-get", "status": "ok",
         "data": {"ring": "0000000000000001", "found": 1, "gone": [[4, 4]]}});
@@ -222,7 +254,9 @@ fn chunks_in_any_order_make_one_whole_file() {
     for at in [60_000, 20_000, 20_000, 80_000, 0] {
         take(&mut archive, &topic(&at.to_string()), &bytes[at..at + 10_000]);
     }
-    let have = |upto, missing: &[(u64, u64)]| Some(Ack::Have { fid: fid.clone(), upto, missing: missing.to_vec() });
+    let have = |upto, missing: &[(u64, u64)]| {
+        Some(Ack::Have { fid: fid.clone(), upto, missing: missing.to_vec() })
+    };
     let wanted = [(10_000, 20_000), (30_000, 60_000), (70_000, 80_000), (90_000, 100_000)];
     assert_eq!(take(&mut archive, &topic("fin"), b"{}").ack, have(10_000, &wanted));
     for (from, to) in wanted {
@@ -256,7 +290,11 @@ fn a_file_moved_by_a_killed_office_is_listed_at_the_next_run() {
     drop(archive);
     let mut archive = Archive::open(dir.path()).unwrap();
     let stored = Some(Ack::Stored { fid: fid.clone(), sha256: manifest.sha256 });
-    assert_eq!(take(&mut archive, &topic("init"), &manifest.bytes()).ack, stored, "all of it was requested again");
+    assert_eq!(
+        take(&mut archive, &topic("init"), &manifest.bytes()).ack,
+        stored,
+        "all of it was requested again"
+    );
     let row = &archive.files(&Filter { limit: 9, ..Filter::default() }).unwrap()[0];
     assert_eq!(std::fs::read(&row.path).unwrap(), bytes);
 }
@@ -273,7 +311,12 @@ fn still(site: &str, n: u64, at: WallTime, size: usize) -> (Manifest, Vec<u8>) {
 }
 
 fn kept(archive: &Archive) -> Vec<String> {
-    archive.files(&Filter { limit: 999, ..Filter::default() }).unwrap().into_iter().map(|row| row.event).collect()
+    archive
+        .files(&Filter { limit: 999, ..Filter::default() })
+        .unwrap()
+        .into_iter()
+        .map(|row| row.event)
+        .collect()
 }
 
 #[test]
@@ -296,7 +339,8 @@ fn expired_files_are_released_unless_locked() {
         2,
         "its bytes are still on the disk"
     );
-    let ack = take(&mut archive, &up(&format!("file/{}/init", sent[0].fid())), &sent[0].bytes()).ack;
+    let ack =
+        take(&mut archive, &up(&format!("file/{}/init", sent[0].fid())), &sent[0].bytes()).ack;
     assert!(matches!(ack, Some(Ack::Stored { .. })), "the device would send it again: {ack:?}");
     assert!(archive.unlock(archive.locks().unwrap()[0].id).unwrap());
     assert_eq!(archive.release_expired(&retention, day(6)).unwrap().files, 1);
@@ -312,18 +356,24 @@ fn only_the_site_over_its_share_loses_files() {
     }
     // A hostile device claims the newest times.
     for n in 10..60 {
-        let (manifest, bytes) = still("km-18", n, WallTime::parse("9999-01-01T00:00:00Z").unwrap(), 1000);
+        let (manifest, bytes) =
+            still("km-18", n, WallTime::parse("9999-01-01T00:00:00Z").unwrap(), 1000);
         send(&mut archive, &manifest, &bytes, day(101));
     }
     let retention = Retention { days: 0, bytes: 10_000, floor: 5_000 };
     let gone = archive.release_expired(&retention, day(101)).unwrap();
     assert_eq!((gone.sites.len(), gone.sites["km-18"].files, gone.over), (1, 45, 0), "{gone:?}");
     assert_eq!(archive.sites().unwrap().iter().map(|row| row.files).collect::<Vec<_>>(), [5, 5]);
-    let claimed: String =
-        archive.index.db.query_row("SELECT claimed FROM files WHERE site = 'km-18'", [], |row| row.get(0)).unwrap();
+    let claimed: String = archive
+        .index
+        .db
+        .query_row("SELECT claimed FROM files WHERE site = 'km-18'", [], |row| row.get(0))
+        .unwrap();
     assert!(claimed.starts_with("9999"), "the claimed time is not recorded");
     // Every site is at its share, so the archive stays over its limit and reports that.
-    let gone = archive.release_expired(&Retention { days: 0, bytes: 1_000, floor: 5_000 }, day(101)).unwrap();
+    let gone = archive
+        .release_expired(&Retention { days: 0, bytes: 1_000, floor: 5_000 }, day(101))
+        .unwrap();
     assert_eq!((gone.files, gone.over), (0, 9_000));
 }
 
@@ -374,13 +424,22 @@ fn unfinished_files_are_bounded_and_dropped_after_a_week() {
         for n in 0..50 {
             let (manifest, _) = still("km-17", round * 100 + n, day(100), 1000);
             let topic = |verb: &str| up(&format!("file/{}/{verb}", manifest.fid()));
-            take_at(&mut archive, &topic("init"), &manifest.bytes(), day(100).plus_micros(round as i64 * 1_000_000));
+            take_at(
+                &mut archive,
+                &topic("init"),
+                &manifest.bytes(),
+                day(100).plus_micros(round as i64 * 1_000_000),
+            );
             take_at(&mut archive, &topic("0"), b"x", day(100));
         }
         archive.sweep().unwrap();
     }
     let mut archive = Archive::open(dir.path()).unwrap();
-    assert_eq!(archive.files_below().list("partial").unwrap().len(), 64, "a restart resets the bound");
+    assert_eq!(
+        archive.files_below().list("partial").unwrap().len(),
+        64,
+        "a restart resets the bound"
+    );
     assert_eq!(archive.release_expired(&Retention::default(), day(106)).unwrap().parts, 0);
     assert_eq!(archive.release_expired(&Retention::default(), day(108)).unwrap().parts, 64);
     assert!(archive.files_below().list("partial").unwrap().is_empty());
@@ -393,7 +452,9 @@ fn a_file_in_too_many_pieces_accepts_no_further_one() {
     let (manifest, bytes) = still("km-17", 1, day(100), 10_000);
     let topic = |verb: &str| up(&format!("file/{}/{verb}", manifest.fid()));
     take(&mut archive, &topic("init"), &manifest.bytes());
-    let refused = (0..2_000).filter(|n| take(&mut archive, &topic(&(n * 2).to_string()), b"x").complaint.is_some()).count();
+    let refused = (0..2_000)
+        .filter(|n| take(&mut archive, &topic(&(n * 2).to_string()), b"x").complaint.is_some())
+        .count();
     assert_eq!(refused, 2_000 - 1_024);
     take(&mut archive, &topic("0"), &bytes);
     assert!(matches!(take(&mut archive, &topic("fin"), b"{}").ack, Some(Ack::Stored { .. })));
@@ -403,14 +464,18 @@ fn a_file_in_too_many_pieces_accepts_no_further_one() {
 fn an_event_id_with_other_bytes_is_kept_beside_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
-    let other = String::from_utf8(event(1)).unwrap().replace(r#""data":{}"#, r#""data":{"a":1}"#).into_bytes();
+    let other = String::from_utf8(event(1))
+        .unwrap()
+        .replace(r#""data":{}"#, r#""data":{"a":1}"#)
+        .into_bytes();
     for payload in [&event(1), &other, &event(1), &other] {
         let ack = take(&mut archive, &up("event"), payload).ack;
         assert_eq!(ack, Some(Ack::Event { id: "E1-1".into(), sha256: Digest::of(payload) }));
     }
     let query = "SELECT payload FROM events ORDER BY id";
     let mut query = archive.index.db.prepare(query).unwrap();
-    let there: Vec<Vec<u8>> = query.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+    let there: Vec<Vec<u8>> =
+        query.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
     assert_eq!(there, [event(1), other]);
 }
 
@@ -422,7 +487,9 @@ fn an_event_is_exported_with_its_files_manifests_and_digests() {
     let bytes = vec![9_u8; 500];
     let manifest = of_still(&site(), "E1-1", Timestamp::default(), &bytes);
     let topic = |verb: &str| up(&format!("file/{}/{verb}", manifest.fid()));
-    for (verb, payload) in [("init", manifest.bytes()), ("0", bytes.clone()), ("fin", b"{}".to_vec())] {
+    for (verb, payload) in
+        [("init", manifest.bytes()), ("0", bytes.clone()), ("fin", b"{}".to_vec())]
+    {
         take(&mut archive, &topic(verb), &payload);
     }
     let out = dir.path().join("out");
@@ -434,7 +501,13 @@ fn an_event_is_exported_with_its_files_manifests_and_digests() {
         assert_eq!(Digest::of(&std::fs::read(out.join(name)).unwrap()).hex(), digest, "{name}");
     }
     assert_eq!(sums.lines().count(), 3);
-    assert!(!dir.path().read_dir().unwrap().any(|e| e.unwrap().file_name().to_string_lossy().contains("unfinished")));
+    assert!(
+        !dir.path().read_dir().unwrap().any(|e| e
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .contains("unfinished"))
+    );
     assert!(archive.export("km-17", "nothing", &dir.path().join("other")).is_err());
 }
 
@@ -442,7 +515,9 @@ fn an_event_is_exported_with_its_files_manifests_and_digests() {
 fn the_id_of_an_end_event_exports_its_start_and_its_clip() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
-    let related = |seq: u64| String::from_utf8(event(seq)).unwrap().replace("{}", r#"{"event":"E1-1"}"#).into_bytes();
+    let related = |seq: u64| {
+        String::from_utf8(event(seq)).unwrap().replace("{}", r#"{"event":"E1-1"}"#).into_bytes()
+    };
     take(&mut archive, &up("event"), &related(1));
     take(&mut archive, &up("event"), &related(2));
     take(&mut archive, &up("event"), &event(3));
@@ -450,7 +525,11 @@ fn the_id_of_an_end_event_exports_its_start_and_its_clip() {
     let manifest = of_still(&site(), "E1-1", Timestamp::default(), &bytes);
     assert!(send(&mut archive, &manifest, &bytes, day(0)).is_some());
     for (id, files_and_events) in [("E1-1", (1, 2)), ("E1-2", (1, 2)), ("E1-3", (0, 1))] {
-        assert_eq!(archive.export("km-17", id, &dir.path().join(id)).unwrap(), files_and_events, "{id}");
+        assert_eq!(
+            archive.export("km-17", id, &dir.path().join(id)).unwrap(),
+            files_and_events,
+            "{id}"
+        );
     }
 }
 
@@ -505,7 +584,9 @@ fn a_bad_message_of_another_device_does_not_block_a_file() {
     let now = NOON;
     let taken = archive.take_all(&[(topic("fin"), b"{}".to_vec()), bad], now).unwrap();
     let check = taken[0].1.check.clone().expect("no check was requested");
-    assert!(matches!(taken[1].1.ack, Some(Ack::EventRefused { .. })) && taken[1].1.complaint.is_some());
+    assert!(
+        matches!(taken[1].1.ack, Some(Ack::EventRefused { .. })) && taken[1].1.complaint.is_some()
+    );
     // The result is lost: the check is repeated, and the next result counts.
     assert!(archive.overdue(1_030).is_empty());
     assert_eq!(archive.overdue(1_060).first(), Some(&check));
@@ -518,10 +599,19 @@ fn a_bad_message_of_another_device_does_not_block_a_file() {
 fn files_with_one_name_are_exported_under_different_names() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
-    for (n, name) in [(1, "events.jsonl"), (2, "a.jpg"), (3, "a.jpg"), (4, "a-2.jpg"), (5, "a.jpg.manifest.json")] {
+    for (n, name) in [
+        (1, "events.jsonl"),
+        (2, "a.jpg"),
+        (3, "a.jpg"),
+        (4, "a-2.jpg"),
+        (5, "a.jpg.manifest.json"),
+    ] {
         let (mut manifest, bytes) = still("km-17", n, day(100), 100);
         (manifest.name, manifest.event) = (name.into(), "E1-1".into());
-        assert!(matches!(send(&mut archive, &manifest, &bytes, day(100)), Some(Ack::Stored { .. })));
+        assert!(matches!(
+            send(&mut archive, &manifest, &bytes, day(100)),
+            Some(Ack::Stored { .. })
+        ));
     }
     take(&mut archive, &up("event"), &event(1));
     let out = dir.path().join("out");
@@ -537,13 +627,21 @@ fn files_with_one_name_are_exported_under_different_names() {
     std::fs::write(&row.path, b"x").unwrap();
     let half = dir.path().join("half");
     let refusal = format!("{:#}", archive.export("km-17", "E1-1", &half).unwrap_err());
-    assert!(refusal.contains(&row.path.display().to_string()) && refusal.contains("--skip-bad") && !half.exists(), "{refusal}");
+    assert!(
+        refusal.contains(&row.path.display().to_string())
+            && refusal.contains("--skip-bad")
+            && !half.exists(),
+        "{refusal}"
+    );
     let (files, events, bad) = archive.export_good("km-17", "E1-1", &half).unwrap();
     assert_eq!((files, events, bad.len()), (4, 1, 1), "{bad:?}");
     assert!(bad[0].contains(&row.path.display().to_string()), "{bad:?}");
     assert_eq!(std::fs::read_to_string(half.join("SHA256SUMS")).unwrap().lines().count(), 9);
     let checked = archive.check(true).unwrap();
-    assert_eq!(checked.differences.iter().map(|difference| difference.kind).collect::<Vec<_>>(), ["size"]);
+    assert_eq!(
+        checked.differences.iter().map(|difference| difference.kind).collect::<Vec<_>>(),
+        ["size"]
+    );
 }
 
 /// FAT and Windows ignore case, reserve the names of DOS devices, and drop a last dot or space.
@@ -551,11 +649,24 @@ fn files_with_one_name_are_exported_under_different_names() {
 fn exported_names_are_files_on_fat_and_windows() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
-    let names = ["events.jsonl", "sha256sums", "con", "nul.jpg", "com1.a.mp4", "a.jpg", "a.jpg.manifest.json", "last.", "b.mp4"];
+    let names = [
+        "events.jsonl",
+        "sha256sums",
+        "con",
+        "nul.jpg",
+        "com1.a.mp4",
+        "a.jpg",
+        "a.jpg.manifest.json",
+        "last.",
+        "b.mp4",
+    ];
     for (n, name) in (1..).zip(names) {
         let (mut manifest, bytes) = still("km-17", n, day(100), 100);
         (manifest.name, manifest.event) = (name.into(), "E1-1".into());
-        assert!(matches!(send(&mut archive, &manifest, &bytes, day(100)), Some(Ack::Stored { .. })), "{name}");
+        assert!(
+            matches!(send(&mut archive, &manifest, &bytes, day(100)), Some(Ack::Stored { .. })),
+            "{name}"
+        );
     }
     // Names that an older archive accepted.
     for (from, to) in [("b.mp4", "A.JPG"), ("last.", "last. ")] {
@@ -577,7 +688,16 @@ fn exported_names_are_files_on_fat_and_windows() {
 fn an_event_without_optional_fields_is_receipted() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
-    for (n, field) in (1..).zip(["specversion", "source", "datacontenttype", "ring", "clock", "boot", "mono", "data"]) {
+    for (n, field) in (1..).zip([
+        "specversion",
+        "source",
+        "datacontenttype",
+        "ring",
+        "clock",
+        "boot",
+        "mono",
+        "data",
+    ]) {
         let mut event: serde_json::Value = serde_json::from_slice(&event(n)).unwrap();
         event.as_object_mut().unwrap().remove(field).unwrap();
         let ack = take(&mut archive, &up("event"), event.to_string().as_bytes()).ack;
@@ -597,9 +717,13 @@ fn a_refused_event_is_answered_with_the_field() {
         event.as_object_mut().unwrap().remove(field).unwrap();
         bad.push((field, event));
     }
-    for (field, value) in
-        [("clock", json!(7)), ("boot", json!("x")), ("mono", json!(-1)), ("datacontenttype", json!([])), ("ring", json!("g"))]
-    {
+    for (field, value) in [
+        ("clock", json!(7)),
+        ("boot", json!("x")),
+        ("mono", json!(-1)),
+        ("datacontenttype", json!([])),
+        ("ring", json!("g")),
+    ] {
         let mut event: serde_json::Value = serde_json::from_slice(&event(1)).unwrap();
         event[field] = value;
         bad.push((field, event));
@@ -612,7 +736,10 @@ fn a_refused_event_is_answered_with_the_field() {
             (answer["t"].as_str(), answer["sha256"].as_str()),
             (Some("event-refused"), Some(&*Digest::of(&payload).hex()))
         );
-        assert!(answer["reason"].as_str().unwrap().contains(&format!("`{field}`")), "{field}: {answer}");
+        assert!(
+            answer["reason"].as_str().unwrap().contains(&format!("`{field}`")),
+            "{field}: {answer}"
+        );
         assert!(outcome.complaint.unwrap().detail.contains(&format!("`{field}`")), "{field}");
     }
     assert!(archive.events(&Filter { limit: 99, ..Filter::default() }).unwrap().is_empty());
@@ -634,7 +761,9 @@ fn check_names_every_difference_and_nothing_else() {
     std::fs::write(&rows[1].path, vec![0; 1000]).unwrap();
     std::fs::write(rows[2].path.with_file_name("stranger"), b"x").unwrap();
     std::fs::write(dir.path().join("partial/left.part"), b"x").unwrap();
-    let kinds = |deep| archive.check(deep).unwrap().differences.into_iter().map(|d| d.kind).collect::<Vec<_>>();
+    let kinds = |deep| {
+        archive.check(deep).unwrap().differences.into_iter().map(|d| d.kind).collect::<Vec<_>>()
+    };
     assert_eq!(kinds(false), ["missing", "unlisted", "left part"]);
     assert_eq!(kinds(true), ["missing", "digest", "unlisted", "left part"]);
 }
@@ -672,7 +801,11 @@ fn a_move_that_an_older_office_emptied_is_asked_for_again() {
     let checks = archive.moves(NOON).unwrap();
     let digest = flush_and_hash(&*archive.files_below(), &checks[0].path);
     let ack = archive.checked(&checks[0], &digest, NOON).unwrap().ack;
-    assert_eq!(ack, Some(Ack::Have { fid: fid.clone(), upto: 0, missing: Vec::new() }), "the file was listed without a check");
+    assert_eq!(
+        ack,
+        Some(Ack::Have { fid: fid.clone(), upto: 0, missing: Vec::new() }),
+        "the file was listed without a check"
+    );
     assert!(matches!(send(&mut archive, &manifest, &bytes, day(100)), Some(Ack::Stored { .. })));
     archive.sweep().unwrap();
     assert_eq!(archive.check(true).unwrap().differences, []);
@@ -690,7 +823,10 @@ fn the_index_keeps_a_mebibyte_of_pages_in_memory() {
 fn locked_inodes() -> Vec<u64> {
     let own = std::process::id().to_string();
     let locks = std::fs::read_to_string("/proc/locks").unwrap();
-    let mine = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).filter(|words| words[4] == own);
+    let mine = locks
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|words| words[4] == own);
     mine.filter_map(|words| words[5].rsplit(':').next()?.parse().ok()).collect()
 }
 
@@ -715,10 +851,12 @@ fn announced_files_cost_no_other_site_a_file() {
     for n in 0..8 {
         let (manifest, _) = still("km-18", n, day(101), 1);
         let manifest = Manifest { size: 2 << 30, ..manifest };
-        let topic = topics::up(&SiteId::parse("km-18").unwrap(), &format!("file/{}/init", manifest.fid()));
+        let topic =
+            topics::up(&SiteId::parse("km-18").unwrap(), &format!("file/{}/init", manifest.fid()));
         take_at(&mut archive, &topic, &manifest.bytes(), day(101));
     }
-    let announced: u64 = archive.index.db.query_row("SELECT sum(size) FROM parts", [], |row| row.get(0)).unwrap();
+    let announced: u64 =
+        archive.index.db.query_row("SELECT sum(size) FROM parts", [], |row| row.get(0)).unwrap();
     assert_eq!(announced, 8 << 30, "four of the largest at most");
     let retention = Retention { floor: 0, ..Retention::new(0, 6 << 30) };
     let gone = archive.release_expired(&retention, day(102)).unwrap();

@@ -107,7 +107,8 @@ impl Intake {
             return;
         };
         let mut pending = self.0.lock();
-        if let Some(dropped) = pending.queue.push(&site, (topic, payload), self.0.clock.now().mono) {
+        if let Some(dropped) = pending.queue.push(&site, (topic, payload), self.0.clock.now().mono)
+        {
             *pending.dropped.entry(dropped).or_default() += 1;
         }
         self.0.changed.notify_one();
@@ -132,7 +133,8 @@ pub fn start(
 ) -> std::io::Result<(Intake, mpsc::Receiver<OutgoingAnswer>)> {
     let (answers, answered) = mpsc::channel(ANSWERS);
     let (jobs, queued) = sync_channel::<FileJob>(JOBS);
-    let intake = Arc::new(IntakeShared { pending: Mutex::default(), changed: Condvar::new(), clock });
+    let intake =
+        Arc::new(IntakeShared { pending: Mutex::default(), changed: Condvar::new(), clock });
     let (files, results) = (archive.files_below(), intake.clone());
     std::thread::Builder::new().name("hash".into()).spawn(move || {
         for job in queued {
@@ -186,7 +188,9 @@ impl FaultLog {
     fn count(&mut self, site: Option<&SiteId>, complaint: Complaint, many: u64) -> Option<Notice> {
         let (now, key) = (Instant::now(), (site.cloned(), complaint.fault));
         if self.0.len() >= FAULT_KINDS && !self.0.contains_key(&key) {
-            self.0.retain(|_, count| count.reported_at.elapsed() < REPORT_INTERVAL || count.withheld > 0);
+            self.0.retain(|_, count| {
+                count.reported_at.elapsed() < REPORT_INTERVAL || count.withheld > 0
+            });
             if self.0.len() >= FAULT_KINDS {
                 return None;
             }
@@ -207,7 +211,14 @@ impl FaultLog {
             }
         };
         let Complaint { fault, detail, is_disk_full } = complaint;
-        Some(Notice::Fault(FaultReport { site: site.cloned(), fault, count, is_repeated, detail, is_disk_full }))
+        Some(Notice::Fault(FaultReport {
+            site: site.cloned(),
+            fault,
+            count,
+            is_repeated,
+            detail,
+            is_disk_full,
+        }))
     }
 
     /// Reports the faults withheld for a minute.
@@ -248,7 +259,8 @@ impl Rejections {
 
     /// Reports the recovery once: after a minute without a rejection, when the disk works too.
     fn recovered(&mut self, now: Instant) -> Option<Notice> {
-        let is_quiet = self.last.is_some_and(|last| now.saturating_duration_since(last) >= RECOVERED_AFTER);
+        let is_quiet =
+            self.last.is_some_and(|last| now.saturating_duration_since(last) >= RECOVERED_AFTER);
         if !is_quiet || self.disk_is_failing {
             return None;
         }
@@ -282,7 +294,11 @@ impl ArchiveThread {
         while let Some(Round { messages, done, dropped }) = self.wait() {
             let now = self.intake.clock.now();
             for (site, count) in dropped {
-                let complaint = Complaint { fault: Fault::OverBudget, detail: String::new(), is_disk_full: false };
+                let complaint = Complaint {
+                    fault: Fault::OverBudget,
+                    detail: String::new(),
+                    is_disk_full: false,
+                };
                 self.count(Some(&site), complaint, count);
             }
             self.take(&messages, now);
@@ -301,18 +317,29 @@ impl ArchiveThread {
             let now = intake.clock.now().mono;
             let messages = pending.queue.take(BATCH, BATCH_BYTES, now);
             if !messages.is_empty() || !pending.done.is_empty() {
-                let (done, dropped) = (std::mem::take(&mut pending.done), std::mem::take(&mut pending.dropped));
+                let (done, dropped) =
+                    (std::mem::take(&mut pending.done), std::mem::take(&mut pending.dropped));
                 return Some(Round { messages, done, dropped });
             }
             if pending.is_closed {
                 return None;
             }
-            let budget = pending.queue.wait(now).map_or(MAINTENANCE_INTERVAL, |wait| wait.max(BUDGET_WAIT_MIN));
+            let budget = pending
+                .queue
+                .wait(now)
+                .map_or(MAINTENANCE_INTERVAL, |wait| wait.max(BUDGET_WAIT_MIN));
             let left = until.saturating_duration_since(Instant::now()).min(budget);
             if Instant::now() >= until || self.retention_pass.is_some() {
-                return Some(Round { dropped: std::mem::take(&mut pending.dropped), ..Round::default() });
+                return Some(Round {
+                    dropped: std::mem::take(&mut pending.dropped),
+                    ..Round::default()
+                });
             }
-            pending = intake.changed.wait_timeout(pending, left).unwrap_or_else(PoisonError::into_inner).0;
+            pending = intake
+                .changed
+                .wait_timeout(pending, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -351,7 +378,11 @@ impl ArchiveThread {
         let text = now.wall.rfc3339();
         match done {
             FileJobResult::Checked(check, digest) => {
-                match self.archive.checked(&check, &digest, Now { text: &text, seconds: seconds(now) }) {
+                match self.archive.checked(
+                    &check,
+                    &digest,
+                    Now { text: &text, seconds: seconds(now) },
+                ) {
                     Ok(outcome) => self.publish(&check.site, outcome, now),
                     Err(error) => self.failed(Some(&check.site), Fault::FileNotStored, &error),
                 }
@@ -366,13 +397,17 @@ impl ArchiveThread {
 
     fn publish(&mut self, site: &SiteId, outcome: IngestOutcome, now: Timestamp) {
         if let Some(ack) = outcome.ack {
-            self.send_answer(OutgoingAnswer::Publish(topics::dn(site, "ack"), serde_json::to_vec(&ack).unwrap_or_default()));
+            self.send_answer(OutgoingAnswer::Publish(
+                topics::dn(site, "ack"),
+                serde_json::to_vec(&ack).unwrap_or_default(),
+            ));
         }
         if let Some((topic, payload)) = outcome.publish {
             self.send_answer(OutgoingAnswer::Publish(topic, payload));
         }
         if let Some(mut command) = outcome.command {
-            command.body["expires"] = serde_json::json!(now.wall.plus_micros(COMMAND_VALID_MICROS).rfc3339());
+            command.body["expires"] =
+                serde_json::json!(now.wall.plus_micros(COMMAND_VALID_MICROS).rfc3339());
             let topic = topics::dn(site, &format!("cmd/{}", command.name));
             self.send_answer(OutgoingAnswer::Publish(topic, command.body.to_string().into_bytes()));
         }
@@ -392,14 +427,20 @@ impl ArchiveThread {
 
     /// Hands a file to the hash thread. When its queue is full, the device sends `fin` again.
     fn submit(&mut self, job: FileJob) {
-        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = self.jobs.try_send(job) {
+        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) =
+            self.jobs.try_send(job)
+        {
             let (FileJob::Check(check) | FileJob::Flush(Flush { file: check, .. })) = &job;
             self.archive.unchecked(check);
         }
     }
 
     fn failed(&mut self, site: Option<&SiteId>, fault: Fault, error: &ArchiveError) {
-        self.count(site, Complaint { fault, detail: error.line(), is_disk_full: error.is_disk_full() }, 1);
+        self.count(
+            site,
+            Complaint { fault, detail: error.line(), is_disk_full: error.is_disk_full() },
+            1,
+        );
     }
 
     fn count(&mut self, site: Option<&SiteId>, complaint: Complaint, many: u64) {
@@ -424,12 +465,17 @@ impl ArchiveThread {
         if let Err(error) = self.archive.sweep() {
             self.failed(None, Fault::RemovalFailed, &error);
         }
-        self.faults.due().into_iter().for_each(|notice| self.send_answer(OutgoingAnswer::Notice(notice)));
+        self.faults
+            .due()
+            .into_iter()
+            .for_each(|notice| self.send_answer(OutgoingAnswer::Notice(notice)));
     }
 
     /// Runs one slice of the retention when it is due, and reports at the end of a pass.
     fn run_retention(&mut self, now: Timestamp) {
-        if self.retention_pass.is_none() && self.retention_run.is_some_and(|at| at.elapsed() < RETENTION_INTERVAL) {
+        if self.retention_pass.is_none()
+            && self.retention_run.is_some_and(|at| at.elapsed() < RETENTION_INTERVAL)
+        {
             return;
         }
         self.retention_run = Some(Instant::now());
@@ -447,7 +493,12 @@ impl ArchiveThread {
         }
         if sum.files + sum.events + sum.parts > 0 {
             let Released { files, bytes, events, parts, .. } = sum;
-            self.send_answer(OutgoingAnswer::Notice(Notice::Released { files, bytes, events, parts }));
+            self.send_answer(OutgoingAnswer::Notice(Notice::Released {
+                files,
+                bytes,
+                events,
+                parts,
+            }));
         }
         for (site, share) in sum.sites {
             self.send_answer(OutgoingAnswer::Notice(Notice::SiteReleased { site, share }));
@@ -476,12 +527,17 @@ mod tests {
     fn a_fault_is_reported_at_once_and_then_withheld() {
         let site = SiteId::parse("km-17").unwrap();
         let mut faults = FaultLog::default();
-        let Some(Notice::Fault(report)) = faults.count(Some(&site), complaint("database is locked"), 3) else {
+        let Some(Notice::Fault(report)) =
+            faults.count(Some(&site), complaint("database is locked"), 3)
+        else {
             panic!("the first fault is not reported");
         };
         assert_eq!((report.count, report.is_repeated), (3, false));
         assert_eq!(faults.count(Some(&site), complaint("database is locked"), 1), None);
-        assert!(faults.count(None, complaint("database is locked"), 1).is_some(), "another site has its own report");
+        assert!(
+            faults.count(None, complaint("database is locked"), 1).is_some(),
+            "another site has its own report"
+        );
         assert!(faults.due().is_empty(), "a minute is not over");
     }
 

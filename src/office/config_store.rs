@@ -64,17 +64,28 @@ impl Archive {
     /// Answers a device's request with the newest document.
     fn config_requested(&self, site: &SiteId) -> Result<IngestOutcome, ArchiveError> {
         // A document that the device rejected is sent too: the device knows its version as used.
-        let query = "SELECT document FROM configs WHERE site = ?1 ORDER BY made DESC, version DESC LIMIT 1";
-        let document: Option<Vec<u8>> = self.index.db.query_row(query, params![site.as_str()], |row| row.get(0)).optional()?;
+        let query =
+            "SELECT document FROM configs WHERE site = ?1 ORDER BY made DESC, version DESC LIMIT 1";
+        let document: Option<Vec<u8>> =
+            self.index.db.query_row(query, params![site.as_str()], |row| row.get(0)).optional()?;
         let publish = document.map(|document| (topics::dn(site, "config/answer"), document));
         Ok(IngestOutcome { publish, ..IngestOutcome::default() })
     }
 
     /// Stores a device's report, and confirms the document on trial.
-    fn config_reported(&self, site: &SiteId, payload: &[u8], now: &str) -> Result<IngestOutcome, ArchiveError> {
+    fn config_reported(
+        &self,
+        site: &SiteId,
+        payload: &[u8],
+        now: &str,
+    ) -> Result<IngestOutcome, ArchiveError> {
         let report = Some(payload).filter(|payload| payload.len() <= REPORT_MAX);
-        let Some(report) = report.and_then(|payload| serde_json::from_slice::<Value>(payload).ok()) else {
-            return Ok(IngestOutcome::fault(Fault::MessageInvalid, "a report of a configuration".to_owned()));
+        let Some(report) = report.and_then(|payload| serde_json::from_slice::<Value>(payload).ok())
+        else {
+            return Ok(IngestOutcome::fault(
+                Fault::MessageInvalid,
+                "a report of a configuration".to_owned(),
+            ));
         };
         let before = self.reported(site)?;
         self.index.change(
@@ -85,18 +96,24 @@ impl Archive {
             if let Some(id) = last["id"].as_str() {
                 // A rejected repetition of the running document leaves it committed.
                 let change = "UPDATE configs SET outcome = ?3 WHERE site = ?1 AND id = ?2 AND (?4 OR outcome != 'committed')";
-                self.index.change(change, params![site.as_str(), id, outcome(part, last), part == "last"])?;
+                self.index.change(
+                    change,
+                    params![site.as_str(), id, outcome(part, last), part == "last"],
+                )?;
             }
         }
         let (phase, id) = (&report["phase"], &report["id"]);
-        let is_changed =
-            before.is_none_or(|before| (&before["phase"], &before["id"], &before["last"]) != (phase, id, &report["last"]));
+        let is_changed = before.is_none_or(|before| {
+            (&before["phase"], &before["id"], &before["last"]) != (phase, id, &report["last"])
+        });
         let notice = is_changed.then(|| Notice::Configuration {
             site: site.clone(),
             id: text(id).to_owned(),
             phase: text(phase).to_owned(),
         });
-        let publish = self.confirmation(site, &report)?.map(|confirm| (topics::dn(site, "config/confirm"), confirm));
+        let publish = self
+            .confirmation(site, &report)?
+            .map(|confirm| (topics::dn(site, "config/confirm"), confirm));
         Ok(IngestOutcome { publish, notice, ..IngestOutcome::default() })
     }
 
@@ -108,7 +125,8 @@ impl Archive {
         };
         let (id, sha256) = (text(&report["id"]), text(&report["sha256"]));
         let query = "SELECT count(*) FROM configs WHERE site = ?1 AND id = ?2 AND sha256 = ?3";
-        let ours: u64 = self.index.db.query_row(query, params![site.as_str(), id, sha256], |row| row.get(0))?;
+        let ours: u64 =
+            self.index.db.query_row(query, params![site.as_str(), id, sha256], |row| row.get(0))?;
         let is_local = report["origin"] == "file" || report["origin"] == "rollback";
         let confirm = json!({"id": id, "sha256": sha256, "nonce": nonce});
         Ok((ours > 0 || is_local).then(|| confirm.to_string().into_bytes()))
@@ -120,7 +138,8 @@ impl Archive {
     /// When the database cannot be read.
     pub fn reported(&self, site: &SiteId) -> Result<Option<Value>, ArchiveError> {
         let query = "SELECT payload FROM reported WHERE site = ?1";
-        let payload: Option<Vec<u8>> = self.index.db.query_row(query, params![site.as_str()], |row| row.get(0)).optional()?;
+        let payload: Option<Vec<u8>> =
+            self.index.db.query_row(query, params![site.as_str()], |row| row.get(0)).optional()?;
         Ok(payload.and_then(|payload| serde_json::from_slice(&payload).ok()))
     }
 
@@ -128,11 +147,20 @@ impl Archive {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn config_text(&self, site: &SiteId, sha256: &Digest) -> Result<Option<String>, ArchiveError> {
+    pub fn config_text(
+        &self,
+        site: &SiteId,
+        sha256: &Digest,
+    ) -> Result<Option<String>, ArchiveError> {
         let query = "SELECT document FROM configs WHERE site = ?1 AND sha256 = ?2 LIMIT 1";
-        let document: Option<Vec<u8>> =
-            self.index.db.query_row(query, params![site.as_str(), sha256.hex()], |row| row.get(0)).optional()?;
-        Ok(document.and_then(|bytes| Document::decode(&bytes, bytes.len()).ok()).map(|document| document.config))
+        let document: Option<Vec<u8>> = self
+            .index
+            .db
+            .query_row(query, params![site.as_str(), sha256.hex()], |row| row.get(0))
+            .optional()?;
+        Ok(document
+            .and_then(|bytes| Document::decode(&bytes, bytes.len()).ok())
+            .map(|document| document.config))
     }
 
     /// The documents sent to a device, oldest first.
@@ -140,7 +168,10 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn documents(&self, site: &SiteId) -> Result<Vec<Document>, ArchiveError> {
-        let mut query = self.index.db.prepare("SELECT document FROM configs WHERE site = ?1 ORDER BY made, version")?;
+        let mut query = self
+            .index
+            .db
+            .prepare("SELECT document FROM configs WHERE site = ?1 ORDER BY made, version")?;
         let rows = query.query_map(params![site.as_str()], |row| row.get::<_, Vec<u8>>(0))?;
         let documents = rows.collect::<Result<Vec<_>, _>>()?;
         Ok(documents.iter().filter_map(|bytes| Document::decode(bytes, bytes.len()).ok()).collect())
@@ -154,7 +185,13 @@ impl Archive {
         let query = "SELECT id, version, sha256, made, outcome FROM configs WHERE site = ?1 ORDER BY made, version";
         let mut query = self.index.db.prepare(query)?;
         let rows = query.query_map(params![site.as_str()], |row| {
-            Ok(ConfigRow { id: row.get(0)?, version: row.get(1)?, sha256: row.get(2)?, made: row.get(3)?, outcome: row.get(4)? })
+            Ok(ConfigRow {
+                id: row.get(0)?,
+                version: row.get(1)?,
+                sha256: row.get(2)?,
+                made: row.get(3)?,
+                outcome: row.get(4)?,
+            })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -180,8 +217,15 @@ mod tests {
     fn document(version: u64) -> Document {
         let config = format!("version {version}");
         let not_after = "2030-01-01T00:00:00.000Z".into();
-        let document =
-            Document { v: 1, site: "km-17".into(), version, prev_sha256: Digest::default(), not_after, config, sig: None };
+        let document = Document {
+            v: 1,
+            site: "km-17".into(),
+            version,
+            prev_sha256: Digest::default(),
+            not_after,
+            config,
+            sig: None,
+        };
         document.signed(&key(RFC))
     }
 
@@ -191,29 +235,49 @@ mod tests {
         let archive = Archive::open(dir.path()).unwrap();
         let site = SiteId::parse("km-17").unwrap();
         let take = |tail: &str, payload: &Value| {
-            let answer = archive.take_config(&site, tail, payload.to_string().as_bytes(), "t").unwrap();
-            answer.publish.map(|(topic, payload)| (topic.replace("taimat/v1/km-17/dn/", ""), payload))
+            let answer =
+                archive.take_config(&site, tail, payload.to_string().as_bytes(), "t").unwrap();
+            answer
+                .publish
+                .map(|(topic, payload)| (topic.replace("taimat/v1/km-17/dn/", ""), payload))
         };
         assert_eq!(take("config/get", &json!({})), None);
         for version in [1, 2] {
             archive.store_config(&document(version), "2026-11-25T00:00:00Z").unwrap();
         }
         let (tail, newest) = take("config/get", &json!({})).unwrap();
-        assert_eq!((tail.as_str(), Document::decode(&newest, newest.len()).unwrap()), ("config/answer", document(2)));
+        assert_eq!(
+            (tail.as_str(), Document::decode(&newest, newest.len()).unwrap()),
+            ("config/answer", document(2))
+        );
         let id = format!("{}-2", document(2).sig.unwrap().key);
         let trial = |id: &str, sha256: Digest, origin: &str| json!({"phase": "trial", "id": id, "sha256": sha256, "origin": origin, "nonce": "n1"});
-        let (tail, confirm) = take("config/reported", &trial(&id, document(2).sha256(), "key")).unwrap();
+        let (tail, confirm) =
+            take("config/reported", &trial(&id, document(2).sha256(), "key")).unwrap();
         let confirm: Value = serde_json::from_slice(&confirm).unwrap();
-        assert_eq!((tail.as_str(), &confirm["nonce"], &confirm["id"]), ("config/confirm", &json!("n1"), &json!(id)));
-        assert_eq!(take("config/reported", &trial(&id, document(1).sha256(), "key")), None, "another text than was sent");
+        assert_eq!(
+            (tail.as_str(), &confirm["nonce"], &confirm["id"]),
+            ("config/confirm", &json!("n1"), &json!(id))
+        );
+        assert_eq!(
+            take("config/reported", &trial(&id, document(1).sha256(), "key")),
+            None,
+            "another text than was sent"
+        );
         assert!(take("config/reported", &trial("file-1", Digest::default(), "file")).is_some());
         let done = json!({"phase": "committed", "id": id, "last": {"id": id, "refusal": null}});
         assert_eq!(take("config/reported", &done), None);
         assert_eq!(archive.configs(&site).unwrap()[1].outcome, "committed");
-        let again =
-            json!({"phase": "committed", "id": id, "refused": {"id": id, "refusal": {"why": "replayed", "detail": "again"}}});
+        let again = json!({"phase": "committed", "id": id, "refused": {"id": id, "refusal": {"why": "replayed", "detail": "again"}}});
         assert_eq!(take("config/reported", &again), None);
-        assert_eq!(archive.configs(&site).unwrap()[1].outcome, "committed", "a repetition leaves it committed");
-        assert_eq!(archive.config_text(&site, &document(1).sha256()).unwrap().unwrap(), "version 1");
+        assert_eq!(
+            archive.configs(&site).unwrap()[1].outcome,
+            "committed",
+            "a repetition leaves it committed"
+        );
+        assert_eq!(
+            archive.config_text(&site, &document(1).sha256()).unwrap().unwrap(),
+            "version 1"
+        );
     }
 }

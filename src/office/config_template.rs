@@ -6,8 +6,13 @@ use std::collections::BTreeMap;
 ///
 /// # Errors
 /// Every name without a value, or a `{{` without `}}`.
-pub fn fill(template: &str, site: &str, values: &BTreeMap<String, String>) -> Result<String, String> {
-    let (mut text, mut unknown, mut rest) = (String::with_capacity(template.len()), Vec::new(), template);
+pub fn fill(
+    template: &str,
+    site: &str,
+    values: &BTreeMap<String, String>,
+) -> Result<String, String> {
+    let (mut text, mut unknown, mut rest) =
+        (String::with_capacity(template.len()), Vec::new(), template);
     while let Some((before, behind)) = rest.split_once("{{") {
         let (name, after) = behind.split_once("}}").ok_or("a {{ has no }}")?;
         text.push_str(before);
@@ -29,7 +34,9 @@ mod tests {
     #[test]
     fn the_error_lists_every_name_without_a_value() {
         let values = BTreeMap::from([("camera".to_owned(), "10.0.0.2".to_owned())]);
-        let filled = fill("site = \"{{site}}\"\nurl = \"rtsp://{{ camera }}/1\"\n", "km-17", &values).unwrap();
+        let filled =
+            fill("site = \"{{site}}\"\nurl = \"rtsp://{{ camera }}/1\"\n", "km-17", &values)
+                .unwrap();
         assert_eq!(filled, "site = \"km-17\"\nurl = \"rtsp://10.0.0.2/1\"\n");
         assert_eq!(fill("{{a}} {{b}} {{site}}", "x", &values).unwrap_err(), "no value for a, b");
         assert!(fill("{{a", "x", &values).is_err());

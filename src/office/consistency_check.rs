@@ -56,7 +56,12 @@ pub struct CheckReport {
 
 impl CheckReport {
     fn add(&mut self, kind: &'static str, site: &str, path: &str, detail: String) {
-        self.differences.push(Difference { kind, site: site.to_owned(), path: path.to_owned(), detail });
+        self.differences.push(Difference {
+            kind,
+            site: site.to_owned(),
+            path: path.to_owned(),
+            detail,
+        });
     }
 }
 
@@ -83,7 +88,12 @@ impl Archive {
                 OR EXISTS (SELECT 1 FROM removals WHERE path = ?1)";
             let known: bool = self.index.db.query_row(known, [&path], |row| row.get(0))?;
             if !known && self.files.size(&path)?.is_some() {
-                checked.add("left part", "", &path, format!("{size} bytes of an unfinished file that is not in the index"));
+                checked.add(
+                    "left part",
+                    "",
+                    &path,
+                    format!("{size} bytes of an unfinished file that is not in the index"),
+                );
             }
         }
         Ok(checked)
@@ -92,8 +102,12 @@ impl Archive {
     fn check_index(&self, deep: bool, checked: &mut CheckReport) -> Result<(), ArchiveError> {
         if deep {
             let mut query = self.index.db.prepare("PRAGMA integrity_check")?;
-            let lines: Vec<String> = query.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            lines.into_iter().filter(|line| line != "ok").for_each(|line| checked.add("index", "", "taimat.sqlite", line));
+            let lines: Vec<String> =
+                query.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            lines
+                .into_iter()
+                .filter(|line| line != "ok")
+                .for_each(|line| checked.add("index", "", "taimat.sqlite", line));
         }
         let mut query = self.index.db.prepare(
             "SELECT f.site, f.n, f.bytes, k.files, k.bytes FROM (SELECT site, count(*) AS n, sum(size) AS bytes FROM files
@@ -147,7 +161,9 @@ impl Archive {
                 checked.files += 1;
                 checked.bytes += listed.size;
                 let manifest = serde_json::from_slice::<Manifest>(&listed.manifest).ok();
-                if manifest.is_none_or(|manifest| manifest.size != listed.size || manifest.sha256.hex() != listed.sha256) {
+                if manifest.is_none_or(|manifest| {
+                    manifest.size != listed.size || manifest.sha256.hex() != listed.sha256
+                }) {
                     let detail = "its manifest has another size or SHA-256 than the index";
                     checked.add("manifest", &listed.site, &listed.path, detail.into());
                 }
@@ -156,7 +172,12 @@ impl Archive {
         }
     }
 
-    fn check_bytes(&self, listed: &Listed, deep: bool, checked: &mut CheckReport) -> Result<(), ArchiveError> {
+    fn check_bytes(
+        &self,
+        listed: &Listed,
+        deep: bool,
+        checked: &mut CheckReport,
+    ) -> Result<(), ArchiveError> {
         let Listed { site, path, size, sha256, fid, .. } = listed;
         let found = match self.files.size(path) {
             Ok(found) => found,
@@ -168,11 +189,19 @@ impl Archive {
         if found != Some(*size) {
             // Retention may have released the file since its row was read.
             let query = "SELECT gone FROM files WHERE site = ?1 AND fid = ?2";
-            let gone: Option<Option<String>> = self.index.db.query_row(query, params![site, fid], |row| row.get(0)).optional()?;
+            let gone: Option<Option<String>> =
+                self.index.db.query_row(query, params![site, fid], |row| row.get(0)).optional()?;
             match (gone, found) {
                 (Some(Some(_)), _) => {}
-                (_, None) => checked.add("missing", site, path, format!("listed with {size} bytes, not on the disk")),
-                (_, Some(found)) => checked.add("size", site, path, format!("{found} bytes instead of {size}")),
+                (_, None) => checked.add(
+                    "missing",
+                    site,
+                    path,
+                    format!("listed with {size} bytes, not on the disk"),
+                ),
+                (_, Some(found)) => {
+                    checked.add("size", site, path, format!("{found} bytes instead of {size}"))
+                }
             }
             return Ok(());
         }
@@ -180,7 +209,12 @@ impl Archive {
             checked.hashed += 1;
             match hash(&*self.files, path) {
                 Ok(digest) if digest.hex() == *sha256 => {}
-                Ok(digest) => checked.add("digest", site, path, format!("{} instead of {sha256}", digest.hex())),
+                Ok(digest) => checked.add(
+                    "digest",
+                    site,
+                    path,
+                    format!("{} instead of {sha256}", digest.hex()),
+                ),
                 Err(error) => checked.add("unreadable", site, path, error.to_string()),
             }
         }
@@ -189,27 +223,42 @@ impl Archive {
 
     fn check_parts(&self, checked: &mut CheckReport) -> Result<(), ArchiveError> {
         let mut query = self.index.db.prepare("SELECT site, fid, ranges, target FROM parts")?;
-        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        let rows =
+            query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
         let rows: Vec<(String, String, String, Option<String>)> = rows.collect::<Result<_, _>>()?;
         for (site, fid, ranges, target) in rows {
             checked.parts += 1;
             let path = format!("partial/{site}-{fid}.part");
-            let (there, moved) = (self.files.size(&path)?, target.as_ref().map(|to| self.files.size(to)).transpose()?.flatten());
+            let (there, moved) = (
+                self.files.size(&path)?,
+                target.as_ref().map(|to| self.files.size(to)).transpose()?.flatten(),
+            );
             let ranges: Ranges = serde_json::from_str(&ranges).unwrap_or_default();
-            let still = "SELECT EXISTS (SELECT 1 FROM parts WHERE site = ?1 AND fid = ?2 AND target IS ?3)";
-            if !self.index.db.query_row(still, params![site, fid, target], |row| row.get::<_, bool>(0))? {
+            let still =
+                "SELECT EXISTS (SELECT 1 FROM parts WHERE site = ?1 AND fid = ?2 AND target IS ?3)";
+            if !self
+                .index
+                .db
+                .query_row(still, params![site, fid, target], |row| row.get::<_, bool>(0))?
+            {
                 continue;
             }
             match (there, moved, target) {
-                (None, None, Some(target)) => {
-                    checked.add("lost move", &site, &target, format!("moved from {path}, not on the disk under either name"))
-                }
+                (None, None, Some(target)) => checked.add(
+                    "lost move",
+                    &site,
+                    &target,
+                    format!("moved from {path}, not on the disk under either name"),
+                ),
                 (Some(len), ..) if ranges.end() > len => {
                     checked.add(
                         "short part",
                         &site,
                         &path,
-                        format!("{len} bytes, {} were flushed; the office requests them again", ranges.end()),
+                        format!(
+                            "{len} bytes, {} were flushed; the office requests them again",
+                            ranges.end()
+                        ),
                     );
                 }
                 _ => {}
@@ -218,10 +267,17 @@ impl Archive {
         Ok(())
     }
 
-    fn check_found(&self, path: &str, size: u64, checked: &mut CheckReport) -> Result<(), ArchiveError> {
+    fn check_found(
+        &self,
+        path: &str,
+        size: u64,
+        checked: &mut CheckReport,
+    ) -> Result<(), ArchiveError> {
         let known = "SELECT EXISTS (SELECT 1 FROM files WHERE path = ?1 AND gone IS NULL) OR
             EXISTS (SELECT 1 FROM parts WHERE target = ?1) OR EXISTS (SELECT 1 FROM removals WHERE path = ?1)";
-        if self.index.db.query_row(known, [path], |row| row.get::<_, bool>(0))? || self.files.size(path)?.is_none() {
+        if self.index.db.query_row(known, [path], |row| row.get::<_, bool>(0))?
+            || self.files.size(path)?.is_none()
+        {
             return Ok(());
         }
         let gone = "SELECT EXISTS (SELECT 1 FROM files WHERE path = ?1)";

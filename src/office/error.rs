@@ -66,7 +66,9 @@ impl ArchiveError {
             ArchiveError::Invalid(_) => 400,
             ArchiveError::Exists(_) | ArchiveError::Locked(_) => 409,
             ArchiveError::DiskFull { .. } => 507,
-            ArchiveError::Io { .. } | ArchiveError::Index { .. } | ArchiveError::Version { .. } => 500,
+            ArchiveError::Io { .. } | ArchiveError::Index { .. } | ArchiveError::Version { .. } => {
+                500
+            }
         }
     }
 
@@ -83,7 +85,9 @@ impl ArchiveError {
     /// The same failure, named after another path or step.
     fn named(self, place: String) -> ArchiveError {
         match self {
-            ArchiveError::DiskFull { source, .. } => ArchiveError::DiskFull { context: place, source },
+            ArchiveError::DiskFull { source, .. } => {
+                ArchiveError::DiskFull { context: place, source }
+            }
             ArchiveError::Io { source, .. } => ArchiveError::Io { context: place, source },
             ArchiveError::Index { source, .. } => ArchiveError::Index { context: place, source },
             ArchiveError::Locked(text) => ArchiveError::Locked(format!("{place}: {text}")),

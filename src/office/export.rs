@@ -35,13 +35,24 @@ impl Archive {
     ///
     /// # Errors
     /// When there is no such event, or the disk refuses.
-    pub fn export_good(&self, site: &str, event: &str, out: &Path) -> anyhow::Result<(usize, usize, Vec<String>)> {
+    pub fn export_good(
+        &self,
+        site: &str,
+        event: &str,
+        out: &Path,
+    ) -> anyhow::Result<(usize, usize, Vec<String>)> {
         let mut bad = Vec::new();
         let (files, events) = self.export_out(site, event, out, Some(&mut bad))?;
         Ok((files - bad.len(), events, bad))
     }
 
-    fn export_out(&self, site: &str, event: &str, out: &Path, bad: Option<&mut Vec<String>>) -> anyhow::Result<(usize, usize)> {
+    fn export_out(
+        &self,
+        site: &str,
+        event: &str,
+        out: &Path,
+        bad: Option<&mut Vec<String>>,
+    ) -> anyhow::Result<(usize, usize)> {
         let started = self.start_of(site, event)?;
         let event = started.as_deref().unwrap_or(event);
         let mut query = self.index.db.prepare(
@@ -49,22 +60,29 @@ impl Archive {
              CASE WHEN json_valid(CAST(payload AS TEXT)) THEN json_extract(CAST(payload AS TEXT), '$.data.event') = ?2 END)
              ORDER BY seq",
         )?;
-        let events: Vec<Vec<u8>> = query.query_map(params![site, event], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let events: Vec<Vec<u8>> =
+            query.query_map(params![site, event], |row| row.get(0))?.collect::<Result<_, _>>()?;
         let mut query = self.index.db.prepare(
             "SELECT name, path, sha256, manifest FROM files WHERE site = ?1 AND event = ?2 AND gone IS NULL ORDER BY start, fid",
         )?;
         let files: Vec<Exported> = query
-            .query_map(params![site, event], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+            .query_map(params![site, event], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            })?
             .collect::<Result<_, _>>()?;
         ensure!(!events.is_empty() || !files.is_empty(), "{site} has no event or request {event}");
         ensure!(!out.exists(), "{} exists already", out.display());
-        let mut name = out.file_name().with_context(|| format!("{} is no name", out.display()))?.to_owned();
+        let mut name =
+            out.file_name().with_context(|| format!("{} is no name", out.display()))?.to_owned();
         name.push(format!(".unfinished-{}", std::process::id()));
         let unfinished = out.with_file_name(name);
         std::fs::create_dir(&unfinished).with_context(|| format!("{}", unfinished.display()))?;
-        let written = self.write_out(&unfinished, &events, &files, bad).and_then(|()| Ok(std::fs::rename(&unfinished, out)?));
+        let written = self
+            .write_out(&unfinished, &events, &files, bad)
+            .and_then(|()| Ok(std::fs::rename(&unfinished, out)?));
         if let Err(error) = written {
-            std::fs::remove_dir_all(&unfinished).with_context(|| format!("{} is left half", unfinished.display()))?;
+            std::fs::remove_dir_all(&unfinished)
+                .with_context(|| format!("{} is left half", unfinished.display()))?;
             return Err(error);
         }
         Ok((files.len(), events.len()))
@@ -87,12 +105,14 @@ impl Archive {
         mut bad: Option<&mut Vec<String>>,
     ) -> anyhow::Result<()> {
         let write = |name: &str, bytes: &[u8]| -> anyhow::Result<String> {
-            let mut file = File::create_new(out.join(name)).with_context(|| format!("{}", out.join(name).display()))?;
+            let mut file = File::create_new(out.join(name))
+                .with_context(|| format!("{}", out.join(name).display()))?;
             file.write_all(bytes)?;
             file.sync_all()?;
             Ok(format!("{}  {name}\n", Digest::of(bytes).hex()))
         };
-        let lines = events.iter().flat_map(|payload| [&payload[..], b"\n"]).collect::<Vec<_>>().concat();
+        let lines =
+            events.iter().flat_map(|payload| [&payload[..], b"\n"]).collect::<Vec<_>>().concat();
         let mut sums = write("EVENTS.jsonl", &lines)?;
         let mut used = Names::default();
         for (name, path, sha256, manifest) in files {
@@ -100,7 +120,8 @@ impl Archive {
             match (hash(&DiskStore::new(&self.dir), path), bad.as_deref_mut()) {
                 (Ok(digest), _) if digest.hex() == *sha256 => {}
                 (judged, bad) => {
-                    let reason = judged.map_or_else(|error| error.to_string(), |digest| changed(&digest, sha256));
+                    let reason = judged
+                        .map_or_else(|error| error.to_string(), |digest| changed(&digest, sha256));
                     let line = format!("{}: {reason}", self.dir.join(path).display());
                     bad.with_context(|| format!("{line}. {NOTHING}"))?.push(line);
                     continue;
@@ -140,10 +161,13 @@ impl Names {
     /// A free name for a file and its manifest: the second file of one name gets `-2` before its last dot.
     fn free(&mut self, name: &str) -> String {
         let name = portable(name);
-        let (stem, end) = name.rsplit_once('.').map_or((&*name, String::new()), |(stem, end)| (stem, format!(".{end}")));
+        let (stem, end) = name
+            .rsplit_once('.')
+            .map_or((&*name, String::new()), |(stem, end)| (stem, format!(".{end}")));
         let mut free = name.clone();
         for number in 2.. {
-            let both = [free.to_ascii_lowercase(), format!("{free}.MANIFEST.json").to_ascii_lowercase()];
+            let both =
+                [free.to_ascii_lowercase(), format!("{free}.MANIFEST.json").to_ascii_lowercase()];
             if !both.iter().any(|name| self.0.contains(name)) {
                 self.0.extend(both);
                 break;
@@ -157,11 +181,14 @@ impl Names {
 /// A name that every file system takes: other characters than `[A-Za-z0-9._-]` become `_`, the name of a device begins with `_`, and
 /// a dot at the end, which Windows drops, is followed by `_`.
 fn portable(name: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' };
+    let plain =
+        |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' };
     let mut name: String = name.chars().map(plain).collect();
     let stem = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
     let numbered = stem.strip_prefix("com").or_else(|| stem.strip_prefix("lpt"));
-    if DEVICES.contains(&&*stem) || numbered.is_some_and(|number| matches!(number.as_bytes(), [b'0'..=b'9'])) {
+    if DEVICES.contains(&&*stem)
+        || numbered.is_some_and(|number| matches!(number.as_bytes(), [b'0'..=b'9']))
+    {
         name.insert(0, '_');
     }
     if name.is_empty() || name.ends_with('.') {

@@ -24,9 +24,12 @@ impl Archive {
         let (site, fid) = key;
         let target = self.parts.get(key).and_then(|part| part.target.clone());
         self.index.within(|index| {
-            let clear = "UPDATE parts SET ranges = '[]', target = NULL WHERE site = ?1 AND fid = ?2";
+            let clear =
+                "UPDATE parts SET ranges = '[]', target = NULL WHERE site = ?1 AND fid = ?2";
             index.change(clear, params![site.as_str(), fid])?;
-            target.iter().try_for_each(|path| index.change("INSERT OR IGNORE INTO removals VALUES (?1)", [path]).map(|_| ()))
+            target.iter().try_for_each(|path| {
+                index.change("INSERT OR IGNORE INTO removals VALUES (?1)", [path]).map(|_| ())
+            })
         })?;
         self.turns += 1;
         let turn = self.turns;
@@ -41,7 +44,11 @@ impl Archive {
     }
 
     /// Commits a file with the right SHA-256: target, move, list, receipt.
-    pub(super) fn commit_file(&mut self, key: &Key, now: Now<'_>) -> Result<IngestOutcome, ArchiveError> {
+    pub(super) fn commit_file(
+        &mut self,
+        key: &Key,
+        now: Now<'_>,
+    ) -> Result<IngestOutcome, ArchiveError> {
         let Some(part) = self.parts.get(key) else {
             return Ok(IngestOutcome::default());
         };
@@ -58,7 +65,8 @@ impl Archive {
         if moved.is_none() {
             if !self.switch.disables(IngestRule::TargetFirst) && !list_first {
                 let set = "UPDATE parts SET target = ?3 WHERE site = ?1 AND fid = ?2";
-                self.index.within(|index| index.change(set, params![site.as_str(), fid, target]))?;
+                self.index
+                    .within(|index| index.change(set, params![site.as_str(), fid, target]))?;
             }
             self.files.make_dir(dir_of(&target))?;
             self.files.rename(&partial(key), &target)?;
@@ -79,15 +87,27 @@ impl Archive {
     }
 
     /// A path that neither disk nor index uses.
-    fn free_target(&self, (site, fid): &Key, manifest: &Manifest, now: Now<'_>) -> Result<String, ArchiveError> {
+    fn free_target(
+        &self,
+        (site, fid): &Key,
+        manifest: &Manifest,
+        now: Now<'_>,
+    ) -> Result<String, ArchiveError> {
         let (from, _) = clamped(&manifest.from, now);
         let day = format!("files/{site}/{}", day_of(&from));
         let name = &manifest.name;
-        for target in [format!("{day}/{name}"), format!("{day}/{}-{name}", &fid[..8]), format!("{day}/{fid}-{name}")] {
+        for target in [
+            format!("{day}/{name}"),
+            format!("{day}/{}-{name}", &fid[..8]),
+            format!("{day}/{fid}-{name}"),
+        ] {
             let query = "SELECT EXISTS (SELECT 1 FROM files WHERE path = ?1 AND gone IS NULL)
                 OR EXISTS (SELECT 1 FROM parts WHERE target = ?1 AND (site != ?2 OR fid != ?3))
                 OR EXISTS (SELECT 1 FROM removals WHERE path = ?1)";
-            let taken: bool = self.index.db.query_row(query, params![target, site.as_str(), fid], |row| row.get(0))?;
+            let taken: bool =
+                self.index
+                    .db
+                    .query_row(query, params![target, site.as_str(), fid], |row| row.get(0))?;
             if !taken && self.files.size(&target)?.is_none() {
                 return Ok(target);
             }
@@ -96,9 +116,16 @@ impl Archive {
     }
 
     /// Lists a moved file in the index.
-    fn list(&self, (site, fid): &Key, manifest: &Manifest, path: &str, now: Now<'_>) -> Result<(), ArchiveError> {
+    fn list(
+        &self,
+        (site, fid): &Key,
+        manifest: &Manifest,
+        path: &str,
+        now: Now<'_>,
+    ) -> Result<(), ArchiveError> {
         let (purpose, sha256) = (purpose_name(manifest), manifest.sha256.hex());
-        let ((from, early), (to, late)) = (clamped(&manifest.from, now), clamped(&manifest.to, now));
+        let ((from, early), (to, late)) =
+            (clamped(&manifest.from, now), clamped(&manifest.to, now));
         let claimed = (early || late).then(|| format!("{}/{}", manifest.from, manifest.to));
         self.index.within(|index| {
             index.change(

@@ -151,7 +151,11 @@ impl DiskStore {
             return Ok(known.file.clone());
         }
         let path = self.dir.join(key);
-        let file = match open_file(&path, OpenOptions::new().read(true).write(true).create(make), Links::Refuse) {
+        let file = match open_file(
+            &path,
+            OpenOptions::new().read(true).write(true).create(make),
+            Links::Refuse,
+        ) {
             // A stored file may be read-only for this user; reads and flushes need no more.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !make => {
                 open_file(&path, OpenOptions::new().read(true), Links::Refuse)?
@@ -159,7 +163,8 @@ impl DiskStore {
             opened => opened?,
         };
         if open.files.len() >= OPEN_MAX
-            && let Some(oldest) = open.files.iter().min_by_key(|(_, open)| open.used).map(|(key, _)| key.clone())
+            && let Some(oldest) =
+                open.files.iter().min_by_key(|(_, open)| open.used).map(|(key, _)| key.clone())
         {
             open.files.remove(&oldest);
         }

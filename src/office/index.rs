@@ -74,8 +74,13 @@ pub(super) fn ensure_room(dir: &Path) -> Result<(), ArchiveError> {
         return Ok(());
     }
     let dir = dir.display();
-    let context = format!("{dir}: {free} bytes are free, the index needs {FREE_MIN}; free space on the disk and start again");
-    Err(ArchiveError::DiskFull { context, source: std::io::Error::from(std::io::ErrorKind::StorageFull).into() })
+    let context = format!(
+        "{dir}: {free} bytes are free, the index needs {FREE_MIN}; free space on the disk and start again"
+    );
+    Err(ArchiveError::DiskFull {
+        context,
+        source: std::io::Error::from(std::io::ErrorKind::StorageFull).into(),
+    })
 }
 
 /// Rejects files of the database that are not regular: SQLite would block on a pipe.
@@ -99,7 +104,8 @@ pub(super) fn reserve(dir: &Path) -> Result<(), ArchiveError> {
     let Ok(file) = open(&path, std::fs::OpenOptions::new().write(true), Links::Refuse) else {
         return Ok(());
     };
-    let reserved = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, SHARED_MEMORY);
+    let reserved =
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, SHARED_MEMORY);
     // POSIX: closing any descriptor of a file releases all locks that the process has on it.
     // Without SQLite's locks the next program to open the index would truncate the shared memory
     // that this process still uses. So this descriptor stays open.
@@ -107,7 +113,8 @@ pub(super) fn reserve(dir: &Path) -> Result<(), ArchiveError> {
     match reserved {
         // Some file systems cannot reserve blocks.
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) | Ok(()) => Ok(()),
-        Err(error) => Err(std::io::Error::from(error)).named(|| format!("{}: the blocks cannot be reserved", path.display())),
+        Err(error) => Err(std::io::Error::from(error))
+            .named(|| format!("{}: the blocks cannot be reserved", path.display())),
     }
 }
 
@@ -125,7 +132,11 @@ impl Index {
     pub fn migrate(&self, path: &Path) -> Result<(), ArchiveError> {
         let version = self.version()?;
         if version > VERSION {
-            return Err(ArchiveError::Version { path: path.to_owned(), found: version, supported: VERSION });
+            return Err(ArchiveError::Version {
+                path: path.to_owned(),
+                found: version,
+                supported: VERSION,
+            });
         }
         self.make_tables().named(|| format!("{}: schema", path.display()))
     }
@@ -136,12 +147,17 @@ impl Index {
         for added in ADDED_COLUMNS {
             let (table, column) = (added.table, added.name);
             if db.prepare(&format!("SELECT {column} FROM {table}")).is_err() {
-                db.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} {}", added.definition))?;
+                db.execute_batch(&format!(
+                    "ALTER TABLE {table} ADD COLUMN {column} {}",
+                    added.definition
+                ))?;
             }
         }
         db.execute_batch(CONFIG_TABLES)?;
         if self.version()? < VERSION {
-            db.execute_batch(&format!("BEGIN IMMEDIATE; {UPGRADE} PRAGMA user_version = {VERSION}; COMMIT"))?;
+            db.execute_batch(&format!(
+                "BEGIN IMMEDIATE; {UPGRADE} PRAGMA user_version = {VERSION}; COMMIT"
+            ))?;
         }
         Ok(())
     }
@@ -151,7 +167,10 @@ impl Index {
     }
 
     fn permit(&self, step: IndexStep) -> Result<(), ArchiveError> {
-        self.guard.as_ref().map_or(Ok(()), |guard| guard.before(step)).named(|| format!("index: {step:?}"))
+        self.guard
+            .as_ref()
+            .map_or(Ok(()), |guard| guard.before(step))
+            .named(|| format!("index: {step:?}"))
     }
 
     /// Begins a transaction.
@@ -198,8 +217,14 @@ impl Index {
     ///
     /// # Errors
     /// When a step fails; the transaction is then rolled back.
-    pub fn within<T>(&self, work: impl FnOnce(&Index) -> Result<T, ArchiveError>) -> Result<T, ArchiveError> {
-        let done = self.begin_transaction().and_then(|()| work(self)).and_then(|value| self.commit().map(|()| value));
+    pub fn within<T>(
+        &self,
+        work: impl FnOnce(&Index) -> Result<T, ArchiveError>,
+    ) -> Result<T, ArchiveError> {
+        let done = self
+            .begin_transaction()
+            .and_then(|()| work(self))
+            .and_then(|value| self.commit().map(|()| value));
         if done.is_err() {
             self.roll_back();
         }

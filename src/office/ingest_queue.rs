@@ -54,7 +54,9 @@ fn cost((topic, payload): &Message) -> [u64; 3] {
         "config/get" => (500, 0),
         "config/reported" => (50, 50),
         "state" | "birth" | "health" | "rsp" => (20, 20),
-        _ if tail.ends_with("/init") || tail.ends_with("/fin") || tail.ends_with("/abort") => (4, 4),
+        _ if tail.ends_with("/init") || tail.ends_with("/fin") || tail.ends_with("/abort") => {
+            (4, 4)
+        }
         _ => (1, 0),
     };
     [messages, payload.len() as u64, rows]
@@ -75,7 +77,9 @@ impl SiteQueue {
     /// Time until the budget allows the next message, counted from the last refill.
     fn wait(&self) -> Duration {
         let rates = self.spent.iter().zip([&MESSAGES, &BYTES, &ROWS]);
-        let micros = rates.map(|(spent, rate)| spent.saturating_sub(rate.burst) * 1_000_000 / rate.per_second).max();
+        let micros = rates
+            .map(|(spent, rate)| spent.saturating_sub(rate.burst) * 1_000_000 / rate.per_second)
+            .max();
         Duration::from_micros(micros.unwrap_or(0))
     }
 }
@@ -102,7 +106,10 @@ impl IngestQueue {
                 return Some(site.clone());
             }
         }
-        let queue = self.queues.entry(site.clone()).or_insert_with(|| SiteQueue { refilled_at: now, ..SiteQueue::default() });
+        let queue = self
+            .queues
+            .entry(site.clone())
+            .or_insert_with(|| SiteQueue { refilled_at: now, ..SiteQueue::default() });
         let len = weight(&message);
         if queue.waiting.len() >= QUEUE_MESSAGES || queue.bytes + len > QUEUE_BYTES {
             return Some(site.clone());
@@ -160,7 +167,9 @@ impl IngestQueue {
     /// Time until a message can be taken; `None` when all queues are empty.
     pub fn wait(&self, now: MonoTime) -> Option<Duration> {
         let queues = self.turn.iter().filter_map(|site| self.queues.get(site));
-        let left = |queue: &SiteQueue| queue.wait().saturating_sub(Duration::from_micros(now.since(queue.refilled_at)));
+        let left = |queue: &SiteQueue| {
+            queue.wait().saturating_sub(Duration::from_micros(now.since(queue.refilled_at)))
+        };
         queues.map(left).min()
     }
 }
@@ -185,7 +194,10 @@ mod tests {
         assert_eq!(taken, QUEUE_MESSAGES);
         assert_eq!(queue.push(&calm, event(&calm), now), None);
         let first = queue.take(2, usize::MAX, now);
-        assert!(first.iter().any(|(topic, _)| topic.contains("/calm/")), "the calm site waits behind the flood");
+        assert!(
+            first.iter().any(|(topic, _)| topic.contains("/calm/")),
+            "the calm site waits behind the flood"
+        );
     }
 
     #[test]
@@ -198,11 +210,18 @@ mod tests {
             now = now.plus_micros(10_000);
         }
         let allowed = (ROWS.burst + 10 * ROWS.per_second) / 2;
-        assert!((allowed - 300..allowed + 300).contains(&(served as u64)), "{served} of {allowed} in 10 s");
+        assert!(
+            (allowed - 300..allowed + 300).contains(&(served as u64)),
+            "{served} of {allowed} in 10 s"
+        );
         while !queue.take(900, usize::MAX, now).is_empty() {}
         let wait = queue.wait(now).unwrap();
         assert!(wait > Duration::ZERO && queue.take(9, usize::MAX, now).is_empty(), "{wait:?}");
-        assert!(!queue.take(9, usize::MAX, now.plus_micros(wait.as_micros() as u64 + REFILL_MIN)).is_empty());
+        assert!(
+            !queue
+                .take(9, usize::MAX, now.plus_micros(wait.as_micros() as u64 + REFILL_MIN))
+                .is_empty()
+        );
     }
 
     #[test]

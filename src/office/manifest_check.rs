@@ -22,9 +22,13 @@ const TIME_MAX: usize = 40;
 /// The reason of the rejection, which names the field.
 pub(super) fn check_manifest(site: &SiteId, fid: &str, payload: &[u8]) -> Result<Manifest, String> {
     if payload.len() > MANIFEST_MAX {
-        return Err(format!("the manifest has {} bytes, the maximum is {MANIFEST_MAX}", payload.len()));
+        return Err(format!(
+            "the manifest has {} bytes, the maximum is {MANIFEST_MAX}",
+            payload.len()
+        ));
     }
-    let manifest: Manifest = serde_json::from_slice(payload).map_err(|error| format!("the manifest cannot be read: {error}"))?;
+    let manifest: Manifest = serde_json::from_slice(payload)
+        .map_err(|error| format!("the manifest cannot be read: {error}"))?;
     let wrong = |field: &str, what: &str| Err(format!("`{field}` of the manifest {what}"));
     if Digest::of(payload).hex()[..32] != *fid {
         return Err("the manifest does not match its id".to_owned());
@@ -44,7 +48,8 @@ pub(super) fn check_manifest(site: &SiteId, fid: &str, payload: &[u8]) -> Result
     if [&manifest.from, &manifest.to].iter().any(|time| time.len() > TIME_MAX) {
         return wrong("from` or `to", "is longer than 40 bytes");
     }
-    if [manifest.records.0, manifest.records.1].iter().any(|number| i64::try_from(*number).is_err()) {
+    if [manifest.records.0, manifest.records.1].iter().any(|number| i64::try_from(*number).is_err())
+    {
         return wrong("records", "has a number over 2^63 - 1");
     }
     Ok(manifest)
@@ -52,7 +57,8 @@ pub(super) fn check_manifest(site: &SiteId, fid: &str, payload: &[u8]) -> Result
 
 /// True for a file name that stays in its directory.
 fn is_safe(name: &str) -> bool {
-    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+    let good =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
     (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(good) && !name.starts_with(['.', '-'])
 }
 

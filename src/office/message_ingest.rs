@@ -37,12 +37,14 @@ fn invalid(what: &str) -> IngestOutcome {
 
 /// True for `[A-Za-z0-9._-]`, at least one and at most `most`.
 fn is_plain(text: &str, most: usize) -> bool {
-    (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    (1..=most).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 /// True for text with the characters of a time. The queries compare it as text.
 fn may_be_time(text: &str) -> bool {
-    text.len() <= TIME_MAX && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'+' | b'-'))
+    text.len() <= TIME_MAX
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'+' | b'-'))
 }
 
 fn is_number(number: u64) -> bool {
@@ -66,19 +68,23 @@ fn event_in(payload: &[u8]) -> Result<Envelope, String> {
     if payload.len() > EVENT_MAX {
         return Err(format!("the event has {} bytes, the maximum is {EVENT_MAX}", payload.len()));
     }
-    let mut event: Map<String, Value> =
-        serde_json::from_slice(payload).map_err(|error| format!("the event is not a JSON object: {error}"))?;
+    let mut event: Map<String, Value> = serde_json::from_slice(payload)
+        .map_err(|error| format!("the event is not a JSON object: {error}"))?;
     let text = |key: &str, good: &dyn Fn(&str) -> bool, what: &str| match event.get(key) {
         None => Err(format!("`{key}` is missing")),
-        Some(value) => {
-            value.as_str().filter(|text| good(text)).map(str::to_owned).ok_or_else(|| format!("`{key}` is not {what}"))
-        }
+        Some(value) => value
+            .as_str()
+            .filter(|text| good(text))
+            .map(str::to_owned)
+            .ok_or_else(|| format!("`{key}` is not {what}")),
     };
     let id = text("id", &|text| is_plain(text, ID_MAX), "1 to 64 of A-Z a-z 0-9 . _ -")?;
     let kind = text("type", &|text| is_plain(text, KIND_MAX), "1 to 80 of A-Z a-z 0-9 . _ -")?;
     let time = text("time", &may_be_time, "a time of at most 40 characters")?;
-    let number = |key: &str| event.get(key).map(|value| value.as_u64().filter(|number| is_number(*number)));
-    let seq = number("seq").ok_or("`seq` is missing")?.ok_or("`seq` is not a whole number below 2^63")?;
+    let number =
+        |key: &str| event.get(key).map(|value| value.as_u64().filter(|number| is_number(*number)));
+    let seq =
+        number("seq").ok_or("`seq` is missing")?.ok_or("`seq` is not a whole number below 2^63")?;
     for key in ["specversion", "source", "datacontenttype", "clock"] {
         if event.get(key).is_some_and(|value| !value.is_string()) {
             return Err(format!("`{key}` is not a string"));
@@ -108,7 +114,12 @@ impl Archive {
     /// Stores one event. An event with a known id and other bytes is stored beside the first one,
     /// as its id, `~` and the first 16 digits of its SHA-256: a receipt is for bytes, and neither
     /// may be lost.
-    pub(super) fn event(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> Result<IngestOutcome, ArchiveError> {
+    pub(super) fn event(
+        &mut self,
+        site: &SiteId,
+        payload: &[u8],
+        now: Now<'_>,
+    ) -> Result<IngestOutcome, ArchiveError> {
         let event = match event_in(payload) {
             Ok(event) => event,
             Err(reason) => return Ok(rejected(payload, reason)),
@@ -116,15 +127,30 @@ impl Archive {
         let (ring, sha256) = (event.ring.to_string(), Digest::of(payload));
         let query = "SELECT payload = ?3 FROM events WHERE site = ?1 AND id = ?2";
         let mut query = self.index.db.prepare_cached(query)?;
-        let same: Option<bool> = query.query_row(params![site.as_str(), event.id, payload], |row| row.get(0)).optional()?;
+        let same: Option<bool> = query
+            .query_row(params![site.as_str(), event.id, payload], |row| row.get(0))
+            .optional()?;
         drop(query);
-        let id = if same == Some(false) { format!("{}~{}", event.id, &sha256.hex()[..16]) } else { event.id.clone() };
+        let id = if same == Some(false) {
+            format!("{}~{}", event.id, &sha256.hex()[..16])
+        } else {
+            event.id.clone()
+        };
         let mut kept = 0;
         if same != Some(true) {
             kept = self.index.change(
                 "INSERT OR IGNORE INTO events (site, id, seq, kind, time, payload, received, ring)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                params![site.as_str(), id, event.seq, event.kind, event.time, payload, now.text, ring],
+                params![
+                    site.as_str(),
+                    id,
+                    event.seq,
+                    event.kind,
+                    event.time,
+                    payload,
+                    now.text,
+                    ring
+                ],
             )?;
         }
         if event.kind == "vn.taimat.shed.v1" && kept > 0 {
@@ -143,12 +169,18 @@ impl Archive {
 
     /// Stores a state. The state of an older connection is ignored: a broker publishes a will late.
     /// Connection numbers count within a ring, so another ring takes over with its first `online`.
-    pub(super) fn state(&mut self, site: &SiteId, payload: &[u8]) -> Result<IngestOutcome, ArchiveError> {
+    pub(super) fn state(
+        &mut self,
+        site: &SiteId,
+        payload: &[u8],
+    ) -> Result<IngestOutcome, ArchiveError> {
         let state = Some(payload).filter(|payload| payload.len() <= STATE_MAX);
-        let Some(state) = state.and_then(|payload| serde_json::from_slice::<State>(payload).ok()) else {
+        let Some(state) = state.and_then(|payload| serde_json::from_slice::<State>(payload).ok())
+        else {
             return Ok(invalid("a state"));
         };
-        if !matches!(state.state.as_str(), "online" | "stopping" | "lost") || !is_number(state.conn) {
+        if !matches!(state.state.as_str(), "online" | "stopping" | "lost") || !is_number(state.conn)
+        {
             return Ok(invalid("a state"));
         }
         let changed = self.index.change(
@@ -156,29 +188,46 @@ impl Archive {
              WHERE site = ?1 AND (state IS NULL OR ring = ?4 AND conn <= ?3 OR ring != ?4 AND ?2 = 'online')",
             params![site.as_str(), state.state, state.conn, state.ring.to_string()],
         )?;
-        let notice = (changed > 0).then(|| Notice::State { site: site.clone(), state: state.state });
+        let notice =
+            (changed > 0).then(|| Notice::State { site: site.clone(), state: state.state });
         Ok(IngestOutcome { notice, ..IngestOutcome::default() })
     }
 
-    pub(super) fn birth(&mut self, site: &SiteId, payload: &[u8]) -> Result<IngestOutcome, ArchiveError> {
+    pub(super) fn birth(
+        &mut self,
+        site: &SiteId,
+        payload: &[u8],
+    ) -> Result<IngestOutcome, ArchiveError> {
         if payload.len() > BIRTH_MAX {
             return Ok(invalid("a birth"));
         }
         let text = String::from_utf8_lossy(payload);
-        self.index.change("UPDATE sites SET birth = ?2 WHERE site = ?1", params![site.as_str(), text])?;
+        self.index
+            .change("UPDATE sites SET birth = ?2 WHERE site = ?1", params![site.as_str(), text])?;
         Ok(IngestOutcome::default())
     }
 
-    pub(super) fn health(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> Result<IngestOutcome, ArchiveError> {
+    pub(super) fn health(
+        &mut self,
+        site: &SiteId,
+        payload: &[u8],
+        now: Now<'_>,
+    ) -> Result<IngestOutcome, ArchiveError> {
         if payload.len() > HEALTH_MAX {
             return Ok(invalid("a health message"));
         }
         let text = String::from_utf8_lossy(payload);
-        self.index.change("UPDATE sites SET health = ?2 WHERE site = ?1", params![site.as_str(), text])?;
+        self.index
+            .change("UPDATE sites SET health = ?2 WHERE site = ?1", params![site.as_str(), text])?;
         self.find_gaps(site, payload, now.seconds)
     }
 
-    pub(super) fn reply(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> Result<IngestOutcome, ArchiveError> {
+    pub(super) fn reply(
+        &mut self,
+        site: &SiteId,
+        payload: &[u8],
+        now: Now<'_>,
+    ) -> Result<IngestOutcome, ArchiveError> {
         if payload.len() > REPLY_MAX {
             return Ok(invalid("a reply"));
         }
@@ -195,7 +244,9 @@ impl Archive {
                 params![site.as_str(), REPLIES_MAX],
             )?;
         }
-        let ring = value["data"]["ring"].as_str().filter(|ring| ring.len() == 16 && ring.bytes().all(|b| b.is_ascii_hexdigit()));
+        let ring = value["data"]["ring"]
+            .as_str()
+            .filter(|ring| ring.len() == 16 && ring.bytes().all(|b| b.is_ascii_hexdigit()));
         if let Some(ring) = ring.filter(|_| value["cmd"] == "event-get") {
             let gone = &value["data"]["gone"];
             if gone.as_array().is_some_and(|ranges| ranges.len() > RANGES_MAX) {
@@ -220,7 +271,8 @@ mod tests {
     #[test]
     fn an_event_beyond_a_limit_of_docs_mqtt_is_invalid() {
         assert!(event_in(&event("")).is_ok());
-        let ranges = |n| format!("\"data\":{{}}>\"data\":{{\"seq\":[{}[1,1]]}}", "[1,1],".repeat(n - 1));
+        let ranges =
+            |n| format!("\"data\":{{}}>\"data\":{{\"seq\":[{}[1,1]]}}", "[1,1],".repeat(n - 1));
         assert!(event_in(&event(&ranges(RANGES_MAX))).is_ok());
         let long = format!("\"data\":{{}}>\"data\":{{\"a\":\"{}\"}}", "x".repeat(EVENT_MAX));
         let kind = format!("\"type\":\"t\">\"type\":\"{}\"", "t".repeat(KIND_MAX + 1));

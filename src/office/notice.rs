@@ -52,31 +52,64 @@ impl Fault {
     /// Object, state, cause and next step.
     pub fn text(self) -> &'static str {
         match self {
-            Fault::TooManySites => "messages dropped, the archive has its maximum of sites; use a second archive",
-            Fault::MessageInvalid => "messages not stored, they violate docs/mqtt.md; check the device",
-            Fault::EventConflict => "events stored beside another one, the id is the same and the bytes differ; check the device",
-            Fault::OverBudget => "messages dropped, the site is over its budget; the device sends them again",
-            Fault::MessageNotStored => "messages not stored, the index rejects them; the device sends them again",
+            Fault::TooManySites => {
+                "messages dropped, the archive has its maximum of sites; use a second archive"
+            }
+            Fault::MessageInvalid => {
+                "messages not stored, they violate docs/mqtt.md; check the device"
+            }
+            Fault::EventConflict => {
+                "events stored beside another one, the id is the same and the bytes differ; check the device"
+            }
+            Fault::OverBudget => {
+                "messages dropped, the site is over its budget; the device sends them again"
+            }
+            Fault::MessageNotStored => {
+                "messages not stored, the index rejects them; the device sends them again"
+            }
             Fault::ManifestInvalid => "files rejected, the manifest is invalid; check the device",
-            Fault::TooManyParts => "files postponed, the site has too many unfinished ones; the device sends them again",
-            Fault::TooManyPieces => "chunks dropped, the file is in too many pieces; the device sends them again",
-            Fault::ChunkNotStored => "chunks not stored, the disk rejects them; the device sends them again",
-            Fault::FlushFailed => "unfinished files not flushed, disk or index rejects it; the device sends them again",
-            Fault::FileUnreadable => "files not checked, the disk cannot read them; the device asks again",
+            Fault::TooManyParts => {
+                "files postponed, the site has too many unfinished ones; the device sends them again"
+            }
+            Fault::TooManyPieces => {
+                "chunks dropped, the file is in too many pieces; the device sends them again"
+            }
+            Fault::ChunkNotStored => {
+                "chunks not stored, the disk rejects them; the device sends them again"
+            }
+            Fault::FlushFailed => {
+                "unfinished files not flushed, disk or index rejects it; the device sends them again"
+            }
+            Fault::FileUnreadable => {
+                "files not checked, the disk cannot read them; the device asks again"
+            }
             Fault::DigestMismatch => {
                 "files requested again, their SHA-256 is not that of the manifest; the device sends them again"
             }
-            Fault::FileNotStored => "files not stored, index or disk rejects them; the device sends them again",
-            Fault::RecoveryFailed => "interrupted moves not continued, index or disk fails; the next start tries again",
-            Fault::RemovalFailed => "released files not removed, index or disk fails; the office tries again",
-            Fault::RetentionFailed => "retention stopped, index or disk fails; the office tries again",
-            Fault::OverLimit => "archive over its size limit, locks and shares protect every file; raise --keep-gib or end locks",
+            Fault::FileNotStored => {
+                "files not stored, index or disk rejects them; the device sends them again"
+            }
+            Fault::RecoveryFailed => {
+                "interrupted moves not continued, index or disk fails; the next start tries again"
+            }
+            Fault::RemovalFailed => {
+                "released files not removed, index or disk fails; the office tries again"
+            }
+            Fault::RetentionFailed => {
+                "retention stopped, index or disk fails; the office tries again"
+            }
+            Fault::OverLimit => {
+                "archive over its size limit, locks and shares protect every file; raise --keep-gib or end locks"
+            }
         }
     }
 
     /// True when an operator must act; the office recovers from the other faults itself.
     fn needs_operator(self) -> bool {
-        matches!(self, Fault::TooManySites | Fault::RetentionFailed | Fault::RemovalFailed | Fault::OverLimit)
+        matches!(
+            self,
+            Fault::TooManySites | Fault::RetentionFailed | Fault::RemovalFailed | Fault::OverLimit
+        )
     }
 }
 
@@ -247,7 +280,10 @@ impl Notice {
             ),
             Notice::Fault(report) => report.log(),
             Notice::Recovered { rejected } => {
-                tracing::info!(rejected, "archive recovered, index and disk accept everything; the devices send again");
+                tracing::info!(
+                    rejected,
+                    "archive recovered, index and disk accept everything; the devices send again"
+                );
             }
             output => tracing::info!("{output}"),
         }
@@ -272,20 +308,33 @@ impl Notice {
         match self {
             Notice::Connected { host, port } => format!("office connected to {host}:{port}"),
             Notice::Disconnected { host, port, reason, may_be_duplicate } => {
-                let duplicate = if *may_be_duplicate { format!("; {DUPLICATE}") } else { String::new() };
+                let duplicate =
+                    if *may_be_duplicate { format!("; {DUPLICATE}") } else { String::new() };
                 format!("no broker at {host}:{port}: {reason}{duplicate}")
             }
-            Notice::SubscriptionRejected => "the broker rejects the office's subscription; check its access list".into(),
+            Notice::SubscriptionRejected => {
+                "the broker rejects the office's subscription; check its access list".into()
+            }
             Notice::State { site, state } => format!("{site}  {state}"),
-            Notice::Event { site, seq, time, kind } => format!("{site}  event {seq:>4}  {time}  {kind}"),
+            Notice::Event { site, seq, time, kind } => {
+                format!("{site}  event {seq:>4}  {time}  {kind}")
+            }
             Notice::File { site, purpose, size, path } => {
                 format!("{site}  {purpose} of {size} bytes, hash checked: {}", path.display())
             }
-            Notice::FileAborted { site, fid } => format!("{site}  file {fid} aborted by the device"),
-            Notice::EventsRequested { site, ranges } => format!("{site}  missing events requested: {ranges:?}"),
-            Notice::Configuration { site, id, phase } => format!("{site}  configuration {id}: {phase}"),
+            Notice::FileAborted { site, fid } => {
+                format!("{site}  file {fid} aborted by the device")
+            }
+            Notice::EventsRequested { site, ranges } => {
+                format!("{site}  missing events requested: {ranges:?}")
+            }
+            Notice::Configuration { site, id, phase } => {
+                format!("{site}  configuration {id}: {phase}")
+            }
             Notice::Released { files, bytes, events, parts } => {
-                format!("released: {files} files of {bytes} bytes, {events} events, {parts} unfinished files")
+                format!(
+                    "released: {files} files of {bytes} bytes, {events} events, {parts} unfinished files"
+                )
             }
             Notice::SiteReleased { site, share } => {
                 let SiteShare { files, bytes, first, last } = share;
@@ -293,7 +342,9 @@ impl Notice {
             }
             Notice::Fault(report) => report.line(),
             Notice::Recovered { rejected } => {
-                format!("office  index and disk accept everything again; the devices send {rejected} rejected messages again")
+                format!(
+                    "office  index and disk accept everything again; the devices send {rejected} rejected messages again"
+                )
             }
         }
     }
@@ -319,7 +370,11 @@ impl FaultReport {
         let site = self.site.as_ref().map_or("office", SiteId::as_str);
         let since = if self.is_repeated { " (since the last report)" } else { "" };
         let next_step = if self.is_disk_full { format!("; {FREE_SPACE}") } else { String::new() };
-        let detail = if self.detail.is_empty() { String::new() } else { format!(" ({}{next_step})", self.detail) };
+        let detail = if self.detail.is_empty() {
+            String::new()
+        } else {
+            format!(" ({}{next_step})", self.detail)
+        };
         format!("{site}  {} {}{since}{detail}", self.count, self.fault.text())
     }
 }
@@ -337,7 +392,8 @@ mod tests {
     #[test]
     fn a_notice_shows_control_characters_of_a_device_escaped() {
         let site = SiteId::parse("km-17").unwrap();
-        let notice = Notice::Configuration { site, id: "k-1\u{1b}[2J".into(), phase: "trial\n".into() };
+        let notice =
+            Notice::Configuration { site, id: "k-1\u{1b}[2J".into(), phase: "trial\n".into() };
         assert_eq!(notice.to_string(), "km-17  configuration k-1\\x1b[2J: trial\\x0a");
     }
 
@@ -345,10 +401,19 @@ mod tests {
     fn a_fault_of_a_full_disk_names_the_next_step() {
         let site = SiteId::parse("km-17").ok();
         let detail = "database or disk is full".to_owned();
-        let mut report =
-            FaultReport { site, fault: Fault::MessageNotStored, count: 2, is_repeated: false, detail, is_disk_full: true };
+        let mut report = FaultReport {
+            site,
+            fault: Fault::MessageNotStored,
+            count: 2,
+            is_repeated: false,
+            detail,
+            is_disk_full: true,
+        };
         let line = Notice::Fault(report.clone()).to_string();
-        assert!(line.contains("the device sends them again") && line.contains(FREE_SPACE), "{line}");
+        assert!(
+            line.contains("the device sends them again") && line.contains(FREE_SPACE),
+            "{line}"
+        );
         report.is_disk_full = false;
         let line = Notice::Fault(report).to_string();
         assert!(!line.contains(FREE_SPACE), "{line}");

@@ -104,7 +104,13 @@ pub(super) fn partial((site, fid): &Key) -> String {
 }
 
 impl Archive {
-    pub(super) fn file(&mut self, key: Key, verb: &str, payload: &[u8], now: Now<'_>) -> Result<IngestOutcome, ArchiveError> {
+    pub(super) fn file(
+        &mut self,
+        key: Key,
+        verb: &str,
+        payload: &[u8],
+        now: Now<'_>,
+    ) -> Result<IngestOutcome, ArchiveError> {
         if !self.parts.contains_key(&key)
             && let Some(sha256) = self.stored(&key)?
         {
@@ -119,15 +125,22 @@ impl Archive {
             "abort" => {
                 self.drop_part(&key)?;
                 let (site, fid) = key;
-                Ok(IngestOutcome { notice: Some(Notice::FileAborted { site, fid }), ..IngestOutcome::default() })
+                Ok(IngestOutcome {
+                    notice: Some(Notice::FileAborted { site, fid }),
+                    ..IngestOutcome::default()
+                })
             }
             _ => Ok(self.chunk(&key, verb, payload)),
         }
     }
 
     fn stored(&self, (site, fid): &Key) -> Result<Option<Digest>, ArchiveError> {
-        let mut query = self.index.db.prepare_cached("SELECT sha256 FROM files WHERE site = ?1 AND fid = ?2")?;
-        let hex: Option<String> = query.query_row(params![site.as_str(), fid], |row| row.get(0)).optional()?;
+        let mut query = self
+            .index
+            .db
+            .prepare_cached("SELECT sha256 FROM files WHERE site = ?1 AND fid = ?2")?;
+        let hex: Option<String> =
+            query.query_row(params![site.as_str(), fid], |row| row.get(0)).optional()?;
         Ok(hex.and_then(|hex| Digest::from_hex(&hex)))
     }
 
@@ -142,7 +155,9 @@ impl Archive {
         let row: Option<(Vec<u8>, String, Option<String>)> = self
             .index
             .db
-            .query_row(query, params![key.0.as_str(), key.1], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .query_row(query, params![key.0.as_str(), key.1], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
             .optional()?;
         let Some((manifest, ranges, target)) = row else {
             return Ok(false);
@@ -191,13 +206,19 @@ impl Archive {
         self.parts.insert(key, part);
     }
 
-    fn init(&mut self, key: &Key, payload: &[u8], now: Now<'_>) -> Result<IngestOutcome, ArchiveError> {
+    fn init(
+        &mut self,
+        key: &Key,
+        payload: &[u8],
+        now: Now<'_>,
+    ) -> Result<IngestOutcome, ArchiveError> {
         let (site, fid) = key;
         let manifest = match check_manifest(site, fid, payload) {
             Ok(manifest) => manifest,
             Err(reason) => {
                 let ack = Some(Ack::Refused { fid: fid.clone(), reason: reason.clone() });
-                let rejected = IngestOutcome::fault(Fault::ManifestInvalid, format!("{fid}: {reason}"));
+                let rejected =
+                    IngestOutcome::fault(Fault::ManifestInvalid, format!("{fid}: {reason}"));
                 return Ok(IngestOutcome { ack, ..rejected });
             }
         };
@@ -214,25 +235,33 @@ impl Archive {
             self.index.change("DELETE FROM removals WHERE path = ?1", [partial(key)])?;
             self.remember(key.clone(), manifest, Ranges::default(), None);
         } else {
-            self.index
-                .change("UPDATE parts SET touched = ?3 WHERE site = ?1 AND fid = ?2", params![site.as_str(), fid, now.seconds])?;
+            self.index.change(
+                "UPDATE parts SET touched = ?3 WHERE site = ?1 AND fid = ?2",
+                params![site.as_str(), fid, now.seconds],
+            )?;
         }
         self.parts.get_mut(key).into_iter().for_each(|part| part.is_doubtful = false);
         let moved = self.parts.get(key).is_some_and(|part| part.target.is_some());
         Ok(if moved {
             self.fin(key, now)
         } else {
-            IngestOutcome { ack: self.parts.get(key).map(|p| p.have(fid)), ..IngestOutcome::default() }
+            IngestOutcome {
+                ack: self.parts.get(key).map(|p| p.have(fid)),
+                ..IngestOutcome::default()
+            }
         })
     }
 
     /// Drops the oldest unfinished files of a site until one of `size` bytes fits; false when the
     /// others are being checked.
     fn make_room(&mut self, (site, _): &Key, size: u64) -> Result<bool, ArchiveError> {
-        let sum = "SELECT count(*), coalesce(sum(size), 0) FROM parts WHERE site = ?1 AND target IS NULL";
+        let sum =
+            "SELECT count(*), coalesce(sum(size), 0) FROM parts WHERE site = ?1 AND target IS NULL";
         let (mut files, mut bytes): (usize, u64) =
             self.index.db.query_row(sum, [site.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let full = |files: usize, bytes: u64| files >= PARTS_MAX || bytes.saturating_add(size) > PARTS_BYTES;
+        let full = |files: usize, bytes: u64| {
+            files >= PARTS_MAX || bytes.saturating_add(size) > PARTS_BYTES
+        };
         if !full(files, bytes) {
             return Ok(true);
         }
@@ -251,10 +280,12 @@ impl Archive {
     pub(super) fn idle_parts(&self, site: &SiteId) -> Result<Vec<(String, u64)>, ArchiveError> {
         let query = "SELECT fid, size FROM parts WHERE site = ?1 AND target IS NULL ORDER BY touched, rowid";
         let mut query = self.index.db.prepare_cached(query)?;
-        let parts: Vec<(String, u64)> =
-            query.query_map([site.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
-        let idle =
-            |(fid, _): &(String, u64)| self.parts.get(&(site.clone(), fid.clone())).is_none_or(|part| part.checking.is_none());
+        let parts: Vec<(String, u64)> = query
+            .query_map([site.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        let idle = |(fid, _): &(String, u64)| {
+            self.parts.get(&(site.clone(), fid.clone())).is_none_or(|part| part.checking.is_none())
+        };
         Ok(parts.into_iter().filter(idle).collect())
     }
 
@@ -264,11 +295,18 @@ impl Archive {
             return IngestOutcome::default();
         };
         let end = offset.saturating_add(payload.len() as u64);
-        if end > part.manifest.size || part.checking.is_some() || part.target.is_some() || payload.is_empty() {
+        if end > part.manifest.size
+            || part.checking.is_some()
+            || part.target.is_some()
+            || payload.is_empty()
+        {
             return IngestOutcome::default();
         }
         if part.ranges.pieces() >= PIECES_MAX && !part.ranges.touches(offset, end) {
-            return IngestOutcome::fault(Fault::TooManyPieces, format!("{}: more than {PIECES_MAX}", key.1));
+            return IngestOutcome::fault(
+                Fault::TooManyPieces,
+                format!("{}: more than {PIECES_MAX}", key.1),
+            );
         }
         // Bytes of a failed write are in no range, so the device sends them again.
         if let Err(error) = self.files.write_at(&path, offset, payload) {
@@ -284,7 +322,9 @@ impl Archive {
             part.chunks = 0;
             outcome.ack = Some(part.have(&key.1));
         }
-        if (part.unflushed.bytes >= FLUSH_BYTES || part.unflushed.chunks >= FLUSH_CHUNKS) && !part.is_flushing {
+        if (part.unflushed.bytes >= FLUSH_BYTES || part.unflushed.chunks >= FLUSH_CHUNKS)
+            && !part.is_flushing
+        {
             let file = Check { site: key.0.clone(), fid: key.1.clone(), path, turn: part.turn };
             outcome.flush = Some(Flush { file, ranges: part.ranges.clone() });
         }
@@ -300,7 +340,11 @@ impl Archive {
         if !part.ranges.is_whole(part.manifest.size) {
             // A device drops a file after five requests for all of it. Without an answer it starts
             // again with `init`, so a request that may be the office's fault is not sent.
-            return if part.is_doubtful { IngestOutcome::default() } else { IngestOutcome::ack(part.have(&key.1)) };
+            return if part.is_doubtful {
+                IngestOutcome::default()
+            } else {
+                IngestOutcome::ack(part.have(&key.1))
+            };
         }
         part.checking = early.then_some(now.seconds);
         IngestOutcome { check: Some(check_of(key, part)), ..IngestOutcome::default() }
@@ -322,7 +366,9 @@ impl Archive {
     }
 
     fn part_of(&mut self, check: &Check) -> Option<&mut PartialFile> {
-        self.parts.get_mut(&(check.site.clone(), check.fid.clone())).filter(|part| part.turn == check.turn)
+        self.parts
+            .get_mut(&(check.site.clone(), check.fid.clone()))
+            .filter(|part| part.turn == check.turn)
     }
 
     /// Forgets a check or flush that found no room in the queue; the device sends `fin` again.
@@ -338,7 +384,12 @@ impl Archive {
     /// # Errors
     /// When the flush or the index failed. The cached state is dropped: only the ranges in the
     /// index count, and the device sends the others again.
-    pub fn flushed(&mut self, flush: &Flush, flushed: std::io::Result<()>, now: i64) -> Result<(), ArchiveError> {
+    pub fn flushed(
+        &mut self,
+        flush: &Flush,
+        flushed: std::io::Result<()>,
+        now: i64,
+    ) -> Result<(), ArchiveError> {
         let Check { site, fid, .. } = &flush.file;
         let Some(part) = self.part_of(&flush.file) else {
             return Ok(());
@@ -400,11 +451,13 @@ impl Archive {
     /// commit.
     pub(super) fn drop_part(&mut self, key: &Key) -> Result<(), ArchiveError> {
         let (site, fid) = key;
-        let remove =
-            "INSERT OR IGNORE INTO removals SELECT target FROM parts WHERE site = ?1 AND fid = ?2 AND target IS NOT NULL";
+        let remove = "INSERT OR IGNORE INTO removals SELECT target FROM parts WHERE site = ?1 AND fid = ?2 AND target IS NOT NULL";
         self.index.change(remove, params![site.as_str(), fid])?;
         self.index.change("INSERT OR IGNORE INTO removals VALUES (?1)", [partial(key)])?;
-        self.index.change("DELETE FROM parts WHERE site = ?1 AND fid = ?2", params![site.as_str(), fid])?;
+        self.index.change(
+            "DELETE FROM parts WHERE site = ?1 AND fid = ?2",
+            params![site.as_str(), fid],
+        )?;
         self.parts.remove(key);
         Ok(())
     }
@@ -416,16 +469,23 @@ impl Archive {
     /// When index or disk cannot be read.
     pub fn moves(&mut self, now: Now<'_>) -> Result<Vec<Check>, ArchiveError> {
         self.find_left_parts()?;
-        let mut query = self.index.db.prepare("SELECT site, fid FROM parts WHERE target IS NOT NULL")?;
+        let mut query =
+            self.index.db.prepare("SELECT site, fid FROM parts WHERE target IS NOT NULL")?;
         let moving: Vec<(String, String)> =
             query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
         drop(query);
         let mut checks = Vec::new();
-        for key in moving.into_iter().filter_map(|(site, fid)| Some((SiteId::parse(&site).ok()?, fid))) {
+        for key in
+            moving.into_iter().filter_map(|(site, fid)| Some((SiteId::parse(&site).ok()?, fid)))
+        {
             if !self.load(&key)? {
                 continue;
             }
-            let Some(part) = self.parts.get_mut(&key).filter(|part| part.target.is_some() && part.checking.is_none()) else {
+            let Some(part) = self
+                .parts
+                .get_mut(&key)
+                .filter(|part| part.target.is_some() && part.checking.is_none())
+            else {
                 continue;
             };
             if self.switch.disables(IngestRule::HashAtTakeUp) {
@@ -440,7 +500,9 @@ impl Archive {
 
     /// Checks without a result for a minute, to be repeated; `now` is Unix time.
     pub fn overdue(&mut self, now: i64) -> Vec<Check> {
-        let late = |part: &&mut PartialFile| part.checking.is_some_and(|since| now - since >= CHECK_WITHIN);
+        let late = |part: &&mut PartialFile| {
+            part.checking.is_some_and(|since| now - since >= CHECK_WITHIN)
+        };
         let again = self.parts.iter_mut().filter(|(_, part)| late(part));
         again
             .map(|(key, part)| {
@@ -458,6 +520,10 @@ fn check_of(key: &Key, part: &PartialFile) -> Check {
 
 /// A fault of the disk.
 fn failed(fault: Fault, subject: String, error: &std::io::Error) -> IngestOutcome {
-    let complaint = Some(Complaint { fault, detail: format!("{subject}{error}"), is_disk_full: is_full(error) });
+    let complaint = Some(Complaint {
+        fault,
+        detail: format!("{subject}{error}"),
+        is_disk_full: is_full(error),
+    });
     IngestOutcome { complaint, ..IngestOutcome::default() }
 }

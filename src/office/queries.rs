@@ -118,7 +118,9 @@ impl Archive {
         index::check_files(dir)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = match Connection::open_with_flags(&path, flags) {
-            Err(_) if !path.exists() => return Err(ArchiveError::NotFound(format!("no archive at {}", path.display()))),
+            Err(_) if !path.exists() => {
+                return Err(ArchiveError::NotFound(format!("no archive at {}", path.display())));
+            }
             opened => opened.named(|| path.display().to_string())?,
         };
         db.busy_timeout(BUSY_TIMEOUT)?;
@@ -162,11 +164,23 @@ impl Archive {
              AND (?3 IS NULL OR time <= ?3) AND (?5 IS NULL OR kind = 'vn.taimat.' || ?5 || '.v1')
              ORDER BY received DESC, seq DESC LIMIT ?4",
         )?;
-        let rows = query.query_map(params![filter.site, filter.from, filter.to, filter.limit, filter.kind], |row| {
-            let payload: Vec<u8> = row.get(5)?;
-            let data = serde_json::from_slice::<Value>(&payload).map(|mut event| event["data"].take()).unwrap_or_default();
-            Ok(EventRow { site: row.get(0)?, seq: row.get(1)?, time: row.get(2)?, kind: row.get(3)?, id: row.get(4)?, data })
-        })?;
+        let rows = query.query_map(
+            params![filter.site, filter.from, filter.to, filter.limit, filter.kind],
+            |row| {
+                let payload: Vec<u8> = row.get(5)?;
+                let data = serde_json::from_slice::<Value>(&payload)
+                    .map(|mut event| event["data"].take())
+                    .unwrap_or_default();
+                Ok(EventRow {
+                    site: row.get(0)?,
+                    seq: row.get(1)?,
+                    time: row.get(2)?,
+                    kind: row.get(3)?,
+                    id: row.get(4)?,
+                    data,
+                })
+            },
+        )?;
         let mut rows: Vec<EventRow> = rows.collect::<Result<_, _>>()?;
         rows.reverse();
         Ok(rows)
@@ -182,19 +196,22 @@ impl Archive {
              AND (?2 IS NULL OR end >= ?2) AND (?3 IS NULL OR start <= ?3) AND (?5 IS NULL OR purpose = ?5) AND gone IS NULL
              ORDER BY start DESC LIMIT ?4",
         )?;
-        let rows = query.query_map(params![filter.site, filter.from, filter.to, filter.limit, filter.kind], |row| {
-            let path: String = row.get(6)?;
-            Ok(FileRow {
-                site: row.get(0)?,
-                purpose: row.get(1)?,
-                start: row.get(2)?,
-                end: row.get(3)?,
-                size: row.get(4)?,
-                event: row.get(5)?,
-                path: self.dir.join(path),
-                sha256: row.get(7)?,
-            })
-        })?;
+        let rows = query.query_map(
+            params![filter.site, filter.from, filter.to, filter.limit, filter.kind],
+            |row| {
+                let path: String = row.get(6)?;
+                Ok(FileRow {
+                    site: row.get(0)?,
+                    purpose: row.get(1)?,
+                    start: row.get(2)?,
+                    end: row.get(3)?,
+                    size: row.get(4)?,
+                    event: row.get(5)?,
+                    path: self.dir.join(path),
+                    sha256: row.get(7)?,
+                })
+            },
+        )?;
         let mut rows: Vec<FileRow> = rows.collect::<Result<_, _>>()?;
         rows.reverse();
         Ok(rows)
@@ -211,7 +228,9 @@ impl Archive {
              GROUP BY e.site, e.ring ORDER BY e.site, e.ring",
         )?;
         let rings: Vec<(String, String, u64, u64)> = rings
-            .query_map(params![filter.site], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+            .query_map(params![filter.site], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            })?
             .collect::<Result<_, _>>()?;
         let mut rows = Vec::new();
         for (site, ring, highest, confirmed) in rings {
@@ -219,10 +238,17 @@ impl Archive {
                 let why = if first <= confirmed { "missing" } else { "on its way" }.to_owned();
                 rows.push(GapRow { site: site.clone(), ring: ring.clone(), first, last, why });
             }
-            let mut query =
-                self.index.db.prepare_cached("SELECT first, last, reason FROM given_up WHERE site = ?1 AND ring = ?2")?;
+            let mut query = self.index.db.prepare_cached(
+                "SELECT first, last, reason FROM given_up WHERE site = ?1 AND ring = ?2",
+            )?;
             let given_up = query.query_map(params![site, ring], |row| {
-                Ok(GapRow { site: site.clone(), ring: ring.clone(), first: row.get(0)?, last: row.get(1)?, why: row.get(2)? })
+                Ok(GapRow {
+                    site: site.clone(),
+                    ring: ring.clone(),
+                    first: row.get(0)?,
+                    last: row.get(1)?,
+                    why: row.get(2)?,
+                })
             })?;
             rows.extend(given_up.collect::<Result<Vec<_>, _>>()?);
         }
@@ -239,7 +265,8 @@ impl Archive {
             return Err(ArchiveError::Invalid(format!("a req_id has at most {REQ_ID_MAX} bytes")));
         }
         let query = "SELECT payload FROM replies WHERE site = ?1 AND req_id = ?2";
-        let bytes: Option<Vec<u8>> = self.index.db.query_row(query, params![site, req_id], |row| row.get(0)).optional()?;
+        let bytes: Option<Vec<u8>> =
+            self.index.db.query_row(query, params![site, req_id], |row| row.get(0)).optional()?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 }

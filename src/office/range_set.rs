@@ -16,7 +16,9 @@ impl Ranges {
         // The ranges that overlap or touch the new one are adjacent in the list.
         let begin = self.0.partition_point(|(_, end)| *end < from);
         let after = self.0.partition_point(|(start, _)| *start <= to);
-        let joined = self.0[begin..after].iter().fold((from, to), |(low, high), (start, end)| (low.min(*start), high.max(*end)));
+        let joined = self.0[begin..after]
+            .iter()
+            .fold((from, to), |(low, high), (start, end)| (low.min(*start), high.max(*end)));
         self.0.splice(begin..after.max(begin), [joined]);
     }
 
@@ -46,7 +48,10 @@ impl Ranges {
 
     /// End of the range that contains `from`; `from` when none does.
     pub fn upto(&self, from: u64) -> u64 {
-        self.0.iter().find(|(start, end)| *start <= from && from < *end).map_or(from, |(_, end)| *end)
+        self.0
+            .iter()
+            .find(|(start, end)| *start <= from && from < *end)
+            .map_or(from, |(_, end)| *end)
     }
 
     /// True when the set contains `[0, size)`.

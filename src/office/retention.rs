@@ -90,7 +90,10 @@ impl Released {
         self.more = next.more;
         self.over = next.over;
         for (site, share) in next.sites {
-            let sum = self.sites.entry(site).or_insert_with(|| SiteShare { first: share.first, ..SiteShare::default() });
+            let sum = self
+                .sites
+                .entry(site)
+                .or_insert_with(|| SiteShare { first: share.first, ..SiteShare::default() });
             sum.files += share.files;
             sum.bytes += share.bytes;
             sum.last = share.last;
@@ -148,7 +151,11 @@ impl Archive {
     ///
     /// # Errors
     /// When index or disk fails; a failed transaction releases nothing.
-    pub fn release_expired(&mut self, retention: &Retention, now: WallTime) -> Result<Released, ArchiveError> {
+    pub fn release_expired(
+        &mut self,
+        retention: &Retention,
+        now: WallTime,
+    ) -> Result<Released, ArchiveError> {
         let released = self.transaction(|archive| {
             let mut released = Released::default();
             archive.drop_stale_parts(now, &mut released)?;
@@ -161,8 +168,9 @@ impl Archive {
                 released.events = archive.release_events(&oldest, &unconfirmed)?;
             }
             archive.enforce_size_limit(retention, now, &mut released)?;
-            released.more |=
-                released.files as usize >= SLICE || released.events as usize >= EVENTS_SLICE || released.parts as usize >= SLICE;
+            released.more |= released.files as usize >= SLICE
+                || released.events as usize >= EVENTS_SLICE
+                || released.parts as usize >= SLICE;
             Ok(released)
         })?;
         self.sweep()?;
@@ -170,7 +178,12 @@ impl Archive {
     }
 
     /// The oldest unlocked files, of one site or of all, received before `before`.
-    fn candidates(&self, site: Option<&str>, before: &str, most: usize) -> Result<Vec<Candidate>, ArchiveError> {
+    fn candidates(
+        &self,
+        site: Option<&str>,
+        before: &str,
+        most: usize,
+    ) -> Result<Vec<Candidate>, ArchiveError> {
         let of_site = if site.is_some() { "site = ?3" } else { "?3 IS NULL" };
         let query = format!(
             "SELECT site, fid, path, size FROM files f WHERE gone IS NULL AND {of_site} AND received < ?1 AND {UNLOCKED}
@@ -178,14 +191,24 @@ impl Archive {
         );
         let mut query = self.index.db.prepare_cached(&query)?;
         let rows = query.query_map(params![before, most, site], |row| {
-            Ok(Candidate { site: row.get(0)?, fid: row.get(1)?, path: row.get(2)?, size: row.get(3)? })
+            Ok(Candidate {
+                site: row.get(0)?,
+                fid: row.get(1)?,
+                path: row.get(2)?,
+                size: row.get(3)?,
+            })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// Marks a file as released; [`Archive::sweep`] removes it after the commit. A crash between
     /// the two leaves a file that the next sweep removes, never a listed file without bytes.
-    fn release_file(&mut self, file: Candidate, now: WallTime, released: &mut Released) -> Result<(), ArchiveError> {
+    fn release_file(
+        &mut self,
+        file: Candidate,
+        now: WallTime,
+        released: &mut Released,
+    ) -> Result<(), ArchiveError> {
         let mark = "UPDATE files SET gone = ?3 WHERE site = ?1 AND fid = ?2";
         self.index.change(mark, params![file.site, file.fid, now.rfc3339()])?;
         self.index.change("INSERT OR IGNORE INTO removals VALUES (?1)", [&file.path])?;
@@ -206,10 +229,18 @@ impl Archive {
     }
 
     /// Drops unfinished files without a message for a week.
-    fn drop_stale_parts(&mut self, now: WallTime, released: &mut Released) -> Result<(), ArchiveError> {
-        let mut query = self.index.db.prepare_cached("SELECT site, fid FROM parts WHERE touched < ?1 LIMIT ?2")?;
+    fn drop_stale_parts(
+        &mut self,
+        now: WallTime,
+        released: &mut Released,
+    ) -> Result<(), ArchiveError> {
+        let mut query = self
+            .index
+            .db
+            .prepare_cached("SELECT site, fid FROM parts WHERE touched < ?1 LIMIT ?2")?;
         let before = now.0.div_euclid(1_000_000) - PART_KEPT;
-        let rows = query.query_map(params![before, SLICE], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
+        let rows = query
+            .query_map(params![before, SLICE], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
         let stale: Vec<(String, String)> = rows.collect::<Result<_, _>>()?;
         drop(query);
         for (site, fid) in stale {
@@ -225,14 +256,21 @@ impl Archive {
     /// its share loses its oldest unfinished file instead. Unfinished files count for their own
     /// site with their final sizes, so a file that a device only announces costs no other site a
     /// file.
-    fn enforce_size_limit(&mut self, retention: &Retention, now: WallTime, released: &mut Released) -> Result<(), ArchiveError> {
+    fn enforce_size_limit(
+        &mut self,
+        retention: &Retention,
+        now: WallTime,
+        released: &mut Released,
+    ) -> Result<(), ArchiveError> {
         if retention.bytes == 0 {
             return Ok(());
         }
         let held = "SELECT site, sum(bytes), sum(finished) FROM (SELECT site, bytes, bytes AS finished FROM kept
             UNION ALL SELECT site, size, 0 FROM parts) GROUP BY site";
         let mut query = self.index.db.prepare(held)?;
-        let rows = query.query_map([], |row| Ok(Held { bytes: row.get(1)?, finished: row.get(2)?, site: row.get(0)? }))?;
+        let rows = query.query_map([], |row| {
+            Ok(Held { bytes: row.get(1)?, finished: row.get(2)?, site: row.get(0)? })
+        })?;
         let mut sites: BinaryHeap<Held> = rows.collect::<Result<_, _>>()?;
         drop(query);
         let sum: u64 = sites.iter().map(|held| held.bytes).sum();
@@ -271,8 +309,9 @@ impl Archive {
     fn newest_day(&self, site: &str) -> Result<u64, ArchiveError> {
         let newest = "SELECT max(received) FROM files WHERE site = ?1 AND gone IS NULL";
         let newest: Option<String> = self.index.db.query_row(newest, [site], |row| row.get(0))?;
-        let since =
-            WallTime::parse(&newest.unwrap_or_default()).map(|newest| newest.plus_micros(-DAY).rfc3339()).unwrap_or_default();
+        let since = WallTime::parse(&newest.unwrap_or_default())
+            .map(|newest| newest.plus_micros(-DAY).rfc3339())
+            .unwrap_or_default();
         let sum = "SELECT coalesce(sum(size), 0) FROM files WHERE site = ?1 AND gone IS NULL AND received > ?2";
         Ok(self.index.db.query_row(sum, params![site, since], |row| row.get(0))?)
     }
@@ -283,7 +322,8 @@ impl Archive {
     /// When index or disk fails; the next sweep tries again.
     pub fn sweep(&mut self) -> Result<u64, ArchiveError> {
         let mut query = self.index.db.prepare_cached("SELECT path FROM removals LIMIT ?1")?;
-        let paths: Vec<String> = query.query_map([SWEEP], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let paths: Vec<String> =
+            query.query_map([SWEEP], |row| row.get(0))?.collect::<Result<_, _>>()?;
         drop(query);
         if paths.is_empty() {
             return Ok(0);
@@ -300,12 +340,16 @@ impl Archive {
         }
         for dir in dirs {
             match self.files.flush_dir(&dir) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error.into());
+                }
                 _ => {}
             }
         }
         self.index.within(|index| {
-            paths.iter().try_for_each(|path| index.change("DELETE FROM removals WHERE path = ?1", [path]).map(|_| ()))
+            paths.iter().try_for_each(|path| {
+                index.change("DELETE FROM removals WHERE path = ?1", [path]).map(|_| ())
+            })
         })?;
         Ok(paths.len() as u64)
     }
@@ -315,8 +359,15 @@ impl Archive {
     ///
     /// # Errors
     /// When the database fails.
-    pub fn lock(&mut self, site: &str, (start, end): (&str, &str), reason: &str, now: &str) -> Result<i64, ArchiveError> {
-        let insert = "INSERT INTO locks (site, start, end, reason, made) VALUES (?1, ?2, ?3, ?4, ?5)";
+    pub fn lock(
+        &mut self,
+        site: &str,
+        (start, end): (&str, &str),
+        reason: &str,
+        now: &str,
+    ) -> Result<i64, ArchiveError> {
+        let insert =
+            "INSERT INTO locks (site, start, end, reason, made) VALUES (?1, ?2, ?3, ?4, ?5)";
         self.index.db.execute(insert, params![site, start, end, reason, now])?;
         Ok(self.index.db.last_insert_rowid())
     }
@@ -334,9 +385,16 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn locks(&self) -> Result<Vec<LockRow>, ArchiveError> {
-        let mut query = self.index.db.prepare("SELECT id, site, start, end, reason FROM locks ORDER BY id")?;
+        let mut query =
+            self.index.db.prepare("SELECT id, site, start, end, reason FROM locks ORDER BY id")?;
         let rows = query.query_map([], |row| {
-            Ok(LockRow { id: row.get(0)?, site: row.get(1)?, start: row.get(2)?, end: row.get(3)?, reason: row.get(4)? })
+            Ok(LockRow {
+                id: row.get(0)?,
+                site: row.get(1)?,
+                start: row.get(2)?,
+                end: row.get(3)?,
+                reason: row.get(4)?,
+            })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

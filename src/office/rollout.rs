@@ -77,8 +77,18 @@ impl Rollout {
         wave: usize,
         timeout: Duration,
     ) -> Rollout {
-        let targets = texts.into_iter().map(|(site, text)| (site, Target { text, state: TargetState::Waiting })).collect();
-        Rollout { key: key.to_owned(), wave: wave.max(1), timeout, targets, reports: BTreeMap::new(), used }
+        let targets = texts
+            .into_iter()
+            .map(|(site, text)| (site, Target { text, state: TargetState::Waiting }))
+            .collect();
+        Rollout {
+            key: key.to_owned(),
+            wave: wave.max(1),
+            timeout,
+            targets,
+            reports: BTreeMap::new(),
+            used,
+        }
     }
 
     /// Takes a device's report; returns the device's new state when it changed.
@@ -96,11 +106,19 @@ impl Rollout {
     }
 
     /// The documents to send now. Calls `on_change` for each device with a new state.
-    pub fn next(&mut self, now: MonoTime, mut on_change: impl FnMut(&SiteId, &TargetState)) -> Vec<Send> {
+    pub fn next(
+        &mut self,
+        now: MonoTime,
+        mut on_change: impl FnMut(&SiteId, &TargetState),
+    ) -> Vec<Send> {
         let elapsed = |since: MonoTime| Duration::from_micros(now.since(since));
-        let open = self.targets.values().any(|target| matches!(target.state, TargetState::Asked(_) | TargetState::Sent(..)));
+        let open = self
+            .targets
+            .values()
+            .any(|target| matches!(target.state, TargetState::Asked(_) | TargetState::Sent(..)));
         if !open && !self.is_stopped() {
-            let waiting = self.targets.values_mut().filter(|target| target.state == TargetState::Waiting);
+            let waiting =
+                self.targets.values_mut().filter(|target| target.state == TargetState::Waiting);
             waiting.take(self.wave).for_each(|target| target.state = TargetState::Asked(now));
         }
         let mut sends = Vec::new();
@@ -120,8 +138,14 @@ impl Rollout {
                     _ => None,
                 },
                 TargetState::Sent(since, _) if elapsed(*since) >= self.timeout => {
-                    let phase = self.reports.get(site).map_or("?", |report| report["phase"].as_str().unwrap_or("?"));
-                    Some(TargetState::Failed(format!("no outcome within {} s; its phase is {phase}", self.timeout.as_secs())))
+                    let phase = self
+                        .reports
+                        .get(site)
+                        .map_or("?", |report| report["phase"].as_str().unwrap_or("?"));
+                    Some(TargetState::Failed(format!(
+                        "no outcome within {} s; its phase is {phase}",
+                        self.timeout.as_secs()
+                    )))
                 }
                 _ => None,
             };
@@ -140,7 +164,10 @@ impl Rollout {
 
     /// True when no device will change its state any more.
     pub fn is_over(&self) -> bool {
-        let open = self.targets.values().any(|target| matches!(target.state, TargetState::Asked(_) | TargetState::Sent(..)));
+        let open = self
+            .targets
+            .values()
+            .any(|target| matches!(target.state, TargetState::Asked(_) | TargetState::Sent(..)));
         let waits = self.targets.values().any(|target| target.state == TargetState::Waiting);
         !open && (!waits || self.is_stopped())
     }
@@ -167,15 +194,20 @@ fn first_step(
     now: MonoTime,
     sends: &mut Vec<Send>,
 ) -> TargetState {
-    let running = report["committed"]["sha256"].as_str().and_then(Digest::from_hex).unwrap_or_default();
+    let running =
+        report["committed"]["sha256"].as_str().and_then(Digest::from_hex).unwrap_or_default();
     if running == Digest::of(target.text.as_bytes()) {
         return TargetState::Already;
     }
-    let Some(known) = report["keys"].as_array().and_then(|keys| keys.iter().find(|known| known["key"] == key)) else {
+    let Some(known) =
+        report["keys"].as_array().and_then(|keys| keys.iter().find(|known| known["key"] == key))
+    else {
         return TargetState::Failed(format!("unknown_key: key {key} is not among its remote.keys"));
     };
     if known["scope"] == KeyScope::WORD {
-        return TargetState::Failed(format!("scope: key {key} may sign commands only there: sign with a key without a scope"));
+        return TargetState::Failed(format!(
+            "scope: key {key} may sign commands only there: sign with a key without a scope"
+        ));
     }
     let version = report["seen"][key].as_u64().unwrap_or(0).max(used) + 1;
     sends.push(Send { site: site.clone(), version, prev: running, text: target.text.clone() });
@@ -204,7 +236,10 @@ fn outcome(id: &str, report: &Value) -> Option<TargetState> {
 pub fn line(refusal: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
     let keys = refusal["errors"].as_array().cloned().unwrap_or_default();
-    let keys: Vec<String> = keys.iter().map(|error| format!("{}: {}", text(&error["key"]), text(&error["reason"]))).collect();
+    let keys: Vec<String> = keys
+        .iter()
+        .map(|error| format!("{}: {}", text(&error["key"]), text(&error["reason"])))
+        .collect();
     let more = if keys.is_empty() { String::new() } else { format!(": {}", keys.join("; ")) };
     format!("{}: {}{more}", text(&refusal["why"]), text(&refusal["detail"]))
 }
@@ -238,7 +273,11 @@ mod tests {
             );
             assert!(send.version > self.seen);
             self.seen = send.version;
-            let refusal = if self.fails { json!({"why": "trial", "detail": "no key frame"}) } else { Value::Null };
+            let refusal = if self.fails {
+                json!({"why": "trial", "detail": "no key frame"})
+            } else {
+                Value::Null
+            };
             if !self.fails {
                 self.committed = Digest::of(send.text.as_bytes());
             }
@@ -248,7 +287,12 @@ mod tests {
 
     fn fleet() -> BTreeMap<SiteId, SimDevice> {
         let site = |n: u32| SiteId::parse(&format!("km-{n:02}")).unwrap();
-        let made = |n| SimDevice { committed: Digest::of(b"before"), seen: 0, last: Value::Null, fails: n == 23 };
+        let made = |n| SimDevice {
+            committed: Digest::of(b"before"),
+            seen: 0,
+            last: Value::Null,
+            fails: n == 23,
+        };
         (1..=50).map(|n| (site(n), made(n))).collect()
     }
 
@@ -286,16 +330,31 @@ mod tests {
             .map(|(site, _)| site.as_str())
             .collect();
         assert_eq!(failed, ["km-23"]);
-        let count = |rollout: &Rollout, wanted: TargetState| rollout.states().filter(|(_, state)| **state == wanted).count();
-        assert_eq!((count(&rollout, TargetState::Committed), count(&rollout, TargetState::Waiting)), (29, 20));
+        let count = |rollout: &Rollout, wanted: TargetState| {
+            rollout.states().filter(|(_, state)| **state == wanted).count()
+        };
+        assert_eq!(
+            (count(&rollout, TargetState::Committed), count(&rollout, TargetState::Waiting)),
+            (29, 20)
+        );
         let of = |fleet: &BTreeMap<SiteId, SimDevice>, text: &dyn Fn(&SiteId) -> String| {
-            fleet.iter().filter(|(site, sim)| sim.committed == Digest::of(text(site).as_bytes())).count()
+            fleet
+                .iter()
+                .filter(|(site, sim)| sim.committed == Digest::of(text(site).as_bytes()))
+                .count()
         };
         let new = |site: &SiteId| format!("site = \"{site}\"");
-        assert_eq!((of(&fleet, &new), of(&fleet, &|_| "before".into())), (29, 21), "each device runs either configuration");
+        assert_eq!(
+            (of(&fleet, &new), of(&fleet, &|_| "before".into())),
+            (29, 21),
+            "each device runs either configuration"
+        );
         fleet.values_mut().for_each(|sim| sim.fails = false);
         let (rollout, _, sent) = drive(&mut fleet, 10);
-        assert_eq!((sent, count(&rollout, TargetState::Committed), count(&rollout, TargetState::Already)), (21, 21, 29));
+        assert_eq!(
+            (sent, count(&rollout, TargetState::Committed), count(&rollout, TargetState::Already)),
+            (21, 21, 29)
+        );
         assert_eq!(of(&fleet, &new), 50);
     }
 
@@ -304,7 +363,10 @@ mod tests {
         let site = |name: &str| SiteId::parse(name).unwrap();
         let texts = ["silent", "foreign"].map(|name| (site(name), "text".to_owned())).into();
         let mut rollout = Rollout::new(KEY, texts, BTreeMap::new(), 2, Duration::from_secs(60));
-        rollout.reported(&site("foreign"), json!({"phase": "idle", "keys": [], "committed": {"sha256": Digest::of(b"x")}}));
+        rollout.reported(
+            &site("foreign"),
+            json!({"phase": "idle", "keys": [], "committed": {"sha256": Digest::of(b"x")}}),
+        );
         for second in [0, 5, 11] {
             assert!(rollout.next(MonoTime(second * 1_000_000), |_, _| ()).is_empty());
         }
@@ -317,13 +379,24 @@ mod tests {
     #[test]
     fn nothing_is_sent_with_a_key_for_commands() {
         let site = SiteId::parse("km-17").unwrap();
-        let mut rollout =
-            Rollout::new(KEY, [(site.clone(), "text".to_owned())].into(), BTreeMap::new(), 1, Duration::from_secs(60));
+        let mut rollout = Rollout::new(
+            KEY,
+            [(site.clone(), "text".to_owned())].into(),
+            BTreeMap::new(),
+            1,
+            Duration::from_secs(60),
+        );
         let keys = json!([{"name": "desk", "key": KEY, "scope": "commands"}]);
-        rollout.reported(&site, json!({"phase": "idle", "keys": keys, "committed": {"sha256": Digest::of(b"x")}}));
+        rollout.reported(
+            &site,
+            json!({"phase": "idle", "keys": keys, "committed": {"sha256": Digest::of(b"x")}}),
+        );
         assert!(rollout.next(MonoTime(0), |_, _| ()).is_empty(), "the device would reject it");
         let (_, state) = rollout.states().next().unwrap();
-        assert!(matches!(state, TargetState::Failed(reason) if reason.starts_with("scope: ")), "{state:?}");
+        assert!(
+            matches!(state, TargetState::Failed(reason) if reason.starts_with("scope: ")),
+            "{state:?}"
+        );
     }
 
     #[test]
@@ -348,6 +421,9 @@ mod tests {
         rollout.reported(&site, report("trial"));
         assert!(rollout.next(MonoTime(62_000_000), |_, _| ()).is_empty());
         let (_, state) = rollout.states().next().unwrap();
-        assert!(matches!(state, TargetState::Failed(reason) if reason.contains("phase is trial")), "{state:?}");
+        assert!(
+            matches!(state, TargetState::Failed(reason) if reason.contains("phase is trial")),
+            "{state:?}"
+        );
     }
 }

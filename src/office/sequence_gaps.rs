@@ -27,12 +27,27 @@ const REASON_MAX: usize = 80;
 
 impl Archive {
     /// Records ranges `[[first, last], …]` as lost, with the reason.
-    pub(super) fn record_shed(&self, site: &SiteId, ring: &str, ranges: &Value, reason: &str) -> Result<(), ArchiveError> {
+    pub(super) fn record_shed(
+        &self,
+        site: &SiteId,
+        ring: &str,
+        ranges: &Value,
+        reason: &str,
+    ) -> Result<(), ArchiveError> {
         let number = |value: &Value| value.as_u64().and_then(|number| i64::try_from(number).ok());
         let many = "SELECT count(*) FROM given_up WHERE site = ?1 AND ring = ?2";
-        let many: usize = self.index.db.prepare_cached(many)?.query_row(params![site.as_str(), ring], |row| row.get(0))?;
-        let end = (0..=reason.len().min(REASON_MAX)).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
-        for range in ranges.as_array().into_iter().flatten().take(LOST_RANGES_MAX.saturating_sub(many)) {
+        let many: usize = self
+            .index
+            .db
+            .prepare_cached(many)?
+            .query_row(params![site.as_str(), ring], |row| row.get(0))?;
+        let end = (0..=reason.len().min(REASON_MAX))
+            .rev()
+            .find(|at| reason.is_char_boundary(*at))
+            .unwrap_or(0);
+        for range in
+            ranges.as_array().into_iter().flatten().take(LOST_RANGES_MAX.saturating_sub(many))
+        {
             if let (Some(first), Some(last)) = (number(&range[0]), number(&range[1])) {
                 self.index.change(
                     "INSERT OR IGNORE INTO given_up (site, ring, first, last, reason) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -45,13 +60,21 @@ impl Archive {
 
     /// Searches for gaps below the confirmed watermark of a health message (`now` is Unix time).
     /// The device has receipts for those numbers, so the office lost them and requests them again.
-    pub(super) fn find_gaps(&mut self, site: &SiteId, payload: &[u8], now: i64) -> Result<IngestOutcome, ArchiveError> {
+    pub(super) fn find_gaps(
+        &mut self,
+        site: &SiteId,
+        payload: &[u8],
+        now: i64,
+    ) -> Result<IngestOutcome, ArchiveError> {
         let Ok(health) = serde_json::from_slice::<Health>(payload) else {
             return Ok(IngestOutcome::default());
         };
         let (ring, confirmed) = (health.ring.to_string(), health.watermarks.confirmed);
         let lately = |seen: &i64| now - *seen < SEARCH_INTERVAL && now >= *seen;
-        if i64::try_from(confirmed).is_err() || self.looked_at.get(site).is_some_and(lately) || !self.has_room_for(site, &ring)? {
+        if i64::try_from(confirmed).is_err()
+            || self.looked_at.get(site).is_some_and(lately)
+            || !self.has_room_for(site, &ring)?
+        {
             return Ok(IngestOutcome::default());
         }
         self.looked_at.insert(site.clone(), now);
@@ -61,7 +84,9 @@ impl Archive {
         )?;
         let query = "SELECT complete, asked FROM rings WHERE site = ?1 AND ring = ?2";
         let (complete, asked): (u64, i64) =
-            self.index.db.query_row(query, params![site.as_str(), ring], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            self.index.db.query_row(query, params![site.as_str(), ring], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
         let until = confirmed.min(complete + SEARCH_MAX);
         let missing = self.missing(site.as_str(), &ring, complete + 1, until)?;
         let complete = missing.first().map_or(until, |(first, _)| first - 1);
@@ -70,7 +95,8 @@ impl Archive {
             "UPDATE rings SET complete = ?3, asked = ?4 WHERE site = ?1 AND ring = ?2",
             params![site.as_str(), ring, complete, if is_due { now } else { asked }],
         )?;
-        let ranges: Vec<[u64; 2]> = missing.iter().take(REQUEST_RANGES_MAX).map(|(first, last)| [*first, *last]).collect();
+        let ranges: Vec<[u64; 2]> =
+            missing.iter().take(REQUEST_RANGES_MAX).map(|(first, last)| [*first, *last]).collect();
         if !is_due {
             return Ok(IngestOutcome::default());
         }
@@ -83,11 +109,21 @@ impl Archive {
     /// True for a known ring, and for a new one within the bound.
     fn has_room_for(&self, site: &SiteId, ring: &str) -> Result<bool, ArchiveError> {
         let query = "SELECT count(*) < ?3 OR max(ring = ?2) FROM rings WHERE site = ?1";
-        Ok(self.index.db.prepare_cached(query)?.query_row(params![site.as_str(), ring, RINGS_MAX], |row| row.get(0))?)
+        Ok(self
+            .index
+            .db
+            .prepare_cached(query)?
+            .query_row(params![site.as_str(), ring, RINGS_MAX], |row| row.get(0))?)
     }
 
     /// The ranges `[first, last]` of `from..=to` that are neither stored nor recorded as lost.
-    pub(super) fn missing(&self, site: &str, ring: &str, from: u64, to: u64) -> Result<Vec<(u64, u64)>, ArchiveError> {
+    pub(super) fn missing(
+        &self,
+        site: &str,
+        ring: &str,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<(u64, u64)>, ArchiveError> {
         let mut there = Ranges::default();
         let mut query = self.index.db.prepare_cached(
             "SELECT seq, seq FROM events WHERE site = ?1 AND ring = ?2 AND seq BETWEEN ?3 AND ?4

@@ -84,30 +84,54 @@ pub async fn run(
 ) -> std::io::Result<()> {
     let presence = topics::host_state(&office.host);
     office.options.will = Some((presence.clone(), br#"{"v":1,"state":"lost"}"#.to_vec(), true));
-    let (intake, answers) = archive_thread::start(archive, office.retention, Arc::new(SystemClock::new()))?;
-    let mut session = ServiceSession { presence, intake, answers, waiting: VecDeque::new(), can_retain: true, presence_at: None };
+    let (intake, answers) =
+        archive_thread::start(archive, office.retention, Arc::new(SystemClock::new()))?;
+    let mut session = ServiceSession {
+        presence,
+        intake,
+        answers,
+        waiting: VecDeque::new(),
+        can_retain: true,
+        presence_at: None,
+    };
     while !*stop.borrow() {
         let started = Instant::now();
         let (sender, mut connection) = client::connect(&office.options);
         sender.subscribe(&office.filters());
         session.waiting.clear();
         session.presence_at = None;
-        let ended = session.converse(&sender, &mut connection, &mut commands, &mut stop, &office.options, &mut report).await;
+        let ended = session
+            .converse(
+                &sender,
+                &mut connection,
+                &mut commands,
+                &mut stop,
+                &office.options,
+                &mut report,
+            )
+            .await;
         if *stop.borrow() {
             let until = Instant::now() + CLOSE_TIMEOUT;
-            while let Ok(Ok(_)) = timeout(until.saturating_duration_since(Instant::now()), connection.poll()).await {}
+            while let Ok(Ok(_)) =
+                timeout(until.saturating_duration_since(Instant::now()), connection.poll()).await
+            {
+            }
             return Ok(());
         }
         report(Notice::Disconnected {
             host: office.options.host.clone(),
             port: office.options.port,
             reason: client::in_flags(&ended.reason),
-            may_be_duplicate: started.elapsed() < DUPLICATE_WITHIN && ended.reason.contains("closed by peer"),
+            may_be_duplicate: started.elapsed() < DUPLICATE_WITHIN
+                && ended.reason.contains("closed by peer"),
         });
-        if let Some((_, _, retain)) = office.options.will.as_mut().filter(|_| ended.fault == ConnectFault::Retain) {
+        if let Some((_, _, retain)) =
+            office.options.will.as_mut().filter(|_| ended.fault == ConnectFault::Retain)
+        {
             *retain = false;
         }
-        let other = if office.options.protocol == Protocol::V5 { Protocol::V311 } else { Protocol::V5 };
+        let other =
+            if office.options.protocol == Protocol::V5 { Protocol::V311 } else { Protocol::V5 };
         if office.any_version && ended.fault == ConnectFault::Version {
             office.options.protocol = other;
         }

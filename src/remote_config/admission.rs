@@ -31,7 +31,13 @@ pub(super) struct Candidate {
 }
 
 impl ConfigMachine {
-    pub(super) fn document(&mut self, now: Timestamp, bytes: &[u8], len: usize, out: &mut Vec<ConfigEffect>) {
+    pub(super) fn document(
+        &mut self,
+        now: Timestamp,
+        bytes: &[u8],
+        len: usize,
+        out: &mut Vec<ConfigEffect>,
+    ) {
         let fingerprint = Digest::of(format!("{len} {}", Digest::of(bytes).hex()).as_bytes());
         let document = match self.acceptable(now, bytes, len) {
             Ok(Some(document)) => document,
@@ -46,12 +52,20 @@ impl ConfigMachine {
             }
         };
         let version = version_of(&document, now);
-        tracing::info!(id = version.id, "configuration received, the signature is valid; it is validated next");
+        tracing::info!(
+            id = version.id,
+            "configuration received, the signature is valid; it is validated next"
+        );
         self.judge(version, Some(document.config), out);
     }
 
     /// A document to validate; `None` for one that was validated before.
-    fn acceptable(&self, now: Timestamp, bytes: &[u8], len: usize) -> Result<Option<Document>, (String, Rejection)> {
+    fn acceptable(
+        &self,
+        now: Timestamp,
+        bytes: &[u8],
+        len: usize,
+    ) -> Result<Option<Document>, (String, Rejection)> {
         let document = Document::decode(bytes, len).map_err(|refusal| ("?".to_owned(), refusal))?;
         let key = document.authentic(&self.site, &self.good.remote.keys).map_err(|refusal| {
             // A key outside its scope has signed this document for this device, so the id names the
@@ -71,7 +85,10 @@ impl ConfigMachine {
         let highest = self.record.seen.get(&key).copied().unwrap_or(0);
         let running = self.record.committed.sha256;
         let refusal = if document.version <= highest {
-            Rejection::new(RejectReason::Replayed, format!("version {} is not higher than {highest}", document.version))
+            Rejection::new(
+                RejectReason::Replayed,
+                format!("version {} is not higher than {highest}", document.version),
+            )
         } else if let Err(refusal) = document.in_time(now) {
             refusal
         } else if self.is_busy() {
@@ -79,7 +96,11 @@ impl ConfigMachine {
         } else if document.prev_sha256 != running {
             Rejection::new(
                 RejectReason::Stale,
-                format!("it replaces {}, this device runs {}", document.prev_sha256.hex(), running.hex()),
+                format!(
+                    "it replaces {}, this device runs {}",
+                    document.prev_sha256.hex(),
+                    running.hex()
+                ),
             )
         } else {
             return Ok(Some(document));
@@ -89,7 +110,11 @@ impl ConfigMachine {
 
     /// Reports a rejection before the trial.
     pub(super) fn refuse(&mut self, id: &str, refusal: Rejection, out: &mut Vec<ConfigEffect>) {
-        tracing::warn!(id, reason = refusal.line(), "configuration rejected before its trial; the running one stays");
+        tracing::warn!(
+            id,
+            reason = refusal.line(),
+            "configuration rejected before its trial; the running one stays"
+        );
         if let Some(suppressed_count) = self.may_publish_rejection() {
             let mut data = status_report::event("refused", id, None, Some(&refusal));
             if suppressed_count > 0 {
@@ -129,7 +154,9 @@ impl ConfigMachine {
         outcome: Result<Box<Settings>, Rejection>,
         out: &mut Vec<ConfigEffect>,
     ) {
-        let Some(Candidate { version, text, .. }) = self.judging.take_if(|candidate| candidate.version.sha256 == sha256) else {
+        let Some(Candidate { version, text, .. }) =
+            self.judging.take_if(|candidate| candidate.version.sha256 == sha256)
+        else {
             return;
         };
         if let Origin::Key(key) = &version.origin {
@@ -137,15 +164,22 @@ impl ConfigMachine {
             self.record.seen.insert(key.clone(), version.version);
         }
         let against = CurrentConfig { good: &self.good, proven: &self.record.proven };
-        let continuity = |settings: Box<Settings>| match validation::check_continuity(&settings, against, &version.origin) {
+        let continuity = |settings: Box<Settings>| match validation::check_continuity(
+            &settings,
+            against,
+            &version.origin,
+        ) {
             Err(_) if self.switch.disables(Safeguard::KeyOverlap) => Ok(settings),
             checked => checked.map(|()| settings),
         };
         match outcome.and_then(continuity) {
             Ok(settings) => self.stage(version, *settings, text, out),
             Err(refusal) => {
-                self.record.last =
-                    Some(ChangeOutcome { next: version.clone(), refusal: Some(refusal.clone()), at: now.wall.rfc3339() });
+                self.record.last = Some(ChangeOutcome {
+                    next: version.clone(),
+                    refusal: Some(refusal.clone()),
+                    at: now.wall.rfc3339(),
+                });
                 self.refuse(&version.id, refusal, out);
                 self.save(AfterSave::Refused, None, out);
             }
@@ -153,7 +187,13 @@ impl ConfigMachine {
     }
 
     /// Stores the change before its trial.
-    fn stage(&mut self, next: ConfigVersion, settings: Settings, text: Option<String>, out: &mut Vec<ConfigEffect>) {
+    fn stage(
+        &mut self,
+        next: ConfigVersion,
+        settings: Settings,
+        text: Option<String>,
+        out: &mut Vec<ConfigEffect>,
+    ) {
         let change = self.change_to(&settings);
         let restart = !change.restart.is_empty() || settings.site != self.site;
         let trial = Trial {
@@ -177,7 +217,12 @@ impl ConfigMachine {
         self.save(AfterSave::Try, text, out);
     }
 
-    pub(super) fn file(&mut self, now: Timestamp, found: Box<FileFound>, out: &mut Vec<ConfigEffect>) {
+    pub(super) fn file(
+        &mut self,
+        now: Timestamp,
+        found: Box<FileFound>,
+        out: &mut Vec<ConfigEffect>,
+    ) {
         if self.is_busy() {
             self.file = Some(found);
             return;
@@ -189,7 +234,9 @@ impl ConfigMachine {
         self.record.file = sha256;
         let version = ConfigVersion::of_file(sha256, now.wall.rfc3339());
         match found.outcome {
-            Ok(_) if sha256 == self.record.committed.sha256 => self.save(AfterSave::Nothing, None, out),
+            Ok(_) if sha256 == self.record.committed.sha256 => {
+                self.save(AfterSave::Nothing, None, out)
+            }
             Ok(settings) => self.stage(version, *settings, Some(found.text), out),
             Err(refusal) => {
                 self.refuse(&version.id, refusal, out);
@@ -200,7 +247,11 @@ impl ConfigMachine {
 
     pub(super) fn call_back(&mut self, now: Timestamp, nth: usize, out: &mut Vec<ConfigEffect>) {
         let Some(old) = self.record.older.get(nth).filter(|_| !self.is_busy()) else {
-            let detail = if self.is_busy() { "another change is under way" } else { "no older configuration has this number" };
+            let detail = if self.is_busy() {
+                "another change is under way"
+            } else {
+                "no older configuration has this number"
+            };
             return self.refuse("rollback", Rejection::new(RejectReason::Busy, detail), out);
         };
         let version = old.called_back(now.wall.rfc3339());
@@ -215,5 +266,11 @@ fn id_of(key: &str, version: u64) -> String {
 fn version_of(document: &Document, now: Timestamp) -> ConfigVersion {
     let key = document.sig.as_ref().map(|signature| signature.key.clone()).unwrap_or_default();
     let (version, sha256) = (document.version, document.sha256());
-    ConfigVersion { id: id_of(&key, version), version, sha256, origin: Origin::Key(key), at: now.wall.rfc3339() }
+    ConfigVersion {
+        id: id_of(&key, version),
+        version,
+        sha256,
+        origin: Origin::Key(key),
+        at: now.wall.rfc3339(),
+    }
 }

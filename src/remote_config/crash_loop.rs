@@ -54,18 +54,25 @@ pub fn note(record: &mut ConfigState, start: &BootDecision, switch: FaultSwitch<
     }
     match &mut record.phase {
         ConfigPhase::Idle => {}
-        ConfigPhase::Staged(trial) => record.phase = ConfigPhase::Trial(Box::new(Trial { starts: 1, ..trial.as_ref().clone() })),
+        ConfigPhase::Staged(trial) => {
+            record.phase =
+                ConfigPhase::Trial(Box::new(Trial { starts: 1, ..trial.as_ref().clone() }))
+        }
         ConfigPhase::Trial(trial) => {
             trial.starts += 1;
             let (many, over) = (trial.starts > STARTS_MAX, trial.ran >= trial.limit);
             if many && !switch.disables(Safeguard::Starts) {
-                let detail = format!("the process started {} times while it was on trial", trial.starts);
+                let detail =
+                    format!("the process started {} times while it was on trial", trial.starts);
                 record.roll_back(Rejection::new(RejectReason::Trial, detail), start.at.clone());
                 // The cause of the exits is rolled back.
                 record.exits.at.clear();
             } else if over && !switch.disables(Safeguard::Deadline) {
                 record.roll_back(
-                    Rejection::new(RejectReason::Trial, "its time was over before it proved itself"),
+                    Rejection::new(
+                        RejectReason::Trial,
+                        "its time was over before it proved itself",
+                    ),
                     start.at.clone(),
                 );
             }
@@ -78,7 +85,10 @@ pub fn note(record: &mut ConfigState, start: &BootDecision, switch: FaultSwitch<
 pub fn not_noted(record: &mut ConfigState, reason: &str, at: &str) {
     if record.trial().is_some() {
         record.roll_back(
-            Rejection::new(RejectReason::NotStored, format!("this boot could not be recorded: {reason}")),
+            Rejection::new(
+                RejectReason::NotStored,
+                format!("this boot could not be recorded: {reason}"),
+            ),
             at.to_owned(),
         );
     }
@@ -105,12 +115,23 @@ mod tests {
     use crate::units::Digest;
 
     fn record(phase: ConfigPhase) -> ConfigState {
-        ConfigState { phase, ..ConfigState::of_file(Digest::of(b"file"), String::new(), BTreeSet::new()) }
+        ConfigState {
+            phase,
+            ..ConfigState::of_file(Digest::of(b"file"), String::new(), BTreeSet::new())
+        }
     }
 
     fn trial(starts: u32, ran: u64) -> Box<Trial> {
         let next = ConfigVersion::of_file(Digest::of(b"next"), String::new());
-        Box::new(Trial { next, starts, ran, limit: 600, needs: Needs::default(), camera: false, restart: false })
+        Box::new(Trial {
+            next,
+            starts,
+            ran,
+            limit: 600,
+            needs: Needs::default(),
+            camera: false,
+            restart: false,
+        })
     }
 
     fn start(kernel: &str, uptime: u64) -> BootDecision {
@@ -126,7 +147,10 @@ mod tests {
         };
         assert_eq!(noted(ConfigPhase::Idle).phase, ConfigPhase::Idle);
         assert_eq!(noted(ConfigPhase::Staged(trial(0, 0))).phase, ConfigPhase::Trial(trial(1, 0)));
-        assert_eq!(noted(ConfigPhase::Trial(trial(2, 599))).phase, ConfigPhase::Trial(trial(3, 599)));
+        assert_eq!(
+            noted(ConfigPhase::Trial(trial(2, 599))).phase,
+            ConfigPhase::Trial(trial(3, 599))
+        );
         for over in [trial(3, 0), trial(1, 600)] {
             let after = noted(ConfigPhase::Trial(over));
             assert_eq!(after.phase, ConfigPhase::Idle);
@@ -134,7 +158,10 @@ mod tests {
         }
         let mut unwritten = noted(ConfigPhase::Trial(trial(1, 0)));
         not_noted(&mut unwritten, "read-only", "t");
-        assert_eq!((unwritten.phase, unwritten.last.unwrap().refusal.unwrap().why), (ConfigPhase::Idle, RejectReason::NotStored));
+        assert_eq!(
+            (unwritten.phase, unwritten.last.unwrap().refusal.unwrap().why),
+            (ConfigPhase::Idle, RejectReason::NotStored)
+        );
     }
 
     #[test]
@@ -146,10 +173,16 @@ mod tests {
         }
         at.phase = ConfigPhase::Trial(trial(0, 0));
         note(&mut at, &start("k", 60), FaultSwitch::NONE);
-        assert_eq!((at.rest, &at.phase), (SafeMode::Safe, &ConfigPhase::Idle), "the trial is rolled back");
+        assert_eq!(
+            (at.rest, &at.phase),
+            (SafeMode::Safe, &ConfigPhase::Idle),
+            "the trial is rolled back"
+        );
         let calm = |starts: &[(&str, u64)]| {
             let mut record = record(ConfigPhase::Idle);
-            starts.iter().for_each(|(kernel, uptime)| note(&mut record, &start(kernel, *uptime), FaultSwitch::NONE));
+            starts.iter().for_each(|(kernel, uptime)| {
+                note(&mut record, &start(kernel, *uptime), FaultSwitch::NONE)
+            });
             record
         };
         let slow: Vec<(&str, u64)> = (0..20).map(|n| ("k", n * 130)).collect();

@@ -20,7 +20,10 @@ fn address(url: &Url) -> (String, u16) {
 
 /// True when a camera in force has this address.
 pub fn is_known_camera(now: &CameraSettings, url: &Url) -> bool {
-    [Some(&now.main_url), now.sub_url.as_ref()].into_iter().flatten().any(|known| address(known) == address(url))
+    [Some(&now.main_url), now.sub_url.as_ref()]
+        .into_iter()
+        .flatten()
+        .any(|known| address(known) == address(url))
 }
 
 /// True when a dry run may send `next`'s login to `url`: the camera in force, with its present
@@ -42,7 +45,9 @@ pub fn may_show_broker(now: &Settings, broker: &Broker) -> bool {
 /// # Errors
 /// All keys with such a login.
 pub fn judge(next: &Settings, good: &Settings) -> Result<(), Rejection> {
-    let of_brokers = |login: &Option<Login>| login.is_some() && good.uplink.brokers().iter().any(|known| known.login == *login);
+    let of_brokers = |login: &Option<Login>| {
+        login.is_some() && good.uplink.brokers().iter().any(|known| known.login == *login)
+    };
     let of_camera = |login: &Option<Login>| login.is_some() && good.camera.login == *login;
     let mut problems = Vec::new();
     let mut bad = |key: String| {
@@ -54,10 +59,18 @@ pub fn judge(next: &Settings, good: &Settings) -> Result<(), Rejection> {
     }
     for (number, broker) in next.uplink.brokers().iter().enumerate() {
         if of_camera(&broker.login) && !of_brokers(&broker.login) {
-            bad(if number == 0 { "uplink.login_file".into() } else { format!("uplink.fallbacks[{}].login_file", number - 1) });
+            bad(if number == 0 {
+                "uplink.login_file".into()
+            } else {
+                format!("uplink.fallbacks[{}].login_file", number - 1)
+            });
         }
     }
-    if problems.is_empty() { Ok(()) } else { Err(Rejection::bad_keys(RejectReason::Continuity, Problems(problems))) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Rejection::bad_keys(RejectReason::Continuity, Problems(problems)))
+    }
 }
 
 #[cfg(test)]
@@ -81,19 +94,36 @@ mod tests {
         let good = good();
         let url = |text: &str| Url::parse(text).unwrap();
         let shown = |login: Option<Login>, text: &str| {
-            may_show_camera(&good.camera, &CameraSettings { login, ..good.camera.clone() }, &url(text))
+            may_show_camera(
+                &good.camera,
+                &CameraSettings { login, ..good.camera.clone() },
+                &url(text),
+            )
         };
-        assert!(shown(login("camera"), "rtsp://127.0.0.1/other") && shown(login("camera"), "rtsp://127.0.0.1:554/main"));
+        assert!(
+            shown(login("camera"), "rtsp://127.0.0.1/other")
+                && shown(login("camera"), "rtsp://127.0.0.1:554/main")
+        );
         assert!(shown(None, "rtsp://far/x"), "there is no login to send");
-        for (user, text) in
-            [("camera", "rtsp://127.0.0.1:8554/main"), ("camera", "rtsp://far/main"), ("broker", "rtsp://127.0.0.1/main")]
-        {
+        for (user, text) in [
+            ("camera", "rtsp://127.0.0.1:8554/main"),
+            ("camera", "rtsp://far/main"),
+            ("broker", "rtsp://127.0.0.1/main"),
+        ] {
             assert!(!shown(login(user), text), "{user} {text}");
         }
-        let broker = |host: &str, user| Broker { host: host.into(), port: 1883, tls: None, login: login(user) };
+        let broker = |host: &str, user| Broker {
+            host: host.into(),
+            port: 1883,
+            tls: None,
+            login: login(user),
+        };
         assert!(may_show_broker(&good, &broker("127.0.0.1", "broker")));
-        for other in [broker("far", "broker"), broker("127.0.0.1", "camera"), Broker { port: 9, ..broker("127.0.0.1", "broker") }]
-        {
+        for other in [
+            broker("far", "broker"),
+            broker("127.0.0.1", "camera"),
+            Broker { port: 9, ..broker("127.0.0.1", "broker") },
+        ] {
             assert!(!may_show_broker(&good, &other), "{other:?}");
         }
     }
@@ -103,10 +133,17 @@ mod tests {
         let good = good();
         let keys = |next: &Settings| match judge(next, &good) {
             Ok(()) => Vec::new(),
-            Err(refusal) => refusal.errors.into_iter().map(|problem| problem.key).collect::<Vec<_>>(),
+            Err(refusal) => {
+                refusal.errors.into_iter().map(|problem| problem.key).collect::<Vec<_>>()
+            }
         };
         assert!(keys(&good).is_empty());
-        let broker = |host: &str, user| Broker { host: host.into(), port: 8883, tls: None, login: login(user) };
+        let broker = |host: &str, user| Broker {
+            host: host.into(),
+            port: 8883,
+            tls: None,
+            login: login(user),
+        };
         let mut next = good.clone();
         next.uplink.fallbacks = vec![broker("moved", "broker"), broker("new", "its own")];
         assert!(keys(&next).is_empty());

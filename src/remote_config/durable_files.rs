@@ -22,7 +22,9 @@ impl RealFiles {
     /// When the directory cannot be made.
     pub fn open(dir: &Path) -> Result<RealFiles, String> {
         match DirBuilder::new().mode(0o700).create(dir) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(format!("{}: {error}", dir.display())),
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                Err(format!("{}: {error}", dir.display()))
+            }
             _ => Ok(RealFiles { dir: dir.to_owned() }),
         }
     }
@@ -61,7 +63,8 @@ impl Files for RealFiles {
     }
 
     fn names(&self) -> Result<Vec<String>, String> {
-        let entries = std::fs::read_dir(&self.dir).map_err(|error| self.describe_error("", &error))?;
+        let entries =
+            std::fs::read_dir(&self.dir).map_err(|error| self.describe_error("", &error))?;
         Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
     }
 }
@@ -84,7 +87,10 @@ mod tests {
             let write = |name| asked.write(name, b"one");
             (asked.read("record.a"), [write("record.a"), write("record.b"), write("record.c")])
         });
-        assert!(read.clone().unwrap_err().contains("record.a: is a named pipe, not a file"), "{read:?}");
+        assert!(
+            read.clone().unwrap_err().contains("record.a: is a named pipe, not a file"),
+            "{read:?}"
+        );
         assert_eq!(written, [Ok(()), Ok(()), Ok(())]);
         assert_eq!(files.read("record.b").unwrap().unwrap(), b"one");
         assert!(!target.exists());

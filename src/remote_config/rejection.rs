@@ -96,7 +96,9 @@ impl Rejection {
     pub fn bad_keys(why: RejectReason, problems: Problems) -> Rejection {
         let count = problems.0.len();
         let listed = problems.0.into_iter().take(PROBLEMS_MAX);
-        let errors = listed.map(|Problem { key, reason }| Problem { key: cut(&key), reason: cut(&reason) }).collect();
+        let errors = listed
+            .map(|Problem { key, reason }| Problem { key: cut(&key), reason: cut(&reason) })
+            .collect();
         Rejection { why, detail: format!("{count} bad key(s)"), errors }
     }
 
@@ -107,8 +109,15 @@ impl Rejection {
 
     /// Reason, detail and keys in one line.
     pub fn line(&self) -> String {
-        let keys: Vec<String> = self.errors.iter().map(|Problem { key, reason }| format!("{key}: {reason}")).collect();
-        format!("{}: {}{}{}", self.why.as_str(), self.detail, if keys.is_empty() { "" } else { ": " }, keys.join("; "))
+        let keys: Vec<String> =
+            self.errors.iter().map(|Problem { key, reason }| format!("{key}: {reason}")).collect();
+        format!(
+            "{}: {}{}{}",
+            self.why.as_str(),
+            self.detail,
+            if keys.is_empty() { "" } else { ": " },
+            keys.join("; ")
+        )
     }
 }
 

@@ -48,7 +48,8 @@ pub const KNOWN: &str = "clip-get, clip-cancel, snapshot, event-get, lock, unloc
                          config-check and config-show";
 
 /// What becomes of an unsigned command where a key is enrolled.
-const SIGN_IT: &str = "this box takes only signed commands (remote.keys): sign it with office cmd … --sign KEY";
+const SIGN_IT: &str =
+    "this box takes only signed commands (remote.keys): sign it with office cmd … --sign KEY";
 
 /// Whether this version has a command of that name.
 fn is_known(name: &str) -> bool {
@@ -79,8 +80,11 @@ pub struct CommandSignature {
 pub fn signed_bytes(site: &str, asked: CommandRequest<'_>, n: u64) -> Result<Vec<u8>, Rejection> {
     let CommandRequest { name, req_id, expires, args } = asked;
     let expires = expires.unwrap_or("-");
-    let mut text = format!("taimat command 1\nsite {site}\nname {name}\nn {n}\nreq_id {req_id}\nexpires {expires}\n");
-    let mut named: Vec<(&String, &Value)> = args.iter().filter(|(key, _)| *key != "n" && *key != "sig").collect();
+    let mut text = format!(
+        "taimat command 1\nsite {site}\nname {name}\nn {n}\nreq_id {req_id}\nexpires {expires}\n"
+    );
+    let mut named: Vec<(&String, &Value)> =
+        args.iter().filter(|(key, _)| *key != "n" && *key != "sig").collect();
     named.sort_by_key(|(key, _)| key.as_bytes());
     for (key, value) in named {
         let Some(value) = value.as_str() else {
@@ -131,13 +135,20 @@ pub fn check(
         return Err(Rejection::new(RejectReason::Unsigned, SIGN_IT));
     };
     if keys.is_empty() {
-        return Err(Rejection::new(RejectReason::NoKeys, "no key is enrolled here: remote.keys is empty"));
+        return Err(Rejection::new(
+            RejectReason::NoKeys,
+            "no key is enrolled here: remote.keys is empty",
+        ));
     }
     let signature: Signature = serde_json::from_value(signature.clone())
         .map_err(|error| Rejection::new(RejectReason::Unreadable, format!("sig: {error}")))?;
     let n = asked.args.get("n").and_then(Value::as_u64);
-    let n =
-        n.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "n is missing: a whole number higher than every one before"))?;
+    let n = n.ok_or_else(|| {
+        Rejection::new(
+            RejectReason::Unreadable,
+            "n is missing: a whole number higher than every one before",
+        )
+    })?;
     let signed_for = |whom: &str| verify(keys, &signature, &signed_bytes(whom, asked, n)?);
     let key = match signed_for(site.as_str()) {
         Err(refusal) if refusal.why == RejectReason::BadSignature => signed_for(EVERY)?,
@@ -151,14 +162,22 @@ pub fn check(
         return Err(Rejection::new(RejectReason::Scope, detail));
     }
     let key = key.id();
-    let until = asked.expires.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "a signed command must expire"))?;
-    let until =
-        WallTime::parse(until).map_err(|reason| Rejection::new(RejectReason::Unreadable, format!("expires: {reason}")))?;
+    let until = asked
+        .expires
+        .ok_or_else(|| Rejection::new(RejectReason::Unreadable, "a signed command must expire"))?;
+    let until = WallTime::parse(until)
+        .map_err(|reason| Rejection::new(RejectReason::Unreadable, format!("expires: {reason}")))?;
     if is_late(until, now) {
-        return Err(Rejection::new(RejectReason::Expired, format!("expired {until}; here it is {}", now.wall)));
+        return Err(Rejection::new(
+            RejectReason::Expired,
+            format!("expired {until}; here it is {}", now.wall),
+        ));
     }
     if n <= highest(&key) {
-        return Err(Rejection::new(RejectReason::Replayed, format!("n {n} is not higher than {}", highest(&key))));
+        return Err(Rejection::new(
+            RejectReason::Replayed,
+            format!("n {n} is not higher than {}", highest(&key)),
+        ));
     }
     Ok(CommandSignature { key, n })
 }
@@ -192,18 +211,31 @@ mod tests {
     use crate::units::{ClockQuality, MonoTime};
 
     fn now() -> Timestamp {
-        Timestamp { mono: MonoTime(1), wall: WallTime::parse("2026-11-25T03:00:00Z").unwrap(), quality: ClockQuality::Ntp }
+        Timestamp {
+            mono: MonoTime(1),
+            wall: WallTime::parse("2026-11-25T03:00:00Z").unwrap(),
+            quality: ClockQuality::Ntp,
+        }
     }
 
     fn args() -> Map<String, Value> {
-        let Value::Object(args) = json!({"to": "2026-11-25T02:10:00Z", "from": "2026-11-25T02:00:00Z"}) else { unreachable!() };
+        let Value::Object(args) =
+            json!({"to": "2026-11-25T02:10:00Z", "from": "2026-11-25T02:00:00Z"})
+        else {
+            unreachable!()
+        };
         args
     }
 
     #[test]
     fn the_signed_bytes_of_a_command_are_what_the_document_says() {
         let site = SiteId::parse("km-17").unwrap();
-        let asked = CommandRequest { name: "clip-get", req_id: "r1", expires: Some("2026-11-25T04:00:00.000Z"), args: &args() };
+        let asked = CommandRequest {
+            name: "clip-get",
+            req_id: "r1",
+            expires: Some("2026-11-25T04:00:00.000Z"),
+            args: &args(),
+        };
         let bytes = String::from_utf8(signed_bytes(site.as_str(), asked, 12).unwrap()).unwrap();
         let lines = "taimat command 1\nsite km-17\nname clip-get\nn 12\nreq_id r1\nexpires 2026-11-25T04:00:00.000Z\n\
                      arg from ce1f11fcd6f30edfcde8fa3da2dcb776a87779c87e78e3c2a990b3be30d06880\narg to 8451d74d9895b79f3dcffc7f2d11cc28bd71de41436f6736ee31bd6052e11e3b\n";
@@ -223,31 +255,59 @@ mod tests {
         let expires = Some("2026-11-25T03:30:00Z");
         let asked = CommandRequest { name: "clip-get", req_id: "r1", expires, args: &plain };
         let signed = add_signature(site.as_str(), asked, 12, &key(RFC)).unwrap();
-        let judged =
-            |asked: CommandRequest<'_>, site: &SiteId, highest: u64, now: Timestamp| check(site, &keys, asked, now, |_| highest);
+        let judged = |asked: CommandRequest<'_>, site: &SiteId, highest: u64, now: Timestamp| {
+            check(site, &keys, asked, now, |_| highest)
+        };
         let asked = CommandRequest { args: &signed, ..asked };
-        assert_eq!(judged(asked, &site, 11, now()), Ok(CommandSignature { key: keys[0].id(), n: 12 }));
-        let why = |asked, site: &SiteId, highest, now| judged(asked, site, highest, now).unwrap_err().why;
+        assert_eq!(
+            judged(asked, &site, 11, now()),
+            Ok(CommandSignature { key: keys[0].id(), n: 12 })
+        );
+        let why =
+            |asked, site: &SiteId, highest, now| judged(asked, site, highest, now).unwrap_err().why;
         assert_eq!(why(asked, &site, 12, now()), RejectReason::Replayed);
         assert_eq!(why(asked, &other, 0, now()), RejectReason::BadSignature);
-        assert_eq!(why(CommandRequest { name: "unlock", ..asked }, &site, 0, now()), RejectReason::BadSignature);
-        assert_eq!(why(CommandRequest { req_id: "r2", ..asked }, &site, 0, now()), RejectReason::BadSignature);
-        assert_eq!(why(CommandRequest { expires: None, ..asked }, &site, 0, now()), RejectReason::BadSignature);
-        assert_eq!(why(CommandRequest { args: &plain, ..asked }, &site, 0, now()), RejectReason::Unsigned);
+        assert_eq!(
+            why(CommandRequest { name: "unlock", ..asked }, &site, 0, now()),
+            RejectReason::BadSignature
+        );
+        assert_eq!(
+            why(CommandRequest { req_id: "r2", ..asked }, &site, 0, now()),
+            RejectReason::BadSignature
+        );
+        assert_eq!(
+            why(CommandRequest { expires: None, ..asked }, &site, 0, now()),
+            RejectReason::BadSignature
+        );
+        assert_eq!(
+            why(CommandRequest { args: &plain, ..asked }, &site, 0, now()),
+            RejectReason::Unsigned
+        );
         let late = Timestamp { wall: now().wall.plus_micros(3_600_000_000), ..now() };
         assert_eq!(why(asked, &site, 0, late), RejectReason::Expired);
         assert!(
             judged(asked, &site, 0, Timestamp { quality: ClockQuality::Rtc, ..late }).is_ok(),
             "a clock that may be a day off"
         );
-        let foreign = add_signature(site.as_str(), CommandRequest { args: &plain, ..asked }, 12, &key(OTHER)).unwrap();
-        assert_eq!(why(CommandRequest { args: &foreign, ..asked }, &site, 0, now()), RejectReason::UnknownKey);
+        let foreign =
+            add_signature(site.as_str(), CommandRequest { args: &plain, ..asked }, 12, &key(OTHER))
+                .unwrap();
+        assert_eq!(
+            why(CommandRequest { args: &foreign, ..asked }, &site, 0, now()),
+            RejectReason::UnknownKey
+        );
         let mut more = signed.clone();
         more.insert("reason".into(), json!("added"));
-        assert_eq!(why(CommandRequest { args: &more, ..asked }, &site, 0, now()), RejectReason::BadSignature);
+        assert_eq!(
+            why(CommandRequest { args: &more, ..asked }, &site, 0, now()),
+            RejectReason::BadSignature
+        );
         let mut number = signed.clone();
         number.insert("reason".into(), json!(7));
-        assert_eq!(why(CommandRequest { args: &number, ..asked }, &site, 0, now()), RejectReason::Unreadable);
+        assert_eq!(
+            why(CommandRequest { args: &number, ..asked }, &site, 0, now()),
+            RejectReason::Unreadable
+        );
     }
 
     #[test]
@@ -259,13 +319,20 @@ mod tests {
         let verdict = |name: &str, keys: &[TrustedKey]| {
             let asked = CommandRequest { name, req_id: "r1", expires, args: &plain };
             let signed = add_signature(site.as_str(), asked, 12, &key(RFC)).unwrap();
-            check(&site, keys, CommandRequest { args: &signed, ..asked }, now(), |_| 0).map(|_| ()).map_err(|refusal| refusal.why)
+            check(&site, keys, CommandRequest { args: &signed, ..asked }, now(), |_| 0)
+                .map(|_| ())
+                .map_err(|refusal| refusal.why)
         };
-        for name in ["config-check", "config-show", "probe", "restart", "update", "whatever-comes"] {
+        for name in ["config-check", "config-show", "probe", "restart", "update", "whatever-comes"]
+        {
             assert_eq!(verdict(name, &keys), Err(RejectReason::Scope), "{name}");
             assert_eq!(verdict(name, &[trusted("office", RFC)]), Ok(()), "{name}");
             let asked = CommandRequest { name, req_id: "r1", expires, args: &plain };
-            assert_eq!(unsigned(&[], asked).unwrap_err().why, RejectReason::Unsigned, "{name} without a key");
+            assert_eq!(
+                unsigned(&[], asked).unwrap_err().why,
+                RejectReason::Unsigned,
+                "{name} without a key"
+            );
         }
         for name in KeyScope::COMMANDS {
             assert_eq!(verdict(name, &keys), Ok(()), "{name}");
@@ -282,18 +349,34 @@ mod tests {
             let asked = CommandRequest { name, req_id: "r1", expires: None, args: &plain };
             unsigned(&[], asked).unwrap_err().detail
         };
-        assert!(detail("pong").contains("no command \"pong\"") && detail("pong").contains("config-show"), "{}", detail("pong"));
+        assert!(
+            detail("pong").contains("no command \"pong\"")
+                && detail("pong").contains("config-show"),
+            "{}",
+            detail("pong")
+        );
         assert!(detail("restart").contains("must be signed"), "{}", detail("restart"));
-        assert!(KeyScope::COMMANDS.iter().chain(&["restart", "config-check", "config-show"]).all(|name| is_known(name)));
+        assert!(
+            KeyScope::COMMANDS
+                .iter()
+                .chain(&["restart", "config-check", "config-show"])
+                .all(|name| is_known(name))
+        );
     }
 
     #[test]
     fn an_unknown_command_is_called_unknown_whoever_signs_it() {
         let (site, plain) = (SiteId::parse("km-17").unwrap(), Map::new());
         let keys = [TrustedKey { scope: KeyScope::Commands, ..trusted("desk", RFC) }];
-        let asked = CommandRequest { name: "pong", req_id: "r1", expires: Some("2026-11-25T03:30:00Z"), args: &plain };
+        let asked = CommandRequest {
+            name: "pong",
+            req_id: "r1",
+            expires: Some("2026-11-25T03:30:00Z"),
+            args: &plain,
+        };
         let signed = add_signature(site.as_str(), asked, 12, &key(RFC)).unwrap();
-        let refused = check(&site, &keys, CommandRequest { args: &signed, ..asked }, now(), |_| 0).unwrap_err();
+        let refused = check(&site, &keys, CommandRequest { args: &signed, ..asked }, now(), |_| 0)
+            .unwrap_err();
         assert!(refused.detail.contains("no command \"pong\""), "{}", refused.detail);
         let word = unsigned(&[], CommandRequest { name: "and", ..asked }).unwrap_err();
         assert!(word.detail.contains("no command \"and\""), "{}", word.detail);
@@ -301,25 +384,44 @@ mod tests {
 
     #[test]
     fn an_unsigned_command_is_refused_with_the_way_to_sign_it() {
-        let (site, plain, keys) = (SiteId::parse("km-17").unwrap(), Map::new(), [trusted("office", RFC)]);
+        let (site, plain, keys) =
+            (SiteId::parse("km-17").unwrap(), Map::new(), [trusted("office", RFC)]);
         let asked = CommandRequest { name: "restart", req_id: "r1", expires: None, args: &plain };
-        let named = [unsigned(&keys, asked), unsigned(&[], asked), check(&site, &keys, asked, now(), |_| 0).map(|_| ())];
-        assert!(named.iter().all(|named| named.as_ref().is_err_and(|named| named.detail.contains("--sign"))), "{named:?}");
+        let named = [
+            unsigned(&keys, asked),
+            unsigned(&[], asked),
+            check(&site, &keys, asked, now(), |_| 0).map(|_| ()),
+        ];
+        assert!(
+            named
+                .iter()
+                .all(|named| named.as_ref().is_err_and(|named| named.detail.contains("--sign"))),
+            "{named:?}"
+        );
     }
 
     #[test]
     fn a_command_signed_for_all_boxes_is_taken_by_each_of_them_once() {
         let keys = [trusted("office", RFC)];
         let plain = args();
-        let asked = CommandRequest { name: "clip-get", req_id: "r1", expires: Some("2026-11-25T03:30:00Z"), args: &plain };
+        let asked = CommandRequest {
+            name: "clip-get",
+            req_id: "r1",
+            expires: Some("2026-11-25T03:30:00Z"),
+            args: &plain,
+        };
         let signed = add_signature(EVERY, asked, 12, &key(RFC)).unwrap();
         let asked = CommandRequest { args: &signed, ..asked };
         for site in ["km-17", "km-18"] {
-            let judged =
-                |asked: CommandRequest<'_>, highest: u64| check(&SiteId::parse(site).unwrap(), &keys, asked, now(), |_| highest);
+            let judged = |asked: CommandRequest<'_>, highest: u64| {
+                check(&SiteId::parse(site).unwrap(), &keys, asked, now(), |_| highest)
+            };
             assert_eq!(judged(asked, 11), Ok(CommandSignature { key: keys[0].id(), n: 12 }));
             assert_eq!(judged(asked, 12).unwrap_err().why, RejectReason::Replayed);
-            assert_eq!(judged(CommandRequest { name: "unlock", ..asked }, 0).unwrap_err().why, RejectReason::BadSignature);
+            assert_eq!(
+                judged(CommandRequest { name: "unlock", ..asked }, 0).unwrap_err().why,
+                RejectReason::BadSignature
+            );
         }
         assert!(SiteId::parse(EVERY).is_err(), "no box may be called so");
     }

@@ -32,8 +32,11 @@ pub const DOCUMENT_MAX: usize = 160 << 10;
 pub const CONFIG_MAX: usize = 64 << 10;
 /// Microseconds after `not_after` in which a document is still accepted, by clock quality. An unset
 /// clock rejects nothing; the clock of a battery or of the camera may be a day off.
-const LATE: [(ClockQuality, i64); 3] =
-    [(ClockQuality::Ntp, 300_000_000), (ClockQuality::Camera, 86_400_000_000), (ClockQuality::Rtc, 86_400_000_000)];
+const LATE: [(ClockQuality, i64); 3] = [
+    (ClockQuality::Ntp, 300_000_000),
+    (ClockQuality::Camera, 86_400_000_000),
+    (ClockQuality::Rtc, 86_400_000_000),
+];
 
 /// A signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,10 +104,13 @@ impl Document {
     /// `TooLarge` or `Unreadable`.
     pub fn decode(bytes: &[u8], len: usize) -> Result<Document, Rejection> {
         if len > DOCUMENT_MAX {
-            return Err(Rejection::new(RejectReason::TooLarge, format!("{len} bytes, the maximum is {DOCUMENT_MAX}")));
+            return Err(Rejection::new(
+                RejectReason::TooLarge,
+                format!("{len} bytes, the maximum is {DOCUMENT_MAX}"),
+            ));
         }
-        let document: Document =
-            serde_json::from_slice(bytes).map_err(|error| Rejection::new(RejectReason::Unreadable, error.to_string()))?;
+        let document: Document = serde_json::from_slice(bytes)
+            .map_err(|error| Rejection::new(RejectReason::Unreadable, error.to_string()))?;
         if document.v != 1 {
             return Err(Rejection::new(
                 RejectReason::Unreadable,
@@ -112,7 +118,10 @@ impl Document {
             ));
         }
         if document.config.len() > CONFIG_MAX {
-            let detail = format!("a configuration of {} bytes, the maximum is {CONFIG_MAX}", document.config.len());
+            let detail = format!(
+                "a configuration of {} bytes, the maximum is {CONFIG_MAX}",
+                document.config.len()
+            );
             return Err(Rejection::new(RejectReason::TooLarge, detail));
         }
         Ok(document)
@@ -125,7 +134,10 @@ impl Document {
     /// order.
     pub fn authentic(&self, site: &SiteId, keys: &[TrustedKey]) -> Result<String, Rejection> {
         if keys.is_empty() {
-            return Err(Rejection::new(RejectReason::NoKeys, "no key is enrolled here: remote.keys is empty"));
+            return Err(Rejection::new(
+                RejectReason::NoKeys,
+                "no key is enrolled here: remote.keys is empty",
+            ));
         }
         let Some(signature) = &self.sig else {
             return Err(Rejection::new(RejectReason::Unsigned, "sig is missing"));
@@ -149,12 +161,18 @@ impl Document {
     /// # Errors
     /// `Expired`, or `Unreadable` for a malformed time.
     pub fn in_time(&self, now: Timestamp) -> Result<(), Rejection> {
-        let until = WallTime::parse(&self.not_after)
-            .map_err(|reason| Rejection::new(RejectReason::Unreadable, format!("not_after: {reason}")))?;
+        let until = WallTime::parse(&self.not_after).map_err(|reason| {
+            Rejection::new(RejectReason::Unreadable, format!("not_after: {reason}"))
+        })?;
         if is_late(until, now) {
             return Err(Rejection::new(
                 RejectReason::Expired,
-                format!("not_after is {}, the clock of this device is {} ({})", self.not_after, now.wall, now.quality.as_str()),
+                format!(
+                    "not_after is {}, the clock of this device is {} ({})",
+                    self.not_after,
+                    now.wall,
+                    now.quality.as_str()
+                ),
             ));
         }
         Ok(())
@@ -178,24 +196,38 @@ pub fn sign(key: &Ed25519KeyPair, bytes: &[u8]) -> Signature {
 ///
 /// # Errors
 /// `UnknownKey` or `BadSignature`.
-pub fn verify<'a>(keys: &'a [TrustedKey], signature: &Signature, bytes: &[u8]) -> Result<&'a TrustedKey, Rejection> {
+pub fn verify<'a>(
+    keys: &'a [TrustedKey],
+    signature: &Signature,
+    bytes: &[u8],
+) -> Result<&'a TrustedKey, Rejection> {
     let Some(key) = keys.iter().find(|key| key.id() == signature.key) else {
-        let shown: String = signature.key.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
-        return Err(Rejection::new(RejectReason::UnknownKey, format!("key {shown} is not among remote.keys")));
+        let shown: String =
+            signature.key.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
+        return Err(Rejection::new(
+            RejectReason::UnknownKey,
+            format!("key {shown} is not among remote.keys"),
+        ));
     };
-    let signed =
-        from_hex(&signature.ed25519).is_some_and(|raw| UnparsedPublicKey::new(&ED25519, key.public).verify(bytes, &raw).is_ok());
+    let signed = from_hex(&signature.ed25519).is_some_and(|raw| {
+        UnparsedPublicKey::new(&ED25519, key.public).verify(bytes, &raw).is_ok()
+    });
     if signed {
         Ok(key)
     } else {
-        Err(Rejection::new(RejectReason::BadSignature, format!("the signature of {} does not match", key.name)))
+        Err(Rejection::new(
+            RejectReason::BadSignature,
+            format!("the signature of {} does not match", key.name),
+        ))
     }
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (digits && text.len() == 128).then(|| text.as_bytes().chunks(2).map(pair).collect::<Option<Vec<u8>>>()).flatten()
+    (digits && text.len() == 128)
+        .then(|| text.as_bytes().chunks(2).map(pair).collect::<Option<Vec<u8>>>())
+        .flatten()
 }
 
 #[cfg(test)]
@@ -256,7 +288,9 @@ pub(crate) mod tests {
         let keys = [trusted("office", RFC)];
         let good = document().signed(&key(RFC));
         assert_eq!(good.authentic(&site, &keys), Ok(keys[0].id()));
-        let why = |document: &Document, keys: &[TrustedKey]| document.authentic(&site, keys).unwrap_err().why;
+        let why = |document: &Document, keys: &[TrustedKey]| {
+            document.authentic(&site, keys).unwrap_err().why
+        };
         for altered in [
             Document { version: 8, ..good.clone() },
             Document { config: "site = \"km-18\"\n".into(), ..good.clone() },
@@ -267,7 +301,10 @@ pub(crate) mod tests {
             assert_eq!(why(&altered, &keys), RejectReason::BadSignature, "{altered:?}");
         }
         assert_eq!(why(&document(), &keys), RejectReason::Unsigned);
-        assert_eq!(why(&good, &[TrustedKey { scope: KeyScope::Commands, ..keys[0].clone() }]), RejectReason::Scope);
+        assert_eq!(
+            why(&good, &[TrustedKey { scope: KeyScope::Commands, ..keys[0].clone() }]),
+            RejectReason::Scope
+        );
         assert_eq!(why(&document().signed(&key(OTHER)), &keys), RejectReason::UnknownKey);
         assert_eq!(why(&good, &[]), RejectReason::NoKeys);
         let foreign = Document { site: "km-18".into(), ..document() }.signed(&key(RFC));
@@ -277,11 +314,23 @@ pub(crate) mod tests {
     #[test]
     fn the_expiry_has_a_tolerance_by_clock_quality() {
         let judged = |time: &str, quality| document().in_time(at(time, quality)).is_ok();
-        assert!(judged("2026-12-01T00:04:00Z", ClockQuality::Ntp) && !judged("2026-12-01T00:06:00Z", ClockQuality::Ntp));
-        assert!(judged("2026-12-01T20:00:00Z", ClockQuality::Rtc) && !judged("2026-12-02T01:00:00Z", ClockQuality::Rtc));
-        assert!(judged("2036-12-01T00:00:00Z", ClockQuality::Unset), "an unset clock rejects nothing");
+        assert!(
+            judged("2026-12-01T00:04:00Z", ClockQuality::Ntp)
+                && !judged("2026-12-01T00:06:00Z", ClockQuality::Ntp)
+        );
+        assert!(
+            judged("2026-12-01T20:00:00Z", ClockQuality::Rtc)
+                && !judged("2026-12-02T01:00:00Z", ClockQuality::Rtc)
+        );
+        assert!(
+            judged("2036-12-01T00:00:00Z", ClockQuality::Unset),
+            "an unset clock rejects nothing"
+        );
         let nonsense = Document { not_after: "soon".into(), ..document() };
-        assert_eq!(nonsense.in_time(at("2026-12-01T00:00:00Z", ClockQuality::Ntp)).unwrap_err().why, RejectReason::Unreadable);
+        assert_eq!(
+            nonsense.in_time(at("2026-12-01T00:00:00Z", ClockQuality::Ntp)).unwrap_err().why,
+            RejectReason::Unreadable
+        );
     }
 
     #[test]
@@ -290,9 +339,12 @@ pub(crate) mod tests {
         let why = |bytes: &[u8], len| Document::decode(bytes, len).unwrap_err().why;
         assert_eq!(why(&[], 10 << 20), RejectReason::TooLarge);
         assert_eq!(why(&good[..good.len() - 1], good.len()), RejectReason::Unreadable);
-        let more = String::from_utf8(good.clone()).unwrap().replacen("{\"v\":1", "{\"v\":1,\"also\":1", 1);
+        let more =
+            String::from_utf8(good.clone()).unwrap().replacen("{\"v\":1", "{\"v\":1,\"also\":1", 1);
         assert_eq!(why(more.as_bytes(), more.len()), RejectReason::Unreadable);
-        let large = Document { config: "#".repeat(CONFIG_MAX + 1), ..document() }.signed(&key(RFC)).encode();
+        let large = Document { config: "#".repeat(CONFIG_MAX + 1), ..document() }
+            .signed(&key(RFC))
+            .encode();
         assert_eq!(why(&large, large.len()), RejectReason::TooLarge);
         let other = Document { v: 2, ..document() }.encode();
         assert_eq!(why(&other, other.len()), RejectReason::Unreadable);

@@ -45,7 +45,8 @@ pub struct Configured {
 impl Configured {
     /// A small ring in memory; only in safe mode, after an unusable card caused a crash loop.
     pub fn last_resort(&self) -> Option<StorageSettings> {
-        let safe = self.machine.record().rest == SafeMode::Safe && self.machine.record().trial().is_none();
+        let safe =
+            self.machine.record().rest == SafeMode::Safe && self.machine.record().trial().is_none();
         self.in_memory().filter(|_| safe)
     }
 
@@ -77,11 +78,19 @@ pub fn state_dir(file: &Path) -> PathBuf {
 ///
 /// # Errors
 /// The bad keys of the configuration file, when no last known good configuration exists.
-pub fn load_startup(file: &Path, state: &Path, seed: [u8; 32], now: Timestamp) -> Result<Startup, Problems> {
+pub fn load_startup(
+    file: &Path,
+    state: &Path,
+    seed: [u8; 32],
+    now: Timestamp,
+) -> Result<Startup, Problems> {
     let files: Arc<dyn Files> = match RealFiles::open(state) {
         Ok(files) => Arc::new(files),
         Err(reason) => {
-            tracing::error!(reason, "remote configuration disabled, the state directory cannot be made; check the card");
+            tracing::error!(
+                reason,
+                "remote configuration disabled, the state directory cannot be made; check the card"
+            );
             return Ok(Startup { settings: load::load(file)?, configured: None });
         }
     };
@@ -103,15 +112,26 @@ pub fn load_startup(file: &Path, state: &Path, seed: [u8; 32], now: Timestamp) -
         machine.set_unsaved(reason);
     }
     let settings = machine.in_force();
-    tracing::info!(phase = machine.as_str(), sha256 = machine.record().committed.sha256.hex(), "configuration loaded");
+    tracing::info!(
+        phase = machine.as_str(),
+        sha256 = machine.record().committed.sha256.hex(),
+        "configuration loaded"
+    );
     let (file, state) = (file.to_owned(), state.to_owned());
-    Ok(Startup { settings, configured: Some(Configured { machine, files, file, volatile, state, refused, runtime }) })
+    Ok(Startup {
+        settings,
+        configured: Some(Configured { machine, files, file, volatile, state, refused, runtime }),
+    })
 }
 
 /// Identity and uptime of the kernel.
 fn start(at: String) -> BootDecision {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let uptime = read("/proc/uptime").split('.').next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
+    let uptime = read("/proc/uptime")
+        .split('.')
+        .next()
+        .and_then(|seconds| seconds.parse().ok())
+        .unwrap_or(0);
     BootDecision { kernel: read("/proc/sys/kernel/random/boot_id").trim().to_owned(), uptime, at }
 }
 
@@ -197,7 +217,8 @@ mod tests {
         here.started();
         here.edit(8);
         for copy in ["a", "b"] {
-            std::fs::write(state_dir(&here.path()).join(format!("record.{copy}")), "damaged").unwrap();
+            std::fs::write(state_dir(&here.path()).join(format!("record.{copy}")), "damaged")
+                .unwrap();
         }
         assert_eq!(here.started(), (8, "idle"));
     }

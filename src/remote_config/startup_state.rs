@@ -72,13 +72,18 @@ impl FoundFiles<'_> {
         let text = self.file.as_ref().map_err(|reason| self.unreadable(reason))?;
         let settings = parse::parse(text, self.read)?;
         let proven = settings.uplink.brokers().iter().map(|broker| broker.address()).collect();
-        let record = ConfigState::of_file(Digest::of(text.as_bytes()), self.start.at.clone(), proven);
+        let record =
+            ConfigState::of_file(Digest::of(text.as_bytes()), self.start.at.clone(), proven);
         *unsaved = state_store::save(self.files, &record, Some(text)).err();
         Ok(record)
     }
 
     /// Counts the boot, and takes an edited file on trial.
-    fn noted(&self, mut record: ConfigState, unsaved: &mut Option<String>) -> (ConfigState, Option<Rejection>) {
+    fn noted(
+        &self,
+        mut record: ConfigState,
+        unsaved: &mut Option<String>,
+    ) -> (ConfigState, Option<Rejection>) {
         if let Some(exits) = self.volatile.and_then(state_store::exits) {
             record.exits = exits;
         }
@@ -86,7 +91,10 @@ impl FoundFiles<'_> {
         self.volatile.into_iter().for_each(|volatile| state_store::save_exits(volatile, &record));
         let (text, refused) = self.edited(&mut record);
         if let Err(reason) = state_store::save(self.files, &record, text.as_deref()) {
-            tracing::error!(reason, "boot not recorded, the card rejects writes; a trial is rolled back");
+            tracing::error!(
+                reason,
+                "boot not recorded, the card rejects writes; a trial is rolled back"
+            );
             if !self.switch.disables(Safeguard::CountedStart) {
                 crash_loop::not_noted(&mut record, &reason, &self.start.at);
             }
@@ -111,13 +119,21 @@ impl FoundFiles<'_> {
             Err(refusal) => return (None, Some(refusal)),
         };
         let good = self.parse(&record.committed);
-        let change = good.as_ref().map(|good| SettingsDiff::between(good, &settings)).unwrap_or_default();
+        let change =
+            good.as_ref().map(|good| SettingsDiff::between(good, &settings)).unwrap_or_default();
         let limit = good.map_or(settings.remote.trial, |good| good.remote.trial) * 1_000_000;
         let needs = Needs { session: change.uplink, ..Needs::default() };
         let next = ConfigVersion::of_file(sha256, self.start.at.clone());
         tracing::info!(id = next.id, groups = ?change.section_names(), "configuration file edited; its trial begins");
-        record.phase =
-            ConfigPhase::Trial(Box::new(Trial { next, starts: 1, ran: 0, limit, needs, camera: change.camera, restart: true }));
+        record.phase = ConfigPhase::Trial(Box::new(Trial {
+            next,
+            starts: 1,
+            ran: 0,
+            limit,
+            needs,
+            camera: change.camera,
+            restart: true,
+        }));
         (Some(text.clone()), None)
     }
 
@@ -128,7 +144,11 @@ impl FoundFiles<'_> {
     /// The settings of the configurations in the record. The one before replaces a configuration
     /// that can no longer be read, for example because a file it names is gone.
     fn known(&self, mut record: ConfigState) -> Result<(ConfigState, ProvenSettings), Problems> {
-        let local = self.file.as_ref().map_err(|reason| self.unreadable(reason)).and_then(|text| parse::parse(text, self.read));
+        let local = self
+            .file
+            .as_ref()
+            .map_err(|reason| self.unreadable(reason))
+            .and_then(|text| parse::parse(text, self.read));
         let kept = [&record.committed].into_iter().chain(&record.older).chain([&record.bootstrap]);
         let good = kept.into_iter().find_map(|version| self.parse(version));
         let bootstrap = self.parse(&record.bootstrap);
@@ -137,7 +157,9 @@ impl FoundFiles<'_> {
                 let bootstrap = bootstrap.or(local.ok()).unwrap_or_else(|| good.clone());
                 ProvenSettings { good, bootstrap, trying: None }
             }
-            (None, _, Ok(local)) => ProvenSettings { good: local.clone(), bootstrap: local, trying: None },
+            (None, _, Ok(local)) => {
+                ProvenSettings { good: local.clone(), bootstrap: local, trying: None }
+            }
             (None, _, Err(problems)) => return Err(problems),
         };
         let trying = record.trial().and_then(|trial| self.parse(&trial.next));

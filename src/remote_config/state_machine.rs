@@ -205,7 +205,12 @@ pub struct ConfigMachine {
 impl ConfigMachine {
     /// The state machine after a boot that [`super::crash_loop::note`] has counted. `seed` is 32
     /// random bytes.
-    pub fn new(record: ConfigState, known: ProvenSettings, seed: [u8; 32], now: Timestamp) -> ConfigMachine {
+    pub fn new(
+        record: ConfigState,
+        known: ProvenSettings,
+        seed: [u8; 32],
+        now: Timestamp,
+    ) -> ConfigMachine {
         let ProvenSettings { good, bootstrap, trying } = known;
         let mut machine = ConfigMachine {
             site: good.site.clone(),
@@ -291,15 +296,22 @@ impl ConfigMachine {
         if let Some(Candidate { version, since, .. }) = &self.judging
             && now.mono.since(*since) >= JUDGE_WITHIN
         {
-            let reason = format!("card or camera did not answer for {} s", JUDGE_WITHIN / 1_000_000);
-            self.judged(now, version.sha256, Err(Rejection::new(RejectReason::Unreadable, reason)), out);
+            let reason =
+                format!("card or camera did not answer for {} s", JUDGE_WITHIN / 1_000_000);
+            self.judged(
+                now,
+                version.sha256,
+                Err(Rejection::new(RejectReason::Unreadable, reason)),
+                out,
+            );
         }
     }
 
     /// Time at which the running save or validation is overdue.
     pub(super) fn answer_deadline(&self) -> MonoTime {
         let saving = self.saving.as_ref().map(|(since, _)| since.plus_micros(SAVE_WITHIN));
-        let judging = self.judging.as_ref().map(|candidate| candidate.since.plus_micros(JUDGE_WITHIN));
+        let judging =
+            self.judging.as_ref().map(|candidate| candidate.since.plus_micros(JUDGE_WITHIN));
         saving.into_iter().chain(judging).min().unwrap_or(MonoTime(u64::MAX))
     }
 
@@ -307,9 +319,12 @@ impl ConfigMachine {
     pub fn in_force(&self) -> Settings {
         let rest = match self.record.rest {
             super::state_record::SafeMode::Good => self.good.as_ref().clone(),
-            super::state_record::SafeMode::Safe => super::crash_loop::safe(&self.bootstrap, &self.good),
+            super::state_record::SafeMode::Safe => {
+                super::crash_loop::safe(&self.bootstrap, &self.good)
+            }
         };
-        let settings = self.trying.as_deref().filter(|_| self.progress.is_some()).cloned().unwrap_or(rest);
+        let settings =
+            self.trying.as_deref().filter(|_| self.progress.is_some()).cloned().unwrap_or(rest);
         Settings { uplink: self.uplink(&settings), ..settings }
     }
 
@@ -320,13 +335,16 @@ impl ConfigMachine {
         let mut brokers = settings.uplink.brokers();
         if self.progress.is_some() && self.record.trial().is_some_and(|trial| trial.needs.session) {
             let new = validation::unproven(settings, &self.record.proven);
-            let only: Vec<Broker> = brokers.iter().filter(|broker| new.contains(&broker.address())).cloned().collect();
+            let only: Vec<Broker> =
+                brokers.iter().filter(|broker| new.contains(&broker.address())).cloned().collect();
             return settings.uplink.with_brokers(if only.is_empty() { &brokers } else { &only });
         }
         let safe = self.record.rest == super::state_record::SafeMode::Safe;
-        let others = if safe { self.good.uplink.brokers() } else { self.bootstrap.uplink.brokers() };
+        let others =
+            if safe { self.good.uplink.brokers() } else { self.bootstrap.uplink.brokers() };
         if !self.switch.disables(Safeguard::Bootstrap) {
-            let more: Vec<Broker> = others.into_iter().filter(|other| !brokers.contains(other)).collect();
+            let more: Vec<Broker> =
+                others.into_iter().filter(|other| !brokers.contains(other)).collect();
             brokers.extend(more);
         }
         settings.uplink.with_brokers(&brokers)
@@ -345,7 +363,12 @@ impl ConfigMachine {
     }
 
     /// Saves the record; `then` follows after the save.
-    pub(super) fn save(&mut self, then: AfterSave, text: Option<String>, out: &mut Vec<ConfigEffect>) {
+    pub(super) fn save(
+        &mut self,
+        then: AfterSave,
+        text: Option<String>,
+        out: &mut Vec<ConfigEffect>,
+    ) {
         self.waiting.push(then);
         self.waiting_text = text.or(self.waiting_text.take());
         self.save_next(out);
@@ -360,7 +383,13 @@ impl ConfigMachine {
         out.push(ConfigEffect::Save(Box::new(self.record.clone()), self.waiting_text.take()));
     }
 
-    fn saved(&mut self, now: Timestamp, generation: u64, outcome: Result<(), String>, out: &mut Vec<ConfigEffect>) {
+    fn saved(
+        &mut self,
+        now: Timestamp,
+        generation: u64,
+        outcome: Result<(), String>,
+        out: &mut Vec<ConfigEffect>,
+    ) {
         if generation != self.record.generation {
             // This save was abandoned; a newer one follows it in the queue.
             return;
@@ -368,7 +397,10 @@ impl ConfigMachine {
         if let Err(reason) = &outcome
             && self.unsaved.is_none()
         {
-            tracing::error!(reason, "configuration not stored, the card rejects writes; check the card");
+            tracing::error!(
+                reason,
+                "configuration not stored, the card rejects writes; check the card"
+            );
         }
         self.unsaved = outcome.err();
         for then in self.saving.take().map(|(_, then)| then).unwrap_or_default() {
@@ -397,12 +429,18 @@ impl ConfigMachine {
     ///
     /// # Errors
     /// The rejection.
-    pub fn command(&mut self, now: Timestamp, asked: CommandRequest<'_>, out: &mut Vec<ConfigEffect>) -> Result<bool, Rejection> {
+    pub fn command(
+        &mut self,
+        now: Timestamp,
+        asked: CommandRequest<'_>,
+        out: &mut Vec<ConfigEffect>,
+    ) -> Result<bool, Rejection> {
         if self.good.remote.keys.is_empty() || !asked.args.contains_key("sig") {
             return signed_command::unsigned(&self.good.remote.keys, asked).map(|()| false);
         }
         let highest = |key: &str| self.record.commands.get(key).copied().unwrap_or(0);
-        let signed = signed_command::check(&self.site, &self.good.remote.keys, asked, now, highest)?;
+        let signed =
+            signed_command::check(&self.site, &self.good.remote.keys, asked, now, highest)?;
         if self.commands >= COMMANDS_MAX || !self.signed.take(now.mono) {
             return Err(Rejection::new(RejectReason::Busy, "too many commands at once"));
         }
@@ -416,7 +454,13 @@ impl ConfigMachine {
     /// its signature need not be verified.
     pub fn signers(&self) -> Vec<(String, u64)> {
         let highest = |id: &String| self.record.commands.get(id).copied().unwrap_or(0);
-        self.good.remote.keys.iter().map(|key| key.id()).map(|id| (id.clone(), highest(&id))).collect()
+        self.good
+            .remote
+            .keys
+            .iter()
+            .map(|key| key.id())
+            .map(|id| (id.clone(), highest(&id)))
+            .collect()
     }
 
     /// Clears the crash counter: a requested stop is not a crash.

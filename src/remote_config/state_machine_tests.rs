@@ -9,7 +9,8 @@ use super::signed_command::{CommandRequest, add_signature};
 use super::signed_document::Document;
 use super::signed_document::tests::{OTHER, RFC, key, trusted};
 use super::state_machine::{
-    Applied, ConfigEffect, ConfigInput, ConfigMachine, FileFound, JUDGE_WITHIN, ProvenSettings, SAVE_WITHIN,
+    Applied, ConfigEffect, ConfigInput, ConfigMachine, FileFound, JUDGE_WITHIN, ProvenSettings,
+    SAVE_WITHIN,
 };
 use super::state_record::{ConfigPhase, ConfigState};
 use crate::settings::{KeyScope, Settings, TrustedKey, test_settings};
@@ -80,14 +81,17 @@ impl Bench {
         assert!(matches!(self.machine.record().phase, ConfigPhase::Staged(_)));
         self.saved(Ok(()));
         let out = self.saved(Ok(()));
-        let applied =
-            out.into_iter().find_map(|effect| if let ConfigEffect::Apply(applied) = effect { Some(applied) } else { None });
+        let applied = out.into_iter().find_map(|effect| {
+            if let ConfigEffect::Apply(applied) = effect { Some(applied) } else { None }
+        });
         *applied.expect("the change was stored twice and not applied")
     }
 
     fn refused(&self) -> RejectReason {
         let last = self.out.iter().rev().find_map(|effect| match effect {
-            ConfigEffect::Event(data) if data["action"] == "refused" => serde_json::from_value(data["reason"].clone()).ok(),
+            ConfigEffect::Event(data) if data["action"] == "refused" => {
+                serde_json::from_value(data["reason"].clone()).ok()
+            }
             _ => None,
         });
         last.expect("no rejection was reported")
@@ -99,7 +103,8 @@ impl Bench {
 
     fn confirm(&mut self) {
         let report = self.report();
-        let confirm = json!({"id": report["id"], "sha256": report["sha256"], "nonce": report["nonce"]});
+        let confirm =
+            json!({"id": report["id"], "sha256": report["sha256"], "nonce": report["nonce"]});
         self.input(ConfigInput::Confirm(confirm.to_string().into_bytes()));
     }
 
@@ -158,7 +163,10 @@ fn each_step_is_stored_first_and_committed_on_evidence() {
     assert!(saved, "{:?}", bench.out.last());
     bench.saved(Ok(()));
     let report = bench.report();
-    assert_eq!((&report["phase"], &report["committed"]["sha256"]), (&json!("committed"), &json!(Digest::of(b"new"))));
+    assert_eq!(
+        (&report["phase"], &report["committed"]["sha256"]),
+        (&json!("committed"), &json!(Digest::of(b"new")))
+    );
     assert_eq!(report["older"][0]["sha256"], json!(Digest::of(FILE.as_bytes())));
 }
 
@@ -175,9 +183,15 @@ fn a_change_without_a_session_is_rolled_back_with_the_reason() {
     let back = out.iter().any(|effect| matches!(effect, ConfigEffect::Apply(back) if back.settings.motion.sensitivity == 5 && back.fresh && back.epoch > applied.epoch));
     assert!(back, "{out:?}");
     let report = bench.report();
-    assert_eq!((&report["phase"], &report["committed"]["sha256"]), (&json!("rolled_back"), &json!(Digest::of(FILE.as_bytes()))));
+    assert_eq!(
+        (&report["phase"], &report["committed"]["sha256"]),
+        (&json!("rolled_back"), &json!(Digest::of(FILE.as_bytes())))
+    );
     let detail = report["last"]["refusal"]["detail"].as_str().unwrap();
-    assert!(detail.contains("connection refused") && detail.contains("no durable footage"), "{detail}");
+    assert!(
+        detail.contains("connection refused") && detail.contains("no durable footage"),
+        "{detail}"
+    );
 }
 
 #[test]
@@ -193,7 +207,12 @@ fn another_camera_has_a_minute_for_its_first_key_frame() {
     assert_eq!(bench.report()["phase"], "trial");
     bench.pass(2_000_000);
     assert_eq!(bench.report()["phase"], "rolled_back");
-    assert!(bench.report()["last"]["refusal"]["detail"].as_str().unwrap().contains("no key frame (no_video: nothing)"));
+    assert!(
+        bench.report()["last"]["refusal"]["detail"]
+            .as_str()
+            .unwrap()
+            .contains("no key frame (no_video: nothing)")
+    );
 }
 
 #[test]
@@ -212,8 +231,14 @@ fn evidence_that_failed_before_is_not_required() {
 fn each_rejected_document_is_reported_once_and_changes_nothing() {
     let mut bench = Bench::new();
     let before = bench.machine.record().committed.clone();
-    let late = Document { not_after: "2026-11-01T00:00:00Z".into(), sig: None, ..document(1, FILE, "new") }.signed(&key(RFC));
-    let foreign = Document { site: "km-18".into(), sig: None, ..document(1, FILE, "new") }.signed(&key(RFC));
+    let late = Document {
+        not_after: "2026-11-01T00:00:00Z".into(),
+        sig: None,
+        ..document(1, FILE, "new")
+    }
+    .signed(&key(RFC));
+    let foreign =
+        Document { site: "km-18".into(), sig: None, ..document(1, FILE, "new") }.signed(&key(RFC));
     let cases = [
         (Document { sig: None, ..document(1, FILE, "new") }, RejectReason::Unsigned),
         (document(1, FILE, "new").signed(&key(OTHER)), RejectReason::UnknownKey),
@@ -233,7 +258,12 @@ fn each_rejected_document_is_reported_once_and_changes_nothing() {
     bench.input(ConfigInput::Document { bytes: whole[..50].to_vec(), len: 50 });
     assert_eq!(bench.refused(), RejectReason::Unreadable);
     assert_eq!(bench.machine.record().committed, before);
-    assert!(bench.out.iter().all(|effect| !matches!(effect, ConfigEffect::Save(..) | ConfigEffect::Apply(_))));
+    assert!(
+        bench
+            .out
+            .iter()
+            .all(|effect| !matches!(effect, ConfigEffect::Save(..) | ConfigEffect::Apply(_)))
+    );
 }
 
 #[test]
@@ -293,7 +323,10 @@ fn a_read_only_card_allows_a_change_without_a_restart() {
     bench.saved(Err("read-only".into()));
     let out = bench.saved(Err("read-only".into()));
     assert!(out.iter().any(|effect| matches!(effect, ConfigEffect::Apply(_))));
-    assert_eq!((bench.report()["stored"].clone(), bench.report()["not_stored"].clone()), (json!(false), json!("read-only")));
+    assert_eq!(
+        (bench.report()["stored"].clone(), bench.report()["not_stored"].clone()),
+        (json!(false), json!("read-only"))
+    );
     let mut bench = Bench::new();
     let mut restart = good();
     restart.storage.segment = 2 << 20;
@@ -301,14 +334,22 @@ fn a_read_only_card_allows_a_change_without_a_restart() {
     bench.judged(Ok(Box::new(restart)));
     bench.saved(Err("read-only".into()));
     assert_eq!(bench.report()["last"]["refusal"]["why"], "not_stored");
-    assert!(bench.out.iter().all(|effect| !matches!(effect, ConfigEffect::Apply(_) | ConfigEffect::Restart)));
+    assert!(
+        bench
+            .out
+            .iter()
+            .all(|effect| !matches!(effect, ConfigEffect::Apply(_) | ConfigEffect::Restart))
+    );
 }
 
 #[test]
 fn a_local_edit_needs_the_office_only_when_it_touches_uplink() {
     let mut bench = Bench::new();
     let found = |text: &str, settings: Settings| {
-        ConfigInput::File(Box::new(FileFound { text: text.into(), outcome: Ok(Box::new(settings)) }))
+        ConfigInput::File(Box::new(FileFound {
+            text: text.into(),
+            outcome: Ok(Box::new(settings)),
+        }))
     };
     assert!(bench.input(found(FILE, good())).is_empty(), "the same file");
     bench.input(found("edited", zones()));
@@ -336,9 +377,12 @@ fn a_local_edit_needs_the_office_only_when_it_touches_uplink() {
 fn on_trial_only_the_new_broker_is_tried() {
     let mut bench = Bench::new();
     let mut two = good();
-    two.uplink.fallbacks = vec![crate::settings::Broker { host: "new".into(), port: 1883, tls: None, login: None }];
+    two.uplink.fallbacks =
+        vec![crate::settings::Broker { host: "new".into(), port: 1883, tls: None, login: None }];
     let applied = bench.try_out(&document(1, FILE, "two"), two.clone());
-    let hosts = |settings: &Settings| settings.uplink.brokers().into_iter().map(|broker| broker.host).collect::<Vec<_>>();
+    let hosts = |settings: &Settings| {
+        settings.uplink.brokers().into_iter().map(|broker| broker.host).collect::<Vec<_>>()
+    };
     assert_eq!(hosts(&applied.settings), ["new"]);
     bench.prove(&applied, "new");
     let mut only = good();
@@ -346,7 +390,11 @@ fn on_trial_only_the_new_broker_is_tried() {
     let applied = bench.try_out(&document(2, "two", "only"), only);
     assert_eq!(hosts(&applied.settings), ["new"]);
     bench.prove(&applied, "new");
-    assert_eq!(hosts(&bench.machine.in_force()), ["new", "127.0.0.1"], "the bootstrap's broker is the last one");
+    assert_eq!(
+        hosts(&bench.machine.in_force()),
+        ["new", "127.0.0.1"],
+        "the bootstrap's broker is the last one"
+    );
 }
 
 #[test]
@@ -354,7 +402,12 @@ fn a_signed_command_waits_until_its_number_is_stored() {
     let mut bench = Bench::new();
     let site = SiteId::parse("km-17").unwrap();
     let plain = serde_json::Map::new();
-    let asked = CommandRequest { name: "ping", req_id: "r1", expires: Some("2026-11-25T01:00:00Z"), args: &plain };
+    let asked = CommandRequest {
+        name: "ping",
+        req_id: "r1",
+        expires: Some("2026-11-25T01:00:00Z"),
+        args: &plain,
+    };
     let signed = add_signature(site.as_str(), asked, 9, &key(RFC)).unwrap();
     let asked = CommandRequest { args: &signed, ..asked };
     let mut out = Vec::new();
@@ -362,9 +415,15 @@ fn a_signed_command_waits_until_its_number_is_stored() {
     let kept = matches!(&out[..], [ConfigEffect::Save(record, None)] if record.commands.values().copied().eq([9]));
     assert!(kept, "{out:?}");
     assert_eq!(bench.saved(Ok(())), [ConfigEffect::Carry]);
-    assert_eq!(bench.machine.command(stamp(bench.now), asked, &mut out).unwrap_err().why, RejectReason::Replayed);
+    assert_eq!(
+        bench.machine.command(stamp(bench.now), asked, &mut out).unwrap_err().why,
+        RejectReason::Replayed
+    );
     let unsigned = CommandRequest { args: &plain, ..asked };
-    assert_eq!(bench.machine.command(stamp(bench.now), unsigned, &mut out).unwrap_err().why, RejectReason::Unsigned);
+    assert_eq!(
+        bench.machine.command(stamp(bench.now), unsigned, &mut out).unwrap_err().why,
+        RejectReason::Unsigned
+    );
 }
 
 #[test]
@@ -377,10 +436,13 @@ fn endless_rejections_do_not_fill_the_outbox() {
     assert_eq!(events, 20);
     bench.pass(60_000_000);
     bench.input(ConfigInput::Document { bytes: vec![200], len: 1 });
-    let suppressed_count =
-        bench.out.iter().rev().find_map(|effect| {
-            if let ConfigEffect::Event(data) = effect { Some(data["suppressed_count"].clone()) } else { None }
-        });
+    let suppressed_count = bench.out.iter().rev().find_map(|effect| {
+        if let ConfigEffect::Event(data) = effect {
+            Some(data["suppressed_count"].clone())
+        } else {
+            None
+        }
+    });
     assert_eq!(suppressed_count, Some(json!(80)));
 }
 
@@ -393,8 +455,12 @@ fn a_hung_card_delays_no_rollback() {
     bench.pass(limit);
     let hung = bench.machine.record().generation;
     assert_eq!(bench.machine.as_str(), "rolled_back");
-    assert!(bench.machine.deadline() <= MonoTime(bench.now + SAVE_WITHIN), "the deadline is later than the limit of a save");
-    let applied = |out: &[ConfigEffect]| out.iter().any(|effect| matches!(effect, ConfigEffect::Apply(_)));
+    assert!(
+        bench.machine.deadline() <= MonoTime(bench.now + SAVE_WITHIN),
+        "the deadline is later than the limit of a save"
+    );
+    let applied =
+        |out: &[ConfigEffect]| out.iter().any(|effect| matches!(effect, ConfigEffect::Apply(_)));
     assert!(!applied(&bench.pass(SAVE_WITHIN - 2_000_000)));
     assert!(applied(&bench.pass(2_000_000)), "the rollback waits for the card");
     let report = bench.report();

@@ -47,7 +47,13 @@ pub enum Origin {
 impl ConfigVersion {
     /// The configuration file of the device.
     pub fn of_file(sha256: Digest, at: String) -> ConfigVersion {
-        ConfigVersion { id: format!("file-{}", &sha256.hex()[..8]), version: 0, sha256, origin: Origin::File, at }
+        ConfigVersion {
+            id: format!("file-{}", &sha256.hex()[..8]),
+            version: 0,
+            sha256,
+            origin: Origin::File,
+            at,
+        }
     }
 
     /// A local rollback to this configuration.
@@ -188,7 +194,9 @@ impl ConfigState {
     /// SHA-256 of each text that the record names.
     pub fn texts(&self) -> BTreeSet<Digest> {
         let next = self.trial().map(|trial| trial.next.sha256);
-        let kept = [self.committed.sha256, self.bootstrap.sha256].into_iter().chain(self.older.iter().map(|old| old.sha256));
+        let kept = [self.committed.sha256, self.bootstrap.sha256]
+            .into_iter()
+            .chain(self.older.iter().map(|old| old.sha256));
         kept.chain(next).collect()
     }
 
@@ -216,7 +224,8 @@ impl ConfigState {
     /// Rolls the change back.
     pub fn roll_back(&mut self, refusal: Rejection, at: String) {
         if let Some(trial) = self.trial() {
-            self.last = Some(ChangeOutcome { next: trial.next.clone(), refusal: Some(refusal), at });
+            self.last =
+                Some(ChangeOutcome { next: trial.next.clone(), refusal: Some(refusal), at });
         }
         self.phase = ConfigPhase::Idle;
     }
@@ -231,7 +240,8 @@ impl ConfigState {
     pub fn decode(bytes: &[u8]) -> Option<ConfigState> {
         let (digest, json) = std::str::from_utf8(bytes).ok()?.split_once('\n')?;
         let json = json.strip_suffix('\n')?;
-        let whole = bytes.len() <= RECORD_MAX && Digest::from_hex(digest)? == Digest::of(json.as_bytes());
+        let whole =
+            bytes.len() <= RECORD_MAX && Digest::from_hex(digest)? == Digest::of(json.as_bytes());
         whole.then(|| serde_json::from_str(json).ok()).flatten()
     }
 }
@@ -253,7 +263,11 @@ mod tests {
 
     #[test]
     fn a_truncated_or_altered_copy_is_not_decoded() {
-        let record = ConfigState::of_file(Digest::of(b"x"), "t".into(), BTreeSet::from([("a".to_owned(), 1)]));
+        let record = ConfigState::of_file(
+            Digest::of(b"x"),
+            "t".into(),
+            BTreeSet::from([("a".to_owned(), 1)]),
+        );
         let bytes = record.encode();
         assert_eq!(ConfigState::decode(&bytes), Some(record));
         for len in 0..bytes.len() {
@@ -274,7 +288,8 @@ mod tests {
         }
         let older: Vec<&str> = record.older.iter().map(|old| old.id.as_str()).collect();
         assert_eq!((record.committed.id.as_str(), older), ("b", vec!["d", "c"]));
-        let wanted: BTreeSet<Digest> = ["b", "d", "c", "file"].map(|name| Digest::of(name.as_bytes())).into();
+        let wanted: BTreeSet<Digest> =
+            ["b", "d", "c", "file"].map(|name| Digest::of(name.as_bytes())).into();
         assert_eq!(record.texts(), wanted);
     }
 
@@ -282,12 +297,20 @@ mod tests {
     fn a_rollback_leaves_only_its_reason() {
         let mut record = ConfigState::of_file(Digest::of(b"file"), String::new(), BTreeSet::new());
         let before = record.clone();
-        let trial =
-            Trial { next: version("a"), starts: 1, ran: 0, limit: 1, needs: Needs::default(), camera: false, restart: false };
+        let trial = Trial {
+            next: version("a"),
+            starts: 1,
+            ran: 0,
+            limit: 1,
+            needs: Needs::default(),
+            camera: false,
+            restart: false,
+        };
         record.phase = ConfigPhase::Trial(Box::new(trial));
         let refusal = Rejection::new(RejectReason::Trial, "no confirmation");
         record.roll_back(refusal.clone(), "t".into());
-        let last = Some(ChangeOutcome { next: version("a"), refusal: Some(refusal), at: "t".into() });
+        let last =
+            Some(ChangeOutcome { next: version("a"), refusal: Some(refusal), at: "t".into() });
         assert_eq!(record, ConfigState { last, ..before });
     }
 }

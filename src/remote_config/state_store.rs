@@ -69,14 +69,20 @@ pub fn load(files: &dyn Files) -> Option<ConfigState> {
 /// The text with this SHA-256; `None` when both copies are damaged or missing.
 pub fn text(files: &dyn Files, sha256: &Digest) -> Option<String> {
     let copies = COPIES.iter().filter_map(|copy| read(files, &format!("{}.{copy}", sha256.hex())));
-    copies.filter(|bytes| Digest::of(bytes) == *sha256).find_map(|bytes| String::from_utf8(bytes).ok())
+    copies
+        .filter(|bytes| Digest::of(bytes) == *sha256)
+        .find_map(|bytes| String::from_utf8(bytes).ok())
 }
 
 /// Saves a record, after the text that it newly names.
 ///
 /// # Errors
 /// When both copies of text or record failed; the state before still counts.
-pub fn save(files: &dyn Files, record: &ConfigState, text: Option<&str>) -> Result<StoredState, String> {
+pub fn save(
+    files: &dyn Files,
+    record: &ConfigState,
+    text: Option<&str>,
+) -> Result<StoredState, String> {
     let mut troubles = Vec::new();
     if let Some(text) = text {
         let name = Digest::of(text.as_bytes()).hex();
@@ -88,7 +94,10 @@ pub fn save(files: &dyn Files, record: &ConfigState, text: Option<&str>) -> Resu
 }
 
 fn both(files: &dyn Files, name: &str, bytes: &[u8]) -> Result<Vec<String>, String> {
-    let troubles: Vec<String> = COPIES.iter().filter_map(|copy| files.write(&format!("{name}.{copy}"), bytes).err()).collect();
+    let troubles: Vec<String> = COPIES
+        .iter()
+        .filter_map(|copy| files.write(&format!("{name}.{copy}"), bytes).err())
+        .collect();
     if troubles.len() == COPIES.len() { Err(troubles.join("; ")) } else { Ok(troubles) }
 }
 
@@ -167,7 +176,8 @@ mod tests {
     }
 
     fn record(generation: u64, text: &str) -> ConfigState {
-        let mut record = ConfigState::of_file(Digest::of(text.as_bytes()), String::new(), BTreeSet::new());
+        let mut record =
+            ConfigState::of_file(Digest::of(text.as_bytes()), String::new(), BTreeSet::new());
         record.generation = generation;
         record
     }
@@ -177,7 +187,10 @@ mod tests {
         let files = Memory::default();
         save(&files, &record(1, "one"), Some("one")).unwrap();
         files.refused.lock().unwrap().insert("record.b".into());
-        assert_eq!(save(&files, &record(2, "two"), Some("two")).unwrap().troubles, ["record.b: refused"]);
+        assert_eq!(
+            save(&files, &record(2, "two"), Some("two")).unwrap().troubles,
+            ["record.b: refused"]
+        );
         assert_eq!(load(&files).unwrap().generation, 2);
         files.files.lock().unwrap().remove("record.a");
         assert_eq!(load(&files).unwrap().generation, 1);
@@ -196,7 +209,11 @@ mod tests {
         heal(&files, &record);
         assert_eq!(files.read(&name).unwrap().unwrap(), b"text");
         for copy in ["a", "b"] {
-            files.files.lock().unwrap().insert(format!("{}.{copy}", Digest::of(b"text").hex()), b"tixt".to_vec());
+            files
+                .files
+                .lock()
+                .unwrap()
+                .insert(format!("{}.{copy}", Digest::of(b"text").hex()), b"tixt".to_vec());
         }
         assert_eq!(text(&files, &Digest::of(b"text")), None);
     }
@@ -208,7 +225,13 @@ mod tests {
         save(&files, &record, Some("zero")).unwrap();
         for (n, name) in ["one", "two", "three", "four"].iter().enumerate() {
             let sha256 = Digest::of(name.as_bytes());
-            let version = ConfigVersion { id: (*name).into(), version: 1, sha256, origin: Origin::Rollback, at: String::new() };
+            let version = ConfigVersion {
+                id: (*name).into(),
+                version: 1,
+                sha256,
+                origin: Origin::Rollback,
+                at: String::new(),
+            };
             record.generation = n as u64 + 2;
             record.commit(version, String::new());
             save(&files, &record, Some(name)).unwrap();

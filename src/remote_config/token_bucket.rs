@@ -26,7 +26,15 @@ impl TokenBucket {
     pub const fn new(burst: u64, period: u64) -> TokenBucket {
         let full = burst * period;
         let start = MonoTime(0);
-        TokenBucket { period, full, level: full, at: start, dropped: 0, reported: 0, reported_at: start }
+        TokenBucket {
+            period,
+            full,
+            level: full,
+            at: start,
+            dropped: 0,
+            reported: 0,
+            reported_at: start,
+        }
     }
 
     /// Takes a token; counts a request without one and returns false.

@@ -80,7 +80,11 @@ impl ConfigMachine {
     pub(super) fn needs(&self, origin: &Origin, change: &SettingsDiff) -> Needs {
         let is_remote = matches!(origin, Origin::Key(_));
         let recorded = self.footage_at.is_some_and(|at| self.at.since(at) < STREAMED_WITHIN);
-        Needs { session: is_remote || change.uplink, picture: self.streams, footage: self.streams && recorded }
+        Needs {
+            session: is_remote || change.uplink,
+            picture: self.streams,
+            footage: self.streams && recorded,
+        }
     }
 
     /// Adds the elapsed time to the trial.
@@ -105,13 +109,20 @@ impl ConfigMachine {
     }
 
     /// Rejects a change that needs a restart and is not stored.
-    fn cannot_outlive(&mut self, trial: &Trial, now: Timestamp, out: &mut Vec<ConfigEffect>) -> bool {
+    fn cannot_outlive(
+        &mut self,
+        trial: &Trial,
+        now: Timestamp,
+        out: &mut Vec<ConfigEffect>,
+    ) -> bool {
         let Some(reason) = self.unsaved.clone().filter(|_| trial.restart) else {
             return false;
         };
         self.trying = None;
-        let refusal =
-            Rejection::new(RejectReason::NotStored, format!("it needs a restart, and the card cannot store it: {reason}"));
+        let refusal = Rejection::new(
+            RejectReason::NotStored,
+            format!("it needs a restart, and the card cannot store it: {reason}"),
+        );
         self.record.roll_back(refusal.clone(), now.wall.rfc3339());
         self.refuse_trial(trial, refusal, out);
         self.save(AfterSave::Refused, None, out);
@@ -161,7 +172,13 @@ impl ConfigMachine {
         out.push(ConfigEffect::Apply(Box::new(Applied { settings, epoch: self.epoch, fresh })));
     }
 
-    pub(super) fn session(&mut self, now: Timestamp, epoch: u64, broker: (String, u16), out: &mut Vec<ConfigEffect>) {
+    pub(super) fn session(
+        &mut self,
+        now: Timestamp,
+        epoch: u64,
+        broker: (String, u16),
+        out: &mut Vec<ConfigEffect>,
+    ) {
         if epoch != self.epoch && !self.switch.disables(Safeguard::FreshSession) {
             return;
         }
@@ -196,7 +213,9 @@ impl ConfigMachine {
         };
         let right = confirm.id == trial.next.id && confirm.sha256 == trial.next.sha256;
         match &progress.session {
-            Some((broker, nonce)) if right && *nonce == confirm.nonce => progress.confirmed = Some(broker.clone()),
+            Some((broker, nonce)) if right && *nonce == confirm.nonce => {
+                progress.confirmed = Some(broker.clone())
+            }
             _ if stale => progress.confirmed = Some((String::new(), 0)),
             _ => tracing::warn!("confirmation ignored, it is for another document or session"),
         }
@@ -226,31 +245,43 @@ impl ConfigMachine {
 
     /// Latest time of the next [`super::state_machine::ConfigInput::Tick`].
     pub fn deadline(&self) -> MonoTime {
-        let (ConfigPhase::Trial(trial), Some(progress)) = (&self.record.phase, &self.progress) else {
+        let (ConfigPhase::Trial(trial), Some(progress)) = (&self.record.phase, &self.progress)
+        else {
             return self.answer_deadline();
         };
         let end = self.at.plus_micros(trial.limit.saturating_sub(trial.ran));
         let settled = progress.applied.plus_micros(SETTLE);
         let times = [end, progress.applied.plus_micros(PICTURE_WITHIN), progress.keep_at, settled];
-        times.into_iter().filter(|time| *time > self.at).min().unwrap_or(end).min(self.answer_deadline())
+        times
+            .into_iter()
+            .filter(|time| *time > self.at)
+            .min()
+            .unwrap_or(end)
+            .min(self.answer_deadline())
     }
 
     /// Commits a proven change; rolls back one whose time is over.
     pub(super) fn advance(&mut self, now: Timestamp, out: &mut Vec<ConfigEffect>) {
-        let (ConfigPhase::Trial(trial), Some(progress)) = (&self.record.phase, &mut self.progress) else {
+        let (ConfigPhase::Trial(trial), Some(progress)) = (&self.record.phase, &mut self.progress)
+        else {
             return;
         };
         let missing = missing(trial.needs, progress);
         let age = now.mono.since(progress.applied);
-        let proven = missing.is_empty() && age >= SETTLE || self.switch.disables(Safeguard::Evidence);
-        let blind = trial.camera && trial.needs.picture && !progress.picture && age >= PICTURE_WITHIN;
+        let proven =
+            missing.is_empty() && age >= SETTLE || self.switch.disables(Safeguard::Evidence);
+        let blind =
+            trial.camera && trial.needs.picture && !progress.picture && age >= PICTURE_WITHIN;
         let over = trial.ran >= trial.limit && !self.switch.disables(Safeguard::Deadline);
         if proven {
             return self.commit(now, out);
         }
         if blind || over {
             let within = if over { trial.limit } else { PICTURE_WITHIN } / 1_000_000;
-            let refusal = Rejection::new(RejectReason::Trial, format!("missing after {within} s: {}", missing.join(", ")));
+            let refusal = Rejection::new(
+                RejectReason::Trial,
+                format!("missing after {within} s: {}", missing.join(", ")),
+            );
             return self.roll_back(now, refusal, out);
         }
         if now.mono >= progress.keep_at {
@@ -260,7 +291,8 @@ impl ConfigMachine {
     }
 
     fn commit(&mut self, now: Timestamp, out: &mut Vec<ConfigEffect>) {
-        let (Some(trial), Some(progress)) = (self.record.trial().cloned(), self.progress.take()) else {
+        let (Some(trial), Some(progress)) = (self.record.trial().cloned(), self.progress.take())
+        else {
             return;
         };
         let Some(settings) = self.trying.take() else {
@@ -283,7 +315,12 @@ impl ConfigMachine {
     pub(super) fn committed(&mut self, now: Timestamp, out: &mut Vec<ConfigEffect>) {
         let version = &self.record.committed;
         tracing::info!(id = version.id, "configuration committed");
-        out.push(ConfigEffect::Event(status_report::event("committed", &version.id, Some(version.sha256), None)));
+        out.push(ConfigEffect::Event(status_report::event(
+            "committed",
+            &version.id,
+            Some(version.sha256),
+            None,
+        )));
         // The next connection may use the bootstrap's brokers again.
         self.apply(false, out);
         out.push(ConfigEffect::Report(self.report()));
@@ -301,7 +338,12 @@ impl ConfigMachine {
         self.save(AfterSave::RolledBack { restart: trial.restart }, None, out);
     }
 
-    pub(super) fn rolled_back(&mut self, now: Timestamp, restart: bool, out: &mut Vec<ConfigEffect>) {
+    pub(super) fn rolled_back(
+        &mut self,
+        now: Timestamp,
+        restart: bool,
+        out: &mut Vec<ConfigEffect>,
+    ) {
         if restart {
             return out.push(ConfigEffect::Restart);
         }
@@ -317,9 +359,14 @@ impl ConfigMachine {
             (ConfigPhase::Trial(_), ..) => "trial",
             (ConfigPhase::Idle, SafeMode::Safe, _) => "safe_mode",
             (ConfigPhase::Idle, SafeMode::Good, None) => "idle",
-            (ConfigPhase::Idle, SafeMode::Good, Some(last)) if last.refusal.is_none() => "committed",
+            (ConfigPhase::Idle, SafeMode::Good, Some(last)) if last.refusal.is_none() => {
+                "committed"
+            }
             (ConfigPhase::Idle, SafeMode::Good, Some(last))
-                if last.refusal.as_ref().is_some_and(|refusal| refusal.why == RejectReason::Trial) =>
+                if last
+                    .refusal
+                    .as_ref()
+                    .is_some_and(|refusal| refusal.why == RejectReason::Trial) =>
             {
                 "rolled_back"
             }
@@ -330,14 +377,19 @@ impl ConfigMachine {
 
 /// Missing evidence of a trial, with the reasons.
 pub fn missing(needs: Needs, progress: &Progress) -> Vec<String> {
-    let because = |reason: &Option<String>| reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let because = |reason: &Option<String>| {
+        reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default()
+    };
     let session = match &progress.session {
         None => format!("no session with the broker{}", because(&progress.no_session)),
         Some(((host, port), _)) => format!("no confirmation from the office over {host}:{port}"),
     };
     let missing = [
         (needs.session && progress.confirmed.is_none(), session),
-        (needs.picture && !progress.picture, format!("no key frame{}", because(&progress.no_picture))),
+        (
+            needs.picture && !progress.picture,
+            format!("no key frame{}", because(&progress.no_picture)),
+        ),
         (needs.footage && !progress.footage, "no durable footage".to_owned()),
     ];
     missing.into_iter().filter(|(missing, _)| *missing).map(|(_, what)| what).collect()

@@ -15,7 +15,8 @@ use crate::settings::{KeyScope, Settings, pem};
 /// # Errors
 /// All invalid keys.
 pub fn judge(text: &str, read: ReadFile<'_>) -> Result<Settings, Rejection> {
-    let settings = parse::parse(text, read).map_err(|problems| Rejection::bad_keys(RejectReason::Invalid, problems))?;
+    let settings = parse::parse(text, read)
+        .map_err(|problems| Rejection::bad_keys(RejectReason::Invalid, problems))?;
     match pem::check(&settings.uplink, read) {
         problems if problems.is_empty() => Ok(settings),
         problems => Err(Rejection::bad_keys(RejectReason::Invalid, Problems(problems))),
@@ -24,7 +25,8 @@ pub fn judge(text: &str, read: ReadFile<'_>) -> Result<Settings, Rejection> {
 
 /// The only remote answer about an unusable file: a remote caller must not learn which files exist,
 /// or what they hold.
-pub const UNUSABLE: &str = "cannot be used on this device (check-config on the device names the reason)";
+pub const UNUSABLE: &str =
+    "cannot be used on this device (check-config on the device names the reason)";
 
 /// [`judge`] for a remote caller.
 ///
@@ -34,7 +36,9 @@ pub fn judge_afar(text: &str, read: ReadFile<'_>) -> Result<Settings, Rejection>
     judge(text, read).map_err(|mut refusal| {
         for Problem { key, reason } in &mut refusal.errors {
             // These reasons depend on the text alone.
-            let of_text = ["is missing", "must be text", "must be a path"].iter().any(|start| reason.starts_with(start));
+            let of_text = ["is missing", "must be text", "must be a path"]
+                .iter()
+                .any(|start| reason.starts_with(start));
             if key.ends_with("_file") && !of_text {
                 *reason = UNUSABLE.into();
             }
@@ -58,7 +62,11 @@ pub struct CurrentConfig<'a> {
 ///
 /// # Errors
 /// All keys that break the rule.
-pub fn check_continuity(next: &Settings, against: CurrentConfig<'_>, origin: &Origin) -> Result<(), Rejection> {
+pub fn check_continuity(
+    next: &Settings,
+    against: CurrentConfig<'_>,
+    origin: &Origin,
+) -> Result<(), Rejection> {
     let Origin::Key(signer) = origin else {
         return Ok(());
     };
@@ -67,7 +75,10 @@ pub fn check_continuity(next: &Settings, against: CurrentConfig<'_>, origin: &Or
     if next.site != against.good.site {
         bad("site", format!("is {} and cannot be changed remotely", against.good.site));
     }
-    let unproven: Vec<String> = unproven(next, against.proven).iter().map(|(host, port)| format!("{host}:{port}")).collect();
+    let unproven: Vec<String> = unproven(next, against.proven)
+        .iter()
+        .map(|(host, port)| format!("{host}:{port}"))
+        .collect();
     if unproven.len() == next.uplink.brokers().len() {
         bad(
             "uplink.host",
@@ -79,7 +90,11 @@ pub fn check_continuity(next: &Settings, against: CurrentConfig<'_>, origin: &Or
     } else if unproven.len() > 1 {
         bad(
             "uplink.fallbacks",
-            format!("adds {} new brokers ({}): add one at a time, so that each is proven", unproven.len(), unproven.join(", ")),
+            format!(
+                "adds {} new brokers ({}): add one at a time, so that each is proven",
+                unproven.len(),
+                unproven.join(", ")
+            ),
         );
     }
     if !next.remote.keys.iter().any(|key| key.id() == *signer && key.scope == KeyScope::All) {
@@ -97,7 +112,13 @@ pub fn check_continuity(next: &Settings, against: CurrentConfig<'_>, origin: &Or
 
 /// Brokers over which no change was confirmed: host and port.
 pub fn unproven(settings: &Settings, proven: &BTreeSet<(String, u16)>) -> Vec<(String, u16)> {
-    settings.uplink.brokers().iter().map(|broker| broker.address()).filter(|address| !proven.contains(address)).collect()
+    settings
+        .uplink
+        .brokers()
+        .iter()
+        .map(|broker| broker.address())
+        .filter(|address| !proven.contains(address))
+        .collect()
 }
 
 #[cfg(test)]
@@ -135,8 +156,15 @@ mod tests {
             Settings { uplink: good.uplink.with_brokers(&brokers), ..good.clone() }
         };
         assert!(keys_of(&with(&["old", "new"]), &good, &["old"]).is_empty());
-        assert!(keys_of(&with(&["new"]), &good, &["old", "new"]).is_empty(), "the new broker is proven");
-        assert_eq!(keys_of(&with(&["new"]), &good, &["old"]), ["uplink.host"], "the proven broker is removed first");
+        assert!(
+            keys_of(&with(&["new"]), &good, &["old", "new"]).is_empty(),
+            "the new broker is proven"
+        );
+        assert_eq!(
+            keys_of(&with(&["new"]), &good, &["old"]),
+            ["uplink.host"],
+            "the proven broker is removed first"
+        );
         assert_eq!(keys_of(&with(&["old", "new", "newer"]), &good, &["old"]), ["uplink.fallbacks"]);
     }
 
@@ -166,7 +194,15 @@ mod tests {
         };
         let mut answers = BTreeSet::new();
         for key in ["camera.login_file", "uplink.login_file", "uplink.ca_file"] {
-            for path in ["/etc/passwd", "/empty", "/no-login", "/secret", "/dir", "/gone", "credential:none"] {
+            for path in [
+                "/etc/passwd",
+                "/empty",
+                "/no-login",
+                "/secret",
+                "/dir",
+                "/gone",
+                "credential:none",
+            ] {
                 let text = format!(
                     "site = \"a\"\ncamera.main_url = \"rtsp://x/\"\nstorage.dir = \"/r\"\nuplink.host = \"localhost\"\n{key} = \"{path}\"\n"
                 );
@@ -187,7 +223,10 @@ mod tests {
         };
         let text = "site = \"a\"\ncamera.main_url = \"rtsp://x/\"\nstorage.dir = \"/r\"\nuplink.host = \"far\"\nuplink.ca_file = \"/pem\"\n";
         let refusal = judge(text, &read).unwrap_err();
-        assert_eq!((refusal.why, refusal.errors[0].key.as_str()), (RejectReason::Invalid, "uplink.ca_file"));
+        assert_eq!(
+            (refusal.why, refusal.errors[0].key.as_str()),
+            (RejectReason::Invalid, "uplink.ca_file")
+        );
         let refusal = judge("site = 1\nfoo = 2\n", &read).unwrap_err();
         assert!(refusal.errors.len() >= 5, "{refusal:?}");
     }

@@ -79,11 +79,20 @@ mod tests {
         let old = test_settings();
         let mut new = old.clone();
         new.motion.sensitivity = 7;
-        assert_eq!(SettingsDiff::between(&old, &new), SettingsDiff { motion: true, ..SettingsDiff::default() });
+        assert_eq!(
+            SettingsDiff::between(&old, &new),
+            SettingsDiff { motion: true, ..SettingsDiff::default() }
+        );
         new.storage.budget *= 2;
         new.uplink.fallbacks = new.uplink.brokers();
-        assert_eq!(SettingsDiff::between(&old, &new).section_names(), ["storage", "motion", "uplink"]);
-        assert!(SettingsDiff::between(&old, &new).restart.is_empty(), "the ring changes its budget while it records");
+        assert_eq!(
+            SettingsDiff::between(&old, &new).section_names(),
+            ["storage", "motion", "uplink"]
+        );
+        assert!(
+            SettingsDiff::between(&old, &new).restart.is_empty(),
+            "the ring changes its budget while it records"
+        );
     }
 
     #[test]

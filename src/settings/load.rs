@@ -11,7 +11,8 @@ use crate::regular_file::{Links, TEXT_MAX, read_text};
 /// # Errors
 /// All bad keys, or the error of reading the file.
 pub fn load(path: &Path) -> Result<Settings, Problems> {
-    let text = read(path).map_err(|reason| Problems(vec![Problem { key: path.display().to_string(), reason }]))?;
+    let text = read(path)
+        .map_err(|reason| Problems(vec![Problem { key: path.display().to_string(), reason }]))?;
     parse::parse(&text, &read)
 }
 
@@ -19,7 +20,10 @@ pub fn load(path: &Path) -> Result<Settings, Problems> {
 pub fn parts(path: &Path) -> Parsed {
     match read(path) {
         Ok(text) => parse::parts(&text, &read),
-        Err(reason) => Parsed { problems: vec![Problem { key: path.display().to_string(), reason }], ..Parsed::default() },
+        Err(reason) => Parsed {
+            problems: vec![Problem { key: path.display().to_string(), reason }],
+            ..Parsed::default()
+        },
     }
 }
 
@@ -68,7 +72,10 @@ mod tests {
             assert!(error.contains(expected), "{}: {error}", path.display());
             let asked = path.clone();
             let error = at_once(move || load(&asked)).unwrap_err().to_string();
-            assert!(error.contains(expected) && error.contains(&path.display().to_string()), "{error}");
+            assert!(
+                error.contains(expected) && error.contains(&path.display().to_string()),
+                "{error}"
+            );
         }
     }
 
@@ -76,7 +83,10 @@ mod tests {
     fn a_credential_lies_in_the_directory_of_systemd() {
         let dir = Path::new("/run/credentials/taimat.service");
         assert_eq!(locate(Path::new("credential:camera"), Some(dir)), Ok(dir.join("camera")));
-        assert_eq!(locate(Path::new("/etc/taimat/camera.login"), None), Ok("/etc/taimat/camera.login".into()));
+        assert_eq!(
+            locate(Path::new("/etc/taimat/camera.login"), None),
+            Ok("/etc/taimat/camera.login".into())
+        );
         let error = locate(Path::new("credential:camera"), None).unwrap_err();
         assert!(error.contains("LoadCredential=camera:"), "{error}");
         for name in ["credential:", "credential:../shadow", "credential:a/b"] {

@@ -226,7 +226,12 @@ pub struct UplinkSettings {
 impl UplinkSettings {
     /// All brokers in the order of attempts.
     pub fn brokers(&self) -> Vec<Broker> {
-        let first = Broker { host: self.host.clone(), port: self.port, tls: self.tls.clone(), login: self.login.clone() };
+        let first = Broker {
+            host: self.host.clone(),
+            port: self.port,
+            tls: self.tls.clone(),
+            login: self.login.clone(),
+        };
         std::iter::once(first).chain(self.fallbacks.iter().cloned()).collect()
     }
 
@@ -300,8 +305,18 @@ impl KeyScope {
     /// [`KeyScope::Commands`] as it stands in `remote.keys`.
     pub const WORD: &str = "commands";
     /// Commands that read, keep or send footage. They need no signature when no key is enrolled.
-    pub const COMMANDS: [&str; 10] =
-        ["ping", "snapshot", "clip-get", "clip-cancel", "event-get", "lock", "unlock", "locks", "ring-status", "log-tail"];
+    pub const COMMANDS: [&str; 10] = [
+        "ping",
+        "snapshot",
+        "clip-get",
+        "clip-cancel",
+        "event-get",
+        "lock",
+        "unlock",
+        "locks",
+        "ring-status",
+        "log-tail",
+    ];
 
     /// True when the scope includes the command.
     pub fn allows(self, command: &str) -> bool {
@@ -356,7 +371,9 @@ impl QuietHours {
         let (hours, offset) = (text.get(..11)?, text.get(11..)?);
         let minutes = |text: &str| -> Option<i64> {
             let (hour, minute) = text.split_once(':')?;
-            let two = |text: &str, most: i64| text.parse::<i64>().ok().filter(|n| text.len() == 2 && (0..=most).contains(n));
+            let two = |text: &str, most: i64| {
+                text.parse::<i64>().ok().filter(|n| text.len() == 2 && (0..=most).contains(n))
+            };
             Some(two(hour, 23)? * 60 + two(minute, 59)?)
         };
         let shift = match offset.split_at_checked(1)? {
@@ -373,7 +390,11 @@ impl QuietHours {
     /// True when `wall` lies within the hours.
     pub fn holds(&self, wall: crate::units::WallTime) -> bool {
         let minute = wall.0.div_euclid(60_000_000).rem_euclid(24 * 60);
-        if self.from <= self.to { (self.from..self.to).contains(&minute) } else { minute >= self.from || minute < self.to }
+        if self.from <= self.to {
+            (self.from..self.to).contains(&minute)
+        } else {
+            minute >= self.from || minute < self.to
+        }
     }
 }
 

@@ -12,8 +12,9 @@ use toml::{Table, Value};
 use super::parse_motion::motion;
 use super::values::{DURATIONS, SIZES, distance, is_host, scaled, shown};
 use super::{
-    BandwidthSettings, Broker, CameraSettings, ClipSettings, FileProtocol, Integrations, KeyScope, Login, Protocol, QuietHours,
-    RemoteSettings, Settings, StorageSettings, TlsSettings, Transport, TrustedKey, UplinkSettings,
+    BandwidthSettings, Broker, CameraSettings, ClipSettings, FileProtocol, Integrations, KeyScope,
+    Login, Protocol, QuietHours, RemoteSettings, Settings, StorageSettings, TlsSettings, Transport,
+    TrustedKey, UplinkSettings,
 };
 use crate::units::{Digest, Secret, SiteId};
 
@@ -138,15 +139,21 @@ pub fn parts(text: &str, read: ReadFile<'_>) -> Parsed {
     let table = match text.parse::<Table>() {
         Ok(table) => table,
         Err(error) => {
-            let at = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let at = error
+                .span()
+                .map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             let problem = Problem { key: format!("line {at}"), reason: error.message().to_owned() };
             return Parsed { problems: vec![problem], ..Parsed::default() };
         }
     };
     let problems = RefCell::new(Vec::new());
     let mut root = Section { path: String::new(), table, problems: &problems };
-    let named = root.text("site").and_then(|text| SiteId::parse(&text).map_err(|reason| root.bad("site", reason)).ok());
-    let site = named.or_else(|| root.missing("site", "the name of this place, a-z 0-9 and '-', e.g. \"km-17\""));
+    let named = root
+        .text("site")
+        .and_then(|text| SiteId::parse(&text).map_err(|reason| root.bad("site", reason)).ok());
+    let site = named.or_else(|| {
+        root.missing("site", "the name of this place, a-z 0-9 and '-', e.g. \"km-17\"")
+    });
     let camera = camera(root.section("camera"), read);
     let storage = storage(root.section("storage"), site.clone());
     let motion = motion(root.section("motion"));
@@ -155,7 +162,15 @@ pub fn parts(text: &str, read: ReadFile<'_>) -> Parsed {
     let remote = remote(root.section("remote"));
     root.finish();
     let whole = site.clone().zip(camera).zip(storage.clone()).zip(uplink.clone());
-    let whole = whole.map(|(((site, camera), storage), uplink)| Settings { site, camera, storage, motion, clip, uplink, remote });
+    let whole = whole.map(|(((site, camera), storage), uplink)| Settings {
+        site,
+        camera,
+        storage,
+        motion,
+        clip,
+        uplink,
+        remote,
+    });
     Parsed { whole, site, storage, uplink, problems: problems.into_inner() }
 }
 
@@ -168,7 +183,8 @@ pub(super) struct Section<'a> {
 
 impl<'a> Section<'a> {
     pub(super) fn key(&self, key: &str) -> String {
-        let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+        let bare = !key.is_empty()
+            && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
         // The message shows the key as it stands in the file, with quotes when it needs them.
         let key = if bare { key.to_owned() } else { Value::from(key).to_string() };
         if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
@@ -198,7 +214,12 @@ impl<'a> Section<'a> {
     }
 
     /// Removes a value and converts it; reports a value of another type.
-    pub(super) fn take<T>(&mut self, key: &str, want: &str, convert: impl Fn(&Value) -> Option<T>) -> Option<T> {
+    pub(super) fn take<T>(
+        &mut self,
+        key: &str,
+        want: &str,
+        convert: impl Fn(&Value) -> Option<T>,
+    ) -> Option<T> {
         let value = self.table.remove(key)?;
         let converted = convert(&value);
         if converted.is_none() {
@@ -226,10 +247,17 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number in a range.
-    pub(super) fn number(&mut self, key: &str, range: std::ops::RangeInclusive<u64>, default: u64) -> u64 {
+    pub(super) fn number(
+        &mut self,
+        key: &str,
+        range: std::ops::RangeInclusive<u64>,
+        default: u64,
+    ) -> u64 {
         let (low, high) = (*range.start(), *range.end());
         let want = format!("a whole number from {low} to {high}");
-        let fits = |value: &Value| u64::try_from(value.as_integer()?).ok().filter(|number| range.contains(number));
+        let fits = |value: &Value| {
+            u64::try_from(value.as_integer()?).ok().filter(|number| range.contains(number))
+        };
         self.take(key, &want, fits).unwrap_or(default)
     }
 
@@ -237,21 +265,31 @@ impl<'a> Section<'a> {
     pub(super) fn duration(&mut self, key: &str, low: u64, high: u64, default: u64) -> u64 {
         let want = format!("a duration from \"{low} s\" to \"{high} s\" (ms, s, min, h)");
         let range = low * 1_000_000..=high * 1_000_000;
-        let fits = |value: &Value| scaled(value.as_str()?, DURATIONS).filter(|micros| range.contains(micros));
+        let fits = |value: &Value| {
+            scaled(value.as_str()?, DURATIONS).filter(|micros| range.contains(micros))
+        };
         self.take(key, &want, fits).unwrap_or(default * 1_000_000)
     }
 
     /// A size such as `"16 MiB"`, in bytes.
     fn size(&mut self, key: &str, low: u64, high: u64, default: u64) -> u64 {
-        let want = format!("a size from \"{} KiB\" to \"{} GiB\" (KiB, MiB, GiB, TiB)", low >> 10, high >> 30);
-        let fits = |value: &Value| scaled(value.as_str()?, SIZES).filter(|bytes| (low..=high).contains(bytes));
+        let want = format!(
+            "a size from \"{} KiB\" to \"{} GiB\" (KiB, MiB, GiB, TiB)",
+            low >> 10,
+            high >> 30
+        );
+        let fits = |value: &Value| {
+            scaled(value.as_str()?, SIZES).filter(|bytes| (low..=high).contains(bytes))
+        };
         self.take(key, &want, fits).unwrap_or(default)
     }
 
     pub(super) fn one_of<T: Copy>(&mut self, key: &str, words: &[(&str, T)], default: T) -> T {
         let list: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let want = format!("one of {}", list.join(", "));
-        let pick = |value: &Value| words.iter().find(|(word, _)| value.as_str() == Some(word)).map(|(_, value)| *value);
+        let pick = |value: &Value| {
+            words.iter().find(|(word, _)| value.as_str() == Some(word)).map(|(_, value)| *value)
+        };
         self.take(key, &want, pick).unwrap_or(default)
     }
 
@@ -259,7 +297,10 @@ impl<'a> Section<'a> {
     pub(super) fn finish(self) {
         for key in self.table.keys() {
             let whole = self.key(key);
-            let near = KEYS.iter().filter(|known| distance(known, &whole) <= 3).min_by_key(|known| distance(known, &whole));
+            let near = KEYS
+                .iter()
+                .filter(|known| distance(known, &whole) <= 3)
+                .min_by_key(|known| distance(known, &whole));
             let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
             self.bad(key, format!("is not a key of taimat{hint}"));
         }
@@ -290,30 +331,46 @@ fn login(section: &mut Section<'_>, read: ReadFile<'_>) -> Option<Login> {
     let parsed = read(&path).and_then(|text| {
         let line = text.trim_end_matches(['\n', '\r']);
         let one_line = line.len() <= LOGIN_MAX && !line.contains(char::is_control);
-        let (user, password) = line.split_once(':').filter(|_| one_line).ok_or("must hold one line user:password")?;
+        let (user, password) =
+            line.split_once(':').filter(|_| one_line).ok_or("must hold one line user:password")?;
         Ok(Login { user: user.to_owned(), password: Secret::new(password) })
     });
     parsed.map_err(|reason| section.bad("login_file", format!("{}: {reason}", path.display()))).ok()
 }
 
 fn camera(mut section: Section<'_>, read: ReadFile<'_>) -> Option<CameraSettings> {
-    let main_url = rtsp_url(&mut section, "main_url")
-        .or_else(|| section.missing("main_url", "the RTSP URL to record, e.g. \"rtsp://192.168.1.20/stream1\""));
+    let main_url = rtsp_url(&mut section, "main_url").or_else(|| {
+        section.missing("main_url", "the RTSP URL to record, e.g. \"rtsp://192.168.1.20/stream1\"")
+    });
     let sub_url = rtsp_url(&mut section, "sub_url");
     let login = login(&mut section, read);
     let audio = section.flag("audio", true);
-    let transport = section.one_of("transport", &[("tcp", Transport::Tcp), ("udp", Transport::Udp)], Transport::Tcp);
+    let transport = section.one_of(
+        "transport",
+        &[("tcp", Transport::Tcp), ("udp", Transport::Udp)],
+        Transport::Tcp,
+    );
     let stall_after = section.duration("stall_after", 1, 60, 5);
     let reconnect_after = section.duration("reconnect_after", 2, 300, 15);
     if reconnect_after < stall_after {
         section.bad("reconnect_after", "must not be shorter than camera.stall_after");
     }
     section.finish();
-    Some(CameraSettings { main_url: main_url?, sub_url, login, audio, transport, stall_after, reconnect_after })
+    Some(CameraSettings {
+        main_url: main_url?,
+        sub_url,
+        login,
+        audio,
+        transport,
+        stall_after,
+        reconnect_after,
+    })
 }
 
 fn storage(mut section: Section<'_>, site: Option<SiteId>) -> Option<StorageSettings> {
-    let dir = section.path("dir").or_else(|| section.missing("dir", "where the recording goes, e.g. \"/var/lib/taimat/ring\""));
+    let dir = section.path("dir").or_else(|| {
+        section.missing("dir", "where the recording goes, e.g. \"/var/lib/taimat/ring\"")
+    });
     let require_mount = section.flag("require_mount", true);
     let segment = section.size("segment", 256 << 10, 1 << 30, 16 << 20);
     let budget = section.size("budget", 1 << 20, 1 << 43, 8 << 30);
@@ -358,16 +415,26 @@ fn clip(mut section: Section<'_>) -> ClipSettings {
 
 fn uplink(mut section: Section<'_>, read: ReadFile<'_>) -> Option<UplinkSettings> {
     let allow_plain = section.flag("allow_plain", false);
-    let fallbacks =
-        section.take("fallbacks", "a list of tables [[uplink.fallbacks]]", |value| value.as_array().cloned()).unwrap_or_default();
+    let fallbacks = section
+        .take("fallbacks", "a list of tables [[uplink.fallbacks]]", |value| {
+            value.as_array().cloned()
+        })
+        .unwrap_or_default();
     if fallbacks.len() > FALLBACKS_MAX {
-        section.bad("fallbacks", format!("has {} brokers, the maximum is {FALLBACKS_MAX}", fallbacks.len()));
+        section.bad(
+            "fallbacks",
+            format!("has {} brokers, the maximum is {FALLBACKS_MAX}", fallbacks.len()),
+        );
     }
     let first = broker(&mut section, allow_plain, read);
-    let fallbacks: Vec<Broker> =
-        fallbacks.into_iter().enumerate().filter_map(|(i, value)| further(&section, i, value, allow_plain, read)).collect();
+    let fallbacks: Vec<Broker> = fallbacks
+        .into_iter()
+        .enumerate()
+        .filter_map(|(i, value)| further(&section, i, value, allow_plain, read))
+        .collect();
     for (i, one) in fallbacks.iter().enumerate() {
-        let before = first.iter().chain(&fallbacks[..i]).any(|other| other.address() == one.address());
+        let before =
+            first.iter().chain(&fallbacks[..i]).any(|other| other.address() == one.address());
         if before {
             section.bad("fallbacks", format!("names {}:{} twice", one.host, one.port));
         }
@@ -378,15 +445,23 @@ fn uplink(mut section: Section<'_>, read: ReadFile<'_>) -> Option<UplinkSettings
     let outbox_bytes = section.size("outbox", 1 << 20, 1 << 40, 1 << 30);
     let chunk = section.size("chunk", 4 << 10, 256 << 10, 64 << 10) as u32;
     let health_every = (section.duration("health_every", 5, 3600, 60) / 1_000_000) as u16;
-    let quiet = section.take("quiet_hours", "hours such as \"22:00-05:30+07:00\"", |value| QuietHours::parse(value.as_str()?));
+    let quiet = section.take("quiet_hours", "hours such as \"22:00-05:30+07:00\"", |value| {
+        QuietHours::parse(value.as_str()?)
+    });
     let pace = BandwidthSettings {
         rate_cap: section.size("rate_cap", 0, 1 << 30, 0),
         day_budget: section.size("day_budget", 0, 1 << 44, 0),
         month_budget: section.size("month_budget", 0, 1 << 44, 0),
         quiet,
     };
-    let files = section.one_of("files", &[("own", FileProtocol::Own), ("emqx", FileProtocol::Emqx)], FileProtocol::Own);
-    let integrations = section.take("integrations", "a list of homeassistant, frigate, onvif", integrations).unwrap_or_default();
+    let files = section.one_of(
+        "files",
+        &[("own", FileProtocol::Own), ("emqx", FileProtocol::Emqx)],
+        FileProtocol::Own,
+    );
+    let integrations = section
+        .take("integrations", "a list of homeassistant, frigate, onvif", integrations)
+        .unwrap_or_default();
     section.finish();
     let Broker { host, port, tls, login } = first?;
     Some(UplinkSettings {
@@ -420,7 +495,9 @@ fn integrations(value: &Value) -> Option<Integrations> {
 }
 
 fn broker(section: &mut Section<'_>, allow_plain: bool, read: ReadFile<'_>) -> Option<Broker> {
-    let host = section.text("host").or_else(|| section.missing("host", "name or address of the office's broker"));
+    let host = section
+        .text("host")
+        .or_else(|| section.missing("host", "name or address of the office's broker"));
     if let Some(wrong) = host.as_deref().filter(|host| !is_host(host)) {
         let what = "must be the name or the address of a host alone (its port is another key)";
         section.bad("host", format!("{what}, not {}", shown(&Value::from(wrong))));
@@ -436,12 +513,19 @@ fn broker(section: &mut Section<'_>, allow_plain: bool, read: ReadFile<'_>) -> O
 }
 
 /// One table of `uplink.fallbacks`.
-fn further(parent: &Section<'_>, number: usize, value: Value, allow_plain: bool, read: ReadFile<'_>) -> Option<Broker> {
+fn further(
+    parent: &Section<'_>,
+    number: usize,
+    value: Value,
+    allow_plain: bool,
+    read: ReadFile<'_>,
+) -> Option<Broker> {
     let Value::Table(table) = value else {
         parent.bad("fallbacks", format!("entry {number} must be a table"));
         return None;
     };
-    let mut section = Section { path: format!("uplink.fallbacks[{number}]"), table, problems: parent.problems };
+    let mut section =
+        Section { path: format!("uplink.fallbacks[{number}]"), table, problems: parent.problems };
     let broker = broker(&mut section, allow_plain, read);
     section.finish();
     broker
@@ -452,10 +536,13 @@ fn remote(mut section: Section<'_>) -> RemoteSettings {
     let want = format!(
         "a list of at most {KEYS_MAX} texts \"NAME:PUBLIC\" or \"NAME:commands:PUBLIC\", as taimat keygen --office prints them"
     );
-    let keys = section.take("keys", &want, |value| value.as_array()?.iter().map(trusted_key).collect::<Option<Vec<_>>>());
+    let keys = section.take("keys", &want, |value| {
+        value.as_array()?.iter().map(trusted_key).collect::<Option<Vec<_>>>()
+    });
     let keys = keys.unwrap_or_default();
-    let twice =
-        |(i, key): (usize, &TrustedKey)| keys[..i].iter().any(|other| other.public == key.public || other.name == key.name);
+    let twice = |(i, key): (usize, &TrustedKey)| {
+        keys[..i].iter().any(|other| other.public == key.public || other.name == key.name)
+    };
     if keys.len() > KEYS_MAX || keys.iter().enumerate().any(twice) {
         section.bad("keys", format!("must be {want}, each name and key once"));
     }
@@ -471,29 +558,43 @@ fn trusted_key(value: &Value) -> Option<TrustedKey> {
         Some((KeyScope::WORD, public)) => (KeyScope::Commands, public),
         Some(_) => return None,
     };
-    let word =
-        (1..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.');
+    let word = (1..=32).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.');
     let public = Digest::from_hex(public)?.0;
     word.then(|| TrustedKey { name: name.to_owned(), public, scope })
 }
 
 /// True for a host on this machine. A name such as `127.example` may be anywhere.
 pub fn is_local(host: &str) -> bool {
-    host == "localhost" || host.parse::<core::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    host == "localhost"
+        || host.parse::<core::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn tls(section: &mut Section<'_>, read: ReadFile<'_>) -> Option<TlsSettings> {
-    let (ca, cert, key) = (section.path("ca_file"), section.path("cert_file"), section.path("key_file"));
+    let (ca, cert, key) =
+        (section.path("ca_file"), section.path("cert_file"), section.path("key_file"));
     for (name, path) in [("ca_file", &ca), ("cert_file", &cert), ("key_file", &key)] {
         if let Some(Err(reason)) = path.as_ref().map(|path| read(path)) {
-            section.bad(name, format!("{}: {reason}", path.as_ref().map(|p| p.display().to_string()).unwrap_or_default()));
+            section.bad(
+                name,
+                format!(
+                    "{}: {reason}",
+                    path.as_ref().map(|p| p.display().to_string()).unwrap_or_default()
+                ),
+            );
         }
     }
     if cert.is_some() != key.is_some() {
-        section.bad(if cert.is_some() { "key_file" } else { "cert_file" }, "is missing: certificate and key go together");
+        section.bad(
+            if cert.is_some() { "key_file" } else { "cert_file" },
+            "is missing: certificate and key go together",
+        );
     }
     if ca.is_none() && cert.is_some() {
-        section.bad("ca_file", "is missing: a client certificate needs TLS, and TLS needs the authority of the broker");
+        section.bad(
+            "ca_file",
+            "is missing: a client certificate needs TLS, and TLS needs the authority of the broker",
+        );
     }
     Some(TlsSettings { ca: ca?, identity: cert.zip(key) })
 }
@@ -527,7 +628,10 @@ mod tests {
     #[test]
     fn four_keys_are_enough_and_the_rest_has_defaults() {
         let settings = parse(SMALLEST, &files).unwrap();
-        assert_eq!((settings.uplink.port, settings.clip.pre_roll, settings.storage.segment), (1883, 5_000_000, 16 << 20));
+        assert_eq!(
+            (settings.uplink.port, settings.clip.pre_roll, settings.storage.segment),
+            (1883, 5_000_000, 16 << 20)
+        );
         assert!(settings.storage.require_mount);
     }
 
@@ -572,7 +676,10 @@ mod tests {
             assert!(keys.contains(&key), "{key} was not reported: {keys:?}");
         }
         let text = problems.to_string();
-        assert!(text.contains("did you mean camera.stall_after") && text.contains("/nowhere"), "{text}");
+        assert!(
+            text.contains("did you mean camera.stall_after") && text.contains("/nowhere"),
+            "{text}"
+        );
         assert!(!text.contains("hunter2"), "a password was printed: {text}");
     }
 
@@ -585,25 +692,40 @@ mod tests {
                 ("uplink.ca_file", format!("{SMALLEST}\nuplink.ca_file = \"{path}\"")),
             ] {
                 let problems = parse(&text, &files).unwrap_err();
-                assert!(problems.0.iter().any(|problem| problem.key == key), "{key} {path}: {problems}");
-                assert!(!problems.to_string().contains(|c: char| c.is_control() && c != '\n'), "{problems:?}");
+                assert!(
+                    problems.0.iter().any(|problem| problem.key == key),
+                    "{key} {path}: {problems}"
+                );
+                assert!(
+                    !problems.to_string().contains(|c: char| c.is_control() && c != '\n'),
+                    "{problems:?}"
+                );
             }
         }
     }
 
     #[test]
     fn a_login_in_a_url_is_refused_and_not_shown() {
-        for url in ["admin:12/345@10.0.0.2/s", "admin:2024#abc@10.0.0.2/s", "admin:1?x@10.0.0.2/s", "a@10.0.0.2/s"] {
+        for url in [
+            "admin:12/345@10.0.0.2/s",
+            "admin:2024#abc@10.0.0.2/s",
+            "admin:1?x@10.0.0.2/s",
+            "a@10.0.0.2/s",
+        ] {
             let text = SMALLEST.replace("10.0.0.2/main", url);
             let problems = parse(&text, &files).unwrap_err();
             assert_eq!(problems.0[0].key, "camera.main_url");
-            assert!(!["345", "abc", "1?x"].iter().any(|secret| problems.to_string().contains(secret)), "{problems}");
+            assert!(
+                !["345", "abc", "1?x"].iter().any(|secret| problems.to_string().contains(secret)),
+                "{problems}"
+            );
         }
     }
 
     #[test]
     fn a_password_may_hold_a_colon_and_never_shows() {
-        let settings = parse(&format!("{SMALLEST}\ncamera.login_file = \"/login\""), &files).unwrap();
+        let settings =
+            parse(&format!("{SMALLEST}\ncamera.login_file = \"/login\""), &files).unwrap();
         assert_eq!(settings.camera.login.as_ref().unwrap().password.reveal(), "pa:ss");
         assert!(!format!("{settings:?}").contains("pa:ss"));
     }
@@ -617,7 +739,11 @@ mod tests {
         };
         assert_eq!(scope(&format!("office:{key}")), Ok(KeyScope::All));
         assert_eq!(scope(&format!("desk:commands:{key}")), Ok(KeyScope::Commands));
-        for wrong in [format!("desk:all:{key}"), format!("desk::{key}"), format!("desk:commands:commands:{key}")] {
+        for wrong in [
+            format!("desk:all:{key}"),
+            format!("desk::{key}"),
+            format!("desk:commands:commands:{key}"),
+        ] {
             assert!(scope(&wrong).is_err(), "{wrong}");
         }
     }
@@ -628,8 +754,17 @@ mod tests {
         for host in ["localhost", "127.0.0.1", "127.1.2.3", "::1"] {
             assert!(with(host).is_ok(), "{host}");
         }
-        for host in ["127.evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.2", "::2"] {
-            assert!(with(host).is_err_and(|problems| problems.0[0].key == "uplink.ca_file"), "{host}");
+        for host in [
+            "127.evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "10.0.0.2",
+            "::2",
+        ] {
+            assert!(
+                with(host).is_err_and(|problems| problems.0[0].key == "uplink.ca_file"),
+                "{host}"
+            );
         }
     }
 
@@ -637,10 +772,17 @@ mod tests {
     fn a_host_that_can_be_none_is_refused() {
         for host in ["mqtt://office", "office:8883", "a b", "", "192.168.1.300", "office/"] {
             let refused = parse(&SMALLEST.replace("127.0.0.1", host), &files).unwrap_err();
-            assert!(refused.0.iter().any(|problem| problem.key == "uplink.host"), "{host:?}: {refused}");
+            assert!(
+                refused.0.iter().any(|problem| problem.key == "uplink.host"),
+                "{host:?}: {refused}"
+            );
         }
-        let refused = parse(&format!("{SMALLEST}\ncamera.sub_url = \"rtsp://192.168.1.300/\"\nuplink.port = 0"), &files);
-        let keys: Vec<String> = refused.unwrap_err().0.into_iter().map(|problem| problem.key).collect();
+        let refused = parse(
+            &format!("{SMALLEST}\ncamera.sub_url = \"rtsp://192.168.1.300/\"\nuplink.port = 0"),
+            &files,
+        );
+        let keys: Vec<String> =
+            refused.unwrap_err().0.into_iter().map(|problem| problem.key).collect();
         assert_eq!(keys, ["camera.sub_url", "uplink.port"], "each beside the others");
     }
 
@@ -652,10 +794,17 @@ mod tests {
     #[test]
     fn every_key_is_known_to_the_parser() {
         for key in KEYS {
-            let value = if *key == "site" { "site = 1".to_owned() } else { format!("{key} = {{ nonsense = 1 }}") };
+            let value = if *key == "site" {
+                "site = 1".to_owned()
+            } else {
+                format!("{key} = {{ nonsense = 1 }}")
+            };
             let problems = parse(&value, &files).unwrap_err();
-            let problem =
-                problems.0.iter().find(|problem| problem.key == *key).unwrap_or_else(|| panic!("{key} is not reported"));
+            let problem = problems
+                .0
+                .iter()
+                .find(|problem| problem.key == *key)
+                .unwrap_or_else(|| panic!("{key} is not reported"));
             assert!(!problem.reason.contains("not a key"), "{key} is listed but not read");
         }
     }

@@ -26,7 +26,9 @@ pub(super) fn motion(mut section: Section<'_>) -> MotionSettings {
     let quiet_after = section.duration("quiet_after", 1, 60, 5);
     let max_event = section.duration("max_event", 10, 600, 120);
     let cooldown = section.duration("cooldown", 0, 3600, 0);
-    let utc_offset = section.take("utc_offset", "an offset from UTC such as \"+07:00\"", offset).unwrap_or(7 * 60);
+    let utc_offset = section
+        .take("utc_offset", "an offset from UTC such as \"+07:00\"", offset)
+        .unwrap_or(7 * 60);
     let gating = section.flag("gating", true);
     let cpu = section.number("cpu", 5..=100, 50) as u8;
     let max_temperature = section.number("max_temperature", 40..=120, 80) as u8;
@@ -50,7 +52,12 @@ pub(super) fn motion(mut section: Section<'_>) -> MotionSettings {
 }
 
 /// Parses a list of tables, each with `read`.
-fn tables<T>(parent: &mut Section<'_>, key: &str, most: usize, read: impl Fn(Section<'_>) -> Option<T>) -> Vec<T> {
+fn tables<T>(
+    parent: &mut Section<'_>,
+    key: &str,
+    most: usize,
+    read: impl Fn(Section<'_>) -> Option<T>,
+) -> Vec<T> {
     let want = format!("a list of tables [[motion.{key}]]");
     let list = parent.take(key, &want, |value| value.as_array().cloned()).unwrap_or_default();
     if list.len() > most {
@@ -86,7 +93,8 @@ fn same_names<'n>(section: &Section<'_>, key: &str, names: impl Iterator<Item = 
 fn name(section: &mut Section<'_>) -> Option<String> {
     let want = "1 to 32 characters of a-z 0-9 '-' '_'";
     let name = section.text("name").or_else(|| section.missing("name", want))?;
-    let good = (1..=32).contains(&name.len()) && name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '_'));
+    let good = (1..=32).contains(&name.len())
+        && name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '_'));
     if !good {
         section.bad("name", format!("must be {want}"));
     }
@@ -95,7 +103,11 @@ fn name(section: &mut Section<'_>) -> Option<String> {
 
 fn zone(mut section: Section<'_>) -> Option<Zone> {
     let name = name(&mut section);
-    let kinds = [("include", ZoneKind::Include), ("exclude", ZoneKind::Exclude), ("privacy", ZoneKind::Privacy)];
+    let kinds = [
+        ("include", ZoneKind::Include),
+        ("exclude", ZoneKind::Exclude),
+        ("privacy", ZoneKind::Privacy),
+    ];
     let kind = section.one_of("kind", &kinds, ZoneKind::Include);
     let want = format!("3 to {CORNERS_MAX} corners [x, y] from 0 to 1, origin top left");
     let polygon = section.take("polygon", &want, |value| points(value, 3, CORNERS_MAX));
@@ -109,27 +121,43 @@ fn rule(mut section: Section<'_>, zones: &[Zone], cooldown: u64) -> Option<Rule>
     let on = trigger(&mut section);
     let want = "a list of names of include zones";
     let named = section.take("zones", want, |value| {
-        value.as_array()?.iter().map(|name| name.as_str().map(String::from)).collect::<Option<Vec<_>>>()
+        value
+            .as_array()?
+            .iter()
+            .map(|name| name.as_str().map(String::from))
+            .collect::<Option<Vec<_>>>()
     });
     let named = named.unwrap_or_default();
     for name in &named {
         if !zones.iter().any(|zone| zone.name == *name && zone.kind == ZoneKind::Include) {
-            section.bad("zones", format!("names {name:?}, which is not an include zone of motion.zones"));
+            section.bad(
+                "zones",
+                format!("names {name:?}, which is not an include zone of motion.zones"),
+            );
         }
     }
-    if matches!(on, Some(Trigger::Enter | Trigger::Exit)) && !zones.iter().any(|zone| zone.kind == ZoneKind::Include) {
+    if matches!(on, Some(Trigger::Enter | Trigger::Exit))
+        && !zones.iter().any(|zone| zone.kind == ZoneKind::Include)
+    {
         section.bad("on", "enter and exit need an include zone in motion.zones");
     }
     let min_height = section.decimal("min_height", 0.0..=1.0, 0.0);
     let horizon = section.decimal("horizon", 0.0..=0.99, 0.0);
-    let speed = [section.decimal("min_speed", 0.0..=SPEED_MAX, 0.0), section.decimal("max_speed", 0.0..=SPEED_MAX, SPEED_MAX)];
+    let speed = [
+        section.decimal("min_speed", 0.0..=SPEED_MAX, 0.0),
+        section.decimal("max_speed", 0.0..=SPEED_MAX, SPEED_MAX),
+    ];
     if speed[0] >= speed[1] {
         section.bad("max_speed", "must be above min_speed");
     }
-    let heading = section.take("heading", "two angles [from, to] from 0 to 360, clockwise from up", |value| {
-        let [from, to] = value.as_array()?.as_slice() else { return None };
-        Some([decimal(from, &(0.0..=360.0))?, decimal(to, &(0.0..=360.0))?])
-    });
+    let heading = section.take(
+        "heading",
+        "two angles [from, to] from 0 to 360, clockwise from up",
+        |value| {
+            let [from, to] = value.as_array()?.as_slice() else { return None };
+            Some([decimal(from, &(0.0..=360.0))?, decimal(to, &(0.0..=360.0))?])
+        },
+    );
     let want = format!("a list of at most {HOURS_MAX} texts such as \"mon-fri 22:00-05:00\"");
     let hours = section.take("hours", &want, |value| {
         let list = value.as_array().filter(|list| list.len() <= HOURS_MAX)?;
@@ -137,7 +165,8 @@ fn rule(mut section: Section<'_>, zones: &[Zone], cooldown: u64) -> Option<Rule>
     });
     let cooldown = section.duration("cooldown", 0, 3600, cooldown / 1_000_000);
     let (clip, snapshot) = (section.flag("clip", true), section.flag("snapshot", true));
-    let words = [RulePriority::Low, RulePriority::Normal, RulePriority::High].map(|priority| (priority.as_str(), priority));
+    let words = [RulePriority::Low, RulePriority::Normal, RulePriority::High]
+        .map(|priority| (priority.as_str(), priority));
     let priority = section.one_of("priority", &words, RulePriority::Normal);
     section.finish();
     let hours = hours.unwrap_or_default();
@@ -161,7 +190,11 @@ fn rule(mut section: Section<'_>, zones: &[Zone], cooldown: u64) -> Option<Rule>
 fn trigger(section: &mut Section<'_>) -> Option<Trigger> {
     let words = ["presence", "enter", "exit", "cross", "dwell"];
     let on = section.one_of("on", &words.map(|word| (word, word)), "presence");
-    let directions = [("any", CrossingDirection::Any), ("left", CrossingDirection::Left), ("right", CrossingDirection::Right)];
+    let directions = [
+        ("any", CrossingDirection::Any),
+        ("left", CrossingDirection::Left),
+        ("right", CrossingDirection::Right),
+    ];
     let has_direction = section.table.contains_key("direction");
     let way = section.one_of("direction", &directions, CrossingDirection::Any);
     let line = section.take("line", "two different points [x, y] from 0 to 1", |value| {
@@ -171,7 +204,10 @@ fn trigger(section: &mut Section<'_>) -> Option<Trigger> {
     let has_dwell_time = section.table.contains_key("dwell_time");
     let dwell_time = section.duration("dwell_time", 1, 600, 10);
     if on != "cross" && (line.is_some() || has_direction) {
-        section.bad(if has_direction { "direction" } else { "line" }, "belongs to on = \"cross\" only");
+        section.bad(
+            if has_direction { "direction" } else { "line" },
+            "belongs to on = \"cross\" only",
+        );
     }
     if on != "dwell" && has_dwell_time {
         section.bad("dwell_time", "belongs to on = \"dwell\" only");
@@ -181,7 +217,8 @@ fn trigger(section: &mut Section<'_>) -> Option<Trigger> {
         "exit" => Some(Trigger::Exit),
         "dwell" => Some(Trigger::Dwell(dwell_time)),
         "cross" => {
-            let line = line.or_else(|| section.missing("line", "two points, e.g. [[0.1, 0.6], [0.9, 0.6]]"))?;
+            let line = line
+                .or_else(|| section.missing("line", "two points, e.g. [[0.1, 0.6], [0.9, 0.6]]"))?;
             Some(Trigger::Cross { line, way })
         }
         _ => Some(Trigger::Presence),
@@ -260,11 +297,15 @@ mod tests {
         parse(&text, &|_| Err("none".into())).map(|settings| settings.motion)
     }
 
-    const ZONES: &str = "zones = [{ name = \"road\", polygon = [[0, 0.5], [1, 0.5], [1, 1], [0, 1]] }]\n";
+    const ZONES: &str =
+        "zones = [{ name = \"road\", polygon = [[0, 0.5], [1, 0.5], [1, 1], [0, 1]] }]\n";
 
     #[test]
     fn a_name_used_twice_is_named_beside_other_faults() {
-        let named = with("zones = [{ name = \"a\" }, { name = \"a\", polygon = [[0, 0], [1, 1]] }]").unwrap_err().to_string();
+        let named =
+            with("zones = [{ name = \"a\" }, { name = \"a\", polygon = [[0, 0], [1, 1]] }]")
+                .unwrap_err()
+                .to_string();
         let all = ["two entries named \"a\"", "zones[0].polygon", "zones[1].polygon"];
         assert!(all.iter().all(|what| named.contains(what)), "{named}");
     }
@@ -280,13 +321,18 @@ mod tests {
              {{ name = \"loiter\", on = \"dwell\", dwell_time = \"20 s\", min_height = 0.1, horizon = 0.3, heading = [300, 60], min_speed = 0.1 }},\n]"
         );
         let motion = with(&text).unwrap();
-        let [any, enter, exit, cross, dwell] = motion.rules.as_slice() else { panic!("{:?}", motion.rules) };
+        let [any, enter, exit, cross, dwell] = motion.rules.as_slice() else {
+            panic!("{:?}", motion.rules)
+        };
         assert_eq!((any.on, any.cooldown, any.clip), (Trigger::Presence, 30_000_000, true));
         assert_eq!((enter.on, enter.zones[0].as_str()), (Trigger::Enter, "road"));
         let night = Hours { days: 0b1_1111, from: 1320, to: 300 };
         assert_eq!(enter.hours, [night, Hours { days: 0b110_0000, from: 0, to: 0 }]);
         assert_eq!((exit.priority, exit.clip, exit.snapshot), (RulePriority::High, false, true));
-        assert_eq!(cross.on, Trigger::Cross { line: [[0.1, 0.6], [0.9, 0.6]], way: CrossingDirection::Left });
+        assert_eq!(
+            cross.on,
+            Trigger::Cross { line: [[0.1, 0.6], [0.9, 0.6]], way: CrossingDirection::Left }
+        );
         assert_eq!((dwell.on, dwell.heading), (Trigger::Dwell(20_000_000), Some([300.0, 60.0])));
     }
 
@@ -296,7 +342,10 @@ mod tests {
             ("{ on = \"enter\" }", "motion.rules[0].name"),
             ("{ name = \"Gate\" }", "motion.rules[0].name"),
             ("{ name = \"a\", on = \"cross\" }", "motion.rules[0].line"),
-            ("{ name = \"a\", on = \"cross\", line = [[0.1, 0.1], [0.1, 0.1]] }", "motion.rules[0].line"),
+            (
+                "{ name = \"a\", on = \"cross\", line = [[0.1, 0.1], [0.1, 0.1]] }",
+                "motion.rules[0].line",
+            ),
             ("{ name = \"a\", direction = \"left\" }", "motion.rules[0].direction"),
             ("{ name = \"a\", dwell_time = \"3 s\" }", "motion.rules[0].dwell_time"),
             ("{ name = \"a\", zones = [\"lake\"] }", "motion.rules[0].zones"),
@@ -311,7 +360,13 @@ mod tests {
             let problems = with(&format!("{ZONES}rules = [{rule}]")).unwrap_err();
             assert!(problems.0.iter().any(|problem| problem.key == key), "{rule}: {problems}");
         }
-        assert!(with("rules = [{ name = \"a\", on = \"enter\" }]").is_err(), "enter without a zone");
-        assert!(with("utc_offset = \"7\"").is_err() && with("utc_offset = \"-03:30\"").unwrap().utc_offset == -210);
+        assert!(
+            with("rules = [{ name = \"a\", on = \"enter\" }]").is_err(),
+            "enter without a zone"
+        );
+        assert!(
+            with("utc_offset = \"7\"").is_err()
+                && with("utc_offset = \"-03:30\"").unwrap().utc_offset == -210
+        );
     }
 }

@@ -17,7 +17,11 @@ use super::{TlsSettings, UplinkSettings};
 pub fn check(uplink: &UplinkSettings, read: ReadFile<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (number, broker) in uplink.brokers().iter().enumerate() {
-        let section = if number == 0 { "uplink".to_owned() } else { format!("uplink.fallbacks[{}]", number - 1) };
+        let section = if number == 0 {
+            "uplink".to_owned()
+        } else {
+            format!("uplink.fallbacks[{}]", number - 1)
+        };
         if let Some(tls) = &broker.tls {
             problems.extend(check_tls(&section, tls, read));
         }
@@ -41,8 +45,14 @@ fn check_tls(section: &str, tls: &TlsSettings, read: ReadFile<'_>) -> Vec<Proble
     let private = private_key(key, read);
     match (chain, private) {
         (Ok(chain), Ok(private)) => {
-            if let Err(error) = CertifiedKey::from_der(chain, private, &rustls::crypto::ring::default_provider()) {
-                problems.push(bad("key_file", key, format!("does not match the certificate in {}: {error}", cert.display())));
+            if let Err(error) =
+                CertifiedKey::from_der(chain, private, &rustls::crypto::ring::default_provider())
+            {
+                problems.push(bad(
+                    "key_file",
+                    key,
+                    format!("does not match the certificate in {}: {error}", cert.display()),
+                ));
             }
         }
         (chain, private) => {
@@ -56,7 +66,9 @@ fn check_tls(section: &str, tls: &TlsSettings, read: ReadFile<'_>) -> Vec<Proble
 fn authority(path: &Path, read: ReadFile<'_>) -> Result<(), String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path, read)? {
-        roots.add(certificate).map_err(|error| format!("is not a certificate authority: {error}"))?;
+        roots
+            .add(certificate)
+            .map_err(|error| format!("is not a certificate authority: {error}"))?;
     }
     Ok(())
 }
@@ -70,7 +82,8 @@ fn certificates(path: &Path, read: ReadFile<'_>) -> Result<Vec<CertificateDer<'s
 
 fn private_key(path: &Path, read: ReadFile<'_>) -> Result<PrivateKeyDer<'static>, String> {
     let text = read(path)?;
-    PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| format!("has no private key: {error}"))
+    PrivateKeyDer::from_pem_slice(text.as_bytes())
+        .map_err(|error| format!("has no private key: {error}"))
 }
 
 #[cfg(test)]
@@ -88,7 +101,8 @@ mod tests {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-        let leaf = CertificateParams::new(vec!["km-17".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+        let leaf =
+            CertificateParams::new(vec!["km-17".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
         let files: BTreeMap<&str, String> = BTreeMap::from([
             ("/ca", ca.pem()),
             ("/cert", leaf.pem()),
@@ -96,15 +110,21 @@ mod tests {
             ("/other", other.serialize_pem()),
             ("/text", "nothing".to_owned()),
         ]);
-        let read = |path: &Path| files.get(path.to_str().unwrap()).cloned().ok_or_else(|| "No such file".to_owned());
+        let read = |path: &Path| {
+            files.get(path.to_str().unwrap()).cloned().ok_or_else(|| "No such file".to_owned())
+        };
         let wrong = |ca: &str, cert: &str, key: &str| -> Vec<String> {
             let mut settings = test_settings();
-            settings.uplink.tls = Some(TlsSettings { ca: ca.into(), identity: Some((cert.into(), key.into())) });
+            settings.uplink.tls =
+                Some(TlsSettings { ca: ca.into(), identity: Some((cert.into(), key.into())) });
             check(&settings.uplink, &read).into_iter().map(|problem| problem.key).collect()
         };
         assert!(wrong("/ca", "/cert", "/key").is_empty());
         assert_eq!(wrong("/ca", "/cert", "/other"), ["uplink.key_file"]);
-        assert_eq!(wrong("/text", "/key", "/cert"), ["uplink.ca_file", "uplink.cert_file", "uplink.key_file"]);
+        assert_eq!(
+            wrong("/text", "/key", "/cert"),
+            ["uplink.ca_file", "uplink.cert_file", "uplink.key_file"]
+        );
         assert_eq!(wrong("/gone", "/cert", "/key"), ["uplink.ca_file"]);
     }
 }

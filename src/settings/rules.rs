@@ -140,7 +140,8 @@ impl Rule {
             return true;
         }
         // 1970-01-01 was a Thursday.
-        let minute = (at.wall.0.div_euclid(60_000_000) + i64::from(offset) + 3 * DAY).rem_euclid(7 * DAY);
+        let minute =
+            (at.wall.0.div_euclid(60_000_000) + i64::from(offset) + 3 * DAY).rem_euclid(7 * DAY);
         self.hours.iter().any(|hours| hours.hold(minute))
     }
 }
@@ -154,8 +155,11 @@ mod tests {
     fn hours_apply_across_midnight_in_local_time() {
         let night = Hours { days: 0b001_1111, from: 22 * 60, to: 5 * 60 };
         let rule = Rule { hours: vec![night], ..Rule::presence("night", 0) };
-        let at =
-            |text: &str| Timestamp { wall: WallTime::parse(text).unwrap(), quality: ClockQuality::Ntp, ..Timestamp::default() };
+        let at = |text: &str| Timestamp {
+            wall: WallTime::parse(text).unwrap(),
+            quality: ClockQuality::Ntp,
+            ..Timestamp::default()
+        };
         // 2026-11-20 was a Friday.
         for (time, applies) in [
             ("2026-11-20T23:00:00+07:00", true),
@@ -168,7 +172,10 @@ mod tests {
             assert_eq!(rule.applies(at(time), 7 * 60), applies, "{time}");
         }
         assert!(
-            rule.applies(Timestamp { quality: ClockQuality::Unset, ..at("2026-11-21T12:00:00+07:00") }, 7 * 60),
+            rule.applies(
+                Timestamp { quality: ClockQuality::Unset, ..at("2026-11-21T12:00:00+07:00") },
+                7 * 60
+            ),
             "unset clock"
         );
     }

@@ -6,8 +6,10 @@ use toml::Value;
 
 use crate::redact;
 
-pub(super) const DURATIONS: &[(&str, u64)] = &[("ms", 1000), ("s", 1_000_000), ("min", 60_000_000), ("h", 3_600_000_000)];
-pub(super) const SIZES: &[(&str, u64)] = &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+pub(super) const DURATIONS: &[(&str, u64)] =
+    &[("ms", 1000), ("s", 1_000_000), ("min", 60_000_000), ("h", 3_600_000_000)];
+pub(super) const SIZES: &[(&str, u64)] =
+    &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
 /// `"5 s"` → 5,000,000 with the units given.
 pub(super) fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -21,7 +23,9 @@ pub(super) fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 /// A value as it may be shown: passwords only ever stand in files, but a URL with one may be here by mistake.
 pub(super) fn shown(value: &Value) -> String {
     match value {
-        Value::String(text) if text.contains('@') || redact::masked(text) != *text => "(hidden: it may hold a password)".into(),
+        Value::String(text) if text.contains('@') || redact::masked(text) != *text => {
+            "(hidden: it may hold a password)".into()
+        }
         Value::String(text) => format!("{:?}", text.chars().take(60).collect::<String>()),
         other => other.to_string().chars().take(60).collect(),
     }

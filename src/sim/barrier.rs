@@ -167,10 +167,13 @@ impl Barrier {
     pub fn holds_back(self, file: FileId, offset: usize, bytes: &[u8], len: usize) -> usize {
         let at = bytes.len().saturating_sub(PAGE);
         // Free space ends before the second copy of the head, a page in the simulated rings.
-        let tail = if is_free(&bytes[at..], len.saturating_sub(PAGE + offset + at)) { PAGE } else { 0 };
+        let tail =
+            if is_free(&bytes[at..], len.saturating_sub(PAGE + offset + at)) { PAGE } else { 0 };
         match (self, file) {
             (StillFirst, FileId::Snapshots) => bytes.len(),
-            (HeadFirst, FileId::Segment(_)) if offset == 0 && is_head(bytes) || is_copy(bytes) => bytes.len(),
+            (HeadFirst, FileId::Segment(_)) if offset == 0 && is_head(bytes) || is_copy(bytes) => {
+                bytes.len()
+            }
             (FreeWithRecord, FileId::Segment(_)) if offset > 0 && bytes.len() > PAGE => tail,
             _ => 0,
         }

@@ -23,7 +23,8 @@ const SEGMENTS: usize = 3;
 /// # Errors
 /// No port is free, or the broker does not listen in time.
 pub fn start() -> anyhow::Result<u16> {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("demo broker")?.local_addr()?.port();
+    let port =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("demo broker")?.local_addr()?.port();
     let connections = ConnectionSettings {
         connection_timeout_ms: 10_000,
         max_payload_size: 512 * 1024,

@@ -130,7 +130,8 @@ impl SimCamera {
     /// The port is in use, or the encoder does not support the sizes.
     pub fn start(options: Options) -> anyhow::Result<SimCamera> {
         let scene = Scene::new(options.seed, options.disturbance, options.seconds);
-        let listener = std::net::TcpListener::bind(("127.0.0.1", options.port)).context("simulated camera")?;
+        let listener =
+            std::net::TcpListener::bind(("127.0.0.1", options.port)).context("simulated camera")?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let stream = || Stream { units: broadcast::channel(LAG).0, sets: RwLock::new(None) };
@@ -141,7 +142,10 @@ impl SimCamera {
             stop: AtomicBool::new(false),
             options,
         });
-        for (index, (size, bitrate)) in [(shared.options.main, 2_000_000), (shared.options.sub, 400_000)].into_iter().enumerate()
+        for (index, (size, bitrate)) in
+            [(shared.options.main, 2_000_000), (shared.options.sub, 400_000)]
+                .into_iter()
+                .enumerate()
         {
             let encoder = Camera264::new(size.0, size.1, shared.options.fps, bitrate)?;
             let (shared, scene) = (shared.clone(), scene.clone());
@@ -189,7 +193,13 @@ impl Drop for SimCamera {
 }
 
 /// Renders and encodes one stream in real time. A slow machine skips pictures, as a camera would.
-fn encode_stream(shared: &Shared, index: usize, size: (usize, usize), scene: &Scene, mut encoder: Camera264) {
+fn encode_stream(
+    shared: &Shared,
+    index: usize,
+    size: (usize, usize),
+    scene: &Scene,
+    mut encoder: Camera264,
+) {
     let fps = u64::from(shared.options.fps);
     let mut number = 0;
     while !shared.stop.load(Ordering::Relaxed) {
@@ -211,7 +221,12 @@ fn encode_stream(shared: &Shared, index: usize, size: (usize, usize), scene: &Sc
             return;
         };
         let stream = &shared.streams[index];
-        let set = |kind: u8| unit.nals.iter().find(|nal| nal.first().is_some_and(|head| head & 0x1f == kind)).cloned();
+        let set = |kind: u8| {
+            unit.nals
+                .iter()
+                .find(|nal| nal.first().is_some_and(|head| head & 0x1f == kind))
+                .cloned()
+        };
         if let (Some(sps), Some(pps)) = (set(7), set(8))
             && let Ok(mut sets) = stream.sets.write()
         {
@@ -262,7 +277,9 @@ impl Client {
         let mut buffer = Vec::new();
         let mut piece = vec![0; 4096];
         loop {
-            if self.shared.faults.down.load(Ordering::Relaxed) || self.shared.stop.load(Ordering::Relaxed) {
+            if self.shared.faults.down.load(Ordering::Relaxed)
+                || self.shared.stop.load(Ordering::Relaxed)
+            {
                 return Ok(());
             }
             let playing = self.session.as_mut().filter(|session| session.playing);
@@ -315,7 +332,9 @@ impl Client {
             } else {
                 format!("Digest realm=\"{REALM}\", nonce=\"{NONCE}\"")
             };
-            reply(StatusCode::Unauthorized).header(headers::WWW_AUTHENTICATE, challenge).build(Vec::new())
+            reply(StatusCode::Unauthorized)
+                .header(headers::WWW_AUTHENTICATE, challenge)
+                .build(Vec::new())
         } else {
             match request.method() {
                 Method::Options => {
@@ -324,17 +343,33 @@ impl Client {
                 }
                 Method::Describe => match self.sdp(stream) {
                     Some(sdp) => {
-                        let base = request.request_uri().map(|url| format!("{url}/")).unwrap_or_default();
-                        let ok = reply(StatusCode::Ok).header(headers::CONTENT_TYPE, "application/sdp");
-                        ok.header(HeaderName::from_static_str("Content-Base").context("name")?, base).build(sdp.into_bytes())
+                        let base =
+                            request.request_uri().map(|url| format!("{url}/")).unwrap_or_default();
+                        let ok =
+                            reply(StatusCode::Ok).header(headers::CONTENT_TYPE, "application/sdp");
+                        ok.header(
+                            HeaderName::from_static_str("Content-Base").context("name")?,
+                            base,
+                        )
+                        .build(sdp.into_bytes())
                     }
                     None => reply(StatusCode::ServiceUnavailable).build(Vec::new()),
                 },
-                Method::Setup if path.ends_with("track2") => reply(StatusCode::UnsupportedTransport).build(Vec::new()),
+                Method::Setup if path.ends_with("track2") => {
+                    reply(StatusCode::UnsupportedTransport).build(Vec::new())
+                }
                 Method::Setup => {
                     let units = self.shared.streams[stream].units.subscribe();
                     let (channel, keyed, playing) = (0, false, false);
-                    self.session = Some(Playing { units, channel, seq: 1, packets: 0, bytes: 0, keyed, playing });
+                    self.session = Some(Playing {
+                        units,
+                        channel,
+                        seq: 1,
+                        packets: 0,
+                        bytes: 0,
+                        keyed,
+                        playing,
+                    });
                     let transport = "RTP/AVP/TCP;unicast;interleaved=0-1;ssrc=7461696D";
                     let ok = reply(StatusCode::Ok).header(headers::TRANSPORT, transport);
                     ok.header(headers::SESSION, format!("{session};timeout=60")).build(Vec::new())
@@ -346,7 +381,9 @@ impl Client {
                     }
                     reply(StatusCode::Ok).header(headers::SESSION, session).build(Vec::new())
                 }
-                Method::Teardown => reply(StatusCode::Ok).header(headers::SESSION, session).build(Vec::new()),
+                Method::Teardown => {
+                    reply(StatusCode::Ok).header(headers::SESSION, session).build(Vec::new())
+                }
                 _ => reply(StatusCode::Ok).build(Vec::new()),
             }
         };
@@ -361,7 +398,8 @@ impl Client {
         let Some((user, password)) = &self.shared.options.login else {
             return true;
         };
-        let Some(given) = request.header(&headers::AUTHORIZATION).map(|value| value.as_str()) else {
+        let Some(given) = request.header(&headers::AUTHORIZATION).map(|value| value.as_str())
+        else {
             return false;
         };
         let right = if self.shared.options.basic {
@@ -385,7 +423,9 @@ impl Client {
                 "m=audio 0 RTP/AVP 97\r\na=rtpmap:97 mpeg4-generic/8000/1\r\na=fmtp:97 streamtype=5;profile-level-id=1;\
                  mode=AAC-lbr;config=1588;sizelength=6;indexlength=2;indexdeltalength=2\r\na=control:track2\r\n"
             }
-            Sound::Refused if stream == 0 => "m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=control:track2\r\n",
+            Sound::Refused if stream == 0 => {
+                "m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=control:track2\r\n"
+            }
             _ => "",
         };
         Some(format!(
@@ -412,7 +452,11 @@ impl Client {
         session.keyed = true;
         let mut out = Vec::new();
         if unit.unit.key {
-            interleave(&mut out, session.channel + 1, &sender_report(now, time, session.packets, session.bytes));
+            interleave(
+                &mut out,
+                session.channel + 1,
+                &sender_report(now, time, session.packets, session.bytes),
+            );
         }
         for _ in 0..self.shared.faults.bad_packets.swap(0, Ordering::Relaxed) {
             // A middle fragment of a NAL unit (FU-A, RFC 6184 5.8) without a start fragment.
@@ -451,9 +495,16 @@ fn digest_matches(given: &str, method: &str, user: &str, password: &str) -> Opti
 fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let group = |chunk: &[u8]| {
-        let value = (0..3).fold(0_u32, |value, i| value << 8 | u32::from(chunk.get(i).copied().unwrap_or(0)));
+        let value = (0..3)
+            .fold(0_u32, |value, i| value << 8 | u32::from(chunk.get(i).copied().unwrap_or(0)));
         (0..4)
-            .map(|i| if i <= chunk.len() { char::from(ALPHABET[(value >> (18 - 6 * i)) as usize & 63]) } else { '=' })
+            .map(|i| {
+                if i <= chunk.len() {
+                    char::from(ALPHABET[(value >> (18 - 6 * i)) as usize & 63])
+                } else {
+                    '='
+                }
+            })
             .collect::<String>()
     };
     bytes.chunks(3).map(group).collect()

@@ -55,11 +55,21 @@ pub fn enumerate(effort: ConfigEffort, without: Option<Safeguard>) -> Summary {
                     if effort.first_only && !summary.stranded.is_empty() {
                         return summary;
                     }
-                    let (ops, _) = one(scenario, alive, vec![(at, fault)], None, without, &mut summary);
-                    let seconds = (at + 1..=ops).step_by(effort.second.max(1) as usize).take_while(|_| effort.second > 0);
+                    let (ops, _) =
+                        one(scenario, alive, vec![(at, fault)], None, without, &mut summary);
+                    let seconds = (at + 1..=ops)
+                        .step_by(effort.second.max(1) as usize)
+                        .take_while(|_| effort.second > 0);
                     for second in seconds {
                         for again in [FileFault::Before, FileFault::Refused] {
-                            one(scenario, alive, vec![(at, fault), (second, again)], None, without, &mut summary);
+                            one(
+                                scenario,
+                                alive,
+                                vec![(at, fault), (second, again)],
+                                None,
+                                without,
+                                &mut summary,
+                            );
                         }
                     }
                 }
@@ -94,8 +104,13 @@ fn one(
     let waits = world.waits_for_its_card();
     let alive = if alive == FAR && !world.knows(FAR) { NEW } else { alive };
     if waits || !world.is_under_control(alive) {
-        let record = world.machine.as_ref().map(|machine| (machine.as_str(), machine.record().rest == SafeMode::Safe));
-        summary.stranded.push(format!("{scenario:?}, then only {alive} answers, {faults:?}, cut at step {step:?}: {record:?}"));
+        let record = world
+            .machine
+            .as_ref()
+            .map(|machine| (machine.as_str(), machine.record().rest == SafeMode::Safe));
+        summary.stranded.push(format!(
+            "{scenario:?}, then only {alive} answers, {faults:?}, cut at step {step:?}: {record:?}"
+        ));
     }
     summary.states.append(&mut world.states);
     (ops, steps)
@@ -108,24 +123,44 @@ mod tests {
     #[test]
     fn no_change_with_one_card_fault_makes_a_device_unreachable() {
         let summary = enumerate(ConfigEffort { stride: 23, second: 0, first_only: false }, None);
-        println!("{} worlds, {} states, {} cuts", summary.worlds, summary.states.len(), summary.cuts);
+        println!(
+            "{} worlds, {} states, {} cuts",
+            summary.worlds,
+            summary.states.len(),
+            summary.cuts
+        );
         assert!(summary.stranded.is_empty(), "{:#?}", summary.stranded);
-        assert!(summary.states.len() > 20 && summary.worlds > 200, "{} {}", summary.states.len(), summary.worlds);
+        assert!(
+            summary.states.len() > 20 && summary.worlds > 200,
+            "{} {}",
+            summary.states.len(),
+            summary.worlds
+        );
     }
 
     #[test]
     fn two_consecutive_faults_make_no_device_unreachable() {
         // This stride is longer than a scenario: only the next operation fails, too.
         let summary = enumerate(ConfigEffort { stride: 29, second: 1000, first_only: false }, None);
-        assert!(summary.stranded.is_empty() && summary.worlds > 200, "{} {:#?}", summary.worlds, summary.stranded);
+        assert!(
+            summary.stranded.is_empty() && summary.worlds > 200,
+            "{} {:#?}",
+            summary.worlds,
+            summary.stranded
+        );
     }
 
     #[test]
     #[ignore = "a minute; taimat sim --config-states runs the complete search"]
     fn without_each_safeguard_a_device_is_unreachable() {
         for without in Safeguard::ALL {
-            let summary = enumerate(ConfigEffort { stride: 3, second: 0, first_only: true }, Some(without));
-            assert!(!summary.stranded.is_empty(), "no world is unreachable without {}", without.name());
+            let summary =
+                enumerate(ConfigEffort { stride: 3, second: 0, first_only: true }, Some(without));
+            assert!(
+                !summary.stranded.is_empty(),
+                "no world is unreachable without {}",
+                without.name()
+            );
         }
     }
 }

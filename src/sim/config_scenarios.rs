@@ -115,9 +115,16 @@ impl ScenarioText {
     /// The text of the configuration file.
     pub fn toml(&self) -> String {
         let ScenarioText { hosts, login, camera, sensitivity, segment, keys, trial } = self;
-        let fallbacks: Vec<String> =
-            hosts.iter().skip(1).map(|host| format!("{{ host = \"{host}\", login_file = \"{login}\" }}")).collect();
-        let keys = if *keys { format!("\"office:{}\"", hex(secret().public_key().as_ref())) } else { String::new() };
+        let fallbacks: Vec<String> = hosts
+            .iter()
+            .skip(1)
+            .map(|host| format!("{{ host = \"{host}\", login_file = \"{login}\" }}"))
+            .collect();
+        let keys = if *keys {
+            format!("\"office:{}\"", hex(secret().public_key().as_ref()))
+        } else {
+            String::new()
+        };
         format!(
             "site = \"km-17\"\n[camera]\nmain_url = \"rtsp://camera/{camera}\"\n[storage]\ndir = \"/ring\"\nsegment = \"{segment}\"\n\
              [motion]\nsensitivity = {sensitivity}\n[uplink]\nhost = \"{}\"\nallow_plain = true\nlogin_file = \"{login}\"\nfallbacks = [{}]\n\

@@ -129,7 +129,8 @@ impl ConfigWorld {
             world.send(&ScenarioText { hosts, ..ScenarioText::default() }.toml());
             world.run(60_000_000);
         }
-        let at_home = world.report["phase"] == "committed" && world.report["committed"]["version"] == world.version;
+        let at_home = world.report["phase"] == "committed"
+            && world.report["committed"]["version"] == world.version;
         assert!(at_home, "the set-up of the device failed: {}", world.report);
         world.take_away(without);
         world.files.state().ops = 0;
@@ -145,7 +146,11 @@ impl ConfigWorld {
 
     fn stamp(&self) -> Timestamp {
         let mono = MonoTime(self.now - self.started.0);
-        Timestamp { mono, wall: WallTime(1_790_000_000_000_000 + self.now as i64), quality: ClockQuality::Ntp }
+        Timestamp {
+            mono,
+            wall: WallTime(1_790_000_000_000_000 + self.now as i64),
+            quality: ClockQuality::Ntp,
+        }
     }
 
     fn power_up(&mut self) {
@@ -183,14 +188,20 @@ impl ConfigWorld {
             file: Ok(self.file.clone()),
             name: "file".into(),
             read: &read,
-            start: BootDecision { kernel: format!("kernel {}", self.boards), uptime, at: String::new() },
+            start: BootDecision {
+                kernel: format!("kernel {}", self.boards),
+                uptime,
+                at: String::new(),
+            },
             switch: FaultSwitch::only(self.without),
         };
         let prepared = prepare(&found);
         let Ok(prepared) = prepared else {
             return;
         };
-        let mut machine = ConfigMachine::new(prepared.record, prepared.known, [3; 32], self.stamp()).without(self.without);
+        let mut machine =
+            ConfigMachine::new(prepared.record, prepared.known, [3; 32], self.stamp())
+                .without(self.without);
         if let Some(reason) = prepared.unsaved {
             machine.set_unsaved(reason);
         }
@@ -199,7 +210,8 @@ impl ConfigWorld {
     }
 
     fn apply(&mut self, settings: Settings) {
-        let other = self.settings.as_ref().map(|settings| settings.camera.clone()) != Some(settings.camera.clone());
+        let other = self.settings.as_ref().map(|settings| settings.camera.clone())
+            != Some(settings.camera.clone());
         if other {
             self.picture = false;
         }
@@ -244,7 +256,8 @@ impl ConfigWorld {
             return false;
         };
         let kind = if settings.motion.enabled { settings.motion.sensitivity } else { 0 };
-        let ends = self.now - self.applied >= STEP && (kind == CRASHES || kind == LATER && self.now >= self.bomb);
+        let ends = self.now - self.applied >= STEP
+            && (kind == CRASHES || kind == LATER && self.now >= self.bomb);
         if self.now - self.applied >= STEP && kind == RESETS {
             self.power_off();
             self.power_up();
@@ -292,7 +305,10 @@ impl ConfigWorld {
     }
 
     fn camera(&mut self) {
-        let there = self.settings.as_ref().is_some_and(|settings| settings.camera.main_url.path() == "/main");
+        let there = self
+            .settings
+            .as_ref()
+            .is_some_and(|settings| settings.camera.main_url.path() == "/main");
         if there && !self.picture {
             self.picture = true;
             self.inputs.push(ConfigInput::Picture);
@@ -353,8 +369,9 @@ impl ConfigWorld {
         match effect {
             ConfigEffect::Judge { text, sha256, .. } => {
                 let text = text.or_else(|| state_store::text(&self.files, &sha256));
-                let judged =
-                    text.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "gone")).and_then(|text| self.judge(&text));
+                let judged = text
+                    .ok_or_else(|| Rejection::new(RejectReason::Unreadable, "gone"))
+                    .and_then(|text| self.judge(&text));
                 self.inputs.push(ConfigInput::Judged(sha256, judged));
             }
             ConfigEffect::Save(record, text) => {
@@ -383,7 +400,8 @@ impl ConfigWorld {
     /// Validates a text as the device does. Without the limit of trials it also accepts an endless
     /// one.
     fn judge(&self, text: &str) -> Result<Box<Settings>, Rejection> {
-        let endless = self.without == Some(Safeguard::TrialBounded) && text.contains("trial = \"90000 h\"");
+        let endless =
+            self.without == Some(Safeguard::TrialBounded) && text.contains("trial = \"90000 h\"");
         let text = if endless { text.replace("90000 h", "3600 s") } else { text.to_owned() };
         let mut settings = validation::judge(&text, &read)?;
         if endless {

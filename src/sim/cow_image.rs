@@ -141,7 +141,8 @@ impl CowImage {
 
     /// Writes bytes inside the file; does nothing past its end.
     pub fn write(&mut self, file: FileId, at: usize, bytes: &[u8]) {
-        let Some(pages) = self.files.get_mut(&file).filter(|pages| at + bytes.len() <= pages.len) else {
+        let Some(pages) = self.files.get_mut(&file).filter(|pages| at + bytes.len() <= pages.len)
+        else {
             return;
         };
         let pages = Arc::make_mut(pages);
@@ -191,17 +192,22 @@ fn name_of(file: FileId) -> u64 {
 
 fn file_hash(file: FileId, pages: &Pages) -> u64 {
     let sectors = pages.pages.iter().enumerate().flat_map(|(n, page)| {
-        page.iter().flat_map(|page| page.chunks(SECTOR)).enumerate().map(move |(k, sector)| (n * PAGE + k * SECTOR, sector))
+        page.iter()
+            .flat_map(|page| page.chunks(SECTOR))
+            .enumerate()
+            .map(move |(k, sector)| (n * PAGE + k * SECTOR, sector))
     });
-    sectors.fold(mix(name_of(file) ^ pages.len as u64), |hash, (at, sector)| hash ^ sector_hash(file, at, sector))
+    sectors.fold(mix(name_of(file) ^ pages.len as u64), |hash, (at, sector)| {
+        hash ^ sector_hash(file, at, sector)
+    })
 }
 
 /// Zeros hash to 0, so a new file needs no hashing.
 fn sector_hash(file: FileId, at: usize, sector: &[u8]) -> u64 {
     let (words, _) = sector.as_chunks::<8>();
-    let content = words
-        .iter()
-        .fold(0_u64, |hash, word| (hash.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let content = words.iter().fold(0_u64, |hash, word| {
+        (hash.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    });
     if content == 0 { 0 } else { mix(content ^ mix(name_of(file) ^ at as u64)) }
 }
 
@@ -236,7 +242,8 @@ impl Choices {
             let end = offset + bytes.len();
             for sector in (offset / SECTOR * SECTOR..end).step_by(SECTOR) {
                 let versions = at.entry((*file, sector)).or_default();
-                let old = versions.last().copied().unwrap_or_else(|| sector_of(durable, *file, sector));
+                let old =
+                    versions.last().copied().unwrap_or_else(|| sector_of(durable, *file, sector));
                 let mut new = old;
                 let (from, to) = ((*offset).max(sector), end.min(sector + SECTOR));
                 new[from - sector..to - sector].copy_from_slice(&bytes[from - offset..to - offset]);
@@ -261,7 +268,9 @@ impl Choices {
 
     /// Number of outcomes, saturating.
     pub fn outcomes(&self) -> u64 {
-        self.sectors.iter().fold(1, |all, (_, _, versions)| all.saturating_mul(versions.len() as u64 + 1))
+        self.sectors
+            .iter()
+            .fold(1, |all, (_, _, versions)| all.saturating_mul(versions.len() as u64 + 1))
     }
 
     /// The outcome in which sector `i` has the state `pick(i, states)`; 0 is the durable one.
@@ -269,7 +278,9 @@ impl Choices {
         let mut card = durable.clone();
         for (i, (file, at, versions)) in self.sectors.iter().enumerate() {
             let state = pick(i, versions.len() as u64 + 1);
-            if let Some(version) = (state as usize).checked_sub(1).and_then(|version| versions.get(version)) {
+            if let Some(version) =
+                (state as usize).checked_sub(1).and_then(|version| versions.get(version))
+            {
                 card.write(*file, *at, version);
             }
         }
@@ -307,7 +318,8 @@ mod tests {
     fn a_sector_written_twice_survives_as_any_of_its_three_states() {
         let mut card = CowImage::default();
         card.create(FileId::Journal, 8192);
-        let choices = Choices::new(&card, &[pending(0, 1, 512), pending(0, 2, 512), pending(512, 3, 10)]);
+        let choices =
+            Choices::new(&card, &[pending(0, 1, 512), pending(0, 2, 512), pending(512, 3, 10)]);
         let seen: Vec<(u8, u8)> = (0..choices.outcomes())
             .map(|number| choices.outcome(&card, number).read(FileId::Journal, 0, 1024).unwrap())
             .map(|bytes| (bytes[0], bytes[512]))

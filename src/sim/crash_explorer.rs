@@ -149,7 +149,13 @@ struct Life {
 }
 
 impl Life {
-    fn new(seed: u64, effort: CrashEffort, without: Option<Barrier>, only: Option<CrashPoint>, mut summary: Summary) -> Life {
+    fn new(
+        seed: u64,
+        effort: CrashEffort,
+        without: Option<Barrier>,
+        only: Option<CrashPoint>,
+        mut summary: Summary,
+    ) -> Life {
         summary.lives += 1;
         let disk = FaultyDisk::new(without);
         disk.take_points();
@@ -196,8 +202,11 @@ impl Life {
 
     /// True after enough images, or when this life has broken a promise.
     fn is_over(&self) -> bool {
-        let broken = self.summary.broken.last().is_some_and(|failure| failure.place.seed == self.seed);
-        self.engine.is_none() || broken || self.only.is_none() && self.summary.images >= self.effort.images
+        let broken =
+            self.summary.broken.last().is_some_and(|failure| failure.place.seed == self.seed);
+        self.engine.is_none()
+            || broken
+            || self.only.is_none() && self.summary.images >= self.effort.images
     }
 
     /// Runs the next action to `end`.
@@ -297,7 +306,8 @@ impl Life {
         // A failed write or flush ends a boot, and the service manager starts it again.
         // One read, one write and one flush may each be set to fail.
         for _ in 0..4 {
-            let opened = Engine::open(Arc::new(self.disk.clone()), &settings(), stamp(self.script.now));
+            let opened =
+                Engine::open(Arc::new(self.disk.clone()), &settings(), stamp(self.script.now));
             let points = self.disk.take_points();
             let last = points.last().cloned();
             for point in points {
@@ -322,7 +332,11 @@ impl Life {
             self.apply_updates(&update);
             return last.into_iter().for_each(|point| self.explore(&point, true));
         }
-        self.note(None, "start", Err(Violation::Service("the ring does not open in four attempts".into())));
+        self.note(
+            None,
+            "start",
+            Err(Violation::Service("the ring does not open in four attempts".into())),
+        );
     }
 
     /// Checks the images of a point.
@@ -330,9 +344,16 @@ impl Life {
         self.point += 1;
         let chosen = mix(self.seed ^ mix(self.point));
         if self.only.is_some_and(|only| self.point <= only.point) {
-            self.summary.operations.push(format!("{:>5} {}{}", self.point, point.done, if idle { ", reported" } else { "" }));
+            self.summary.operations.push(format!(
+                "{:>5} {}{}",
+                self.point,
+                point.done,
+                if idle { ", reported" } else { "" }
+            ));
         }
-        let wanted = self.only.map_or(chosen.is_multiple_of(self.effort.one_in), |only| only.point == self.point);
+        let wanted = self
+            .only
+            .map_or(chosen.is_multiple_of(self.effort.one_in), |only| only.point == self.point);
         if !wanted || self.is_over() && self.engine.is_some() {
             return;
         }
@@ -353,7 +374,8 @@ impl Life {
             }
             self.summary.checked += 1;
             self.summary.records += self.oracle.records();
-            let checked = image.check(&self.oracle, &self.known, idle, self.script.now, self.without);
+            let checked =
+                image.check(&self.oracle, &self.known, idle, self.script.now, self.without);
             self.note(Some(number), image.kind, checked);
             if self.summary.broken.last().is_some_and(|failure| failure.place.seed == self.seed) {
                 return;
@@ -396,7 +418,12 @@ mod tests {
         for barrier in Barrier::ALL {
             let summary = run(1, CrashEffort::small(100_000), Some(barrier));
             let what = barrier.what();
-            assert!(!summary.broken.is_empty(), "{}: {what}, and no check failed in {} images", barrier.name(), summary.images);
+            assert!(
+                !summary.broken.is_empty(),
+                "{}: {what}, and no check failed in {} images",
+                barrier.name(),
+                summary.images
+            );
         }
     }
 
@@ -405,7 +432,10 @@ mod tests {
         let summary = run(1, CrashEffort::small(20_000), Some(Barrier::RecordFlush));
         let failure = &summary.broken[0];
         let again = replay(failure.place, CrashEffort::small(1), Some(Barrier::RecordFlush));
-        assert_eq!((again.broken[0].place, &again.broken[0].broken), (failure.place, &failure.broken));
+        assert_eq!(
+            (again.broken[0].place, &again.broken[0].broken),
+            (failure.place, &failure.broken)
+        );
         assert!(replay(failure.place, CrashEffort::small(1), None).broken.is_empty());
     }
 }

@@ -62,7 +62,13 @@ impl Images {
         let choices = Choices::new(&point.durable, &point.pending);
         let all = choices.len() <= exhaustive && choices.outcomes() <= 1 << exhaustive;
         let subsets = if all { choices.outcomes() } else { random };
-        Images { subsets, exhaustive: all, unsure: point.unsure.len() as u64, unseen: ROT + NAMES, choices }
+        Images {
+            subsets,
+            exhaustive: all,
+            unsure: point.unsure.len() as u64,
+            unseen: ROT + NAMES,
+            choices,
+        }
     }
 
     /// Number of images.
@@ -78,17 +84,38 @@ impl Images {
     }
 
     /// Image `number`; `rng` is the same for the same number.
-    pub fn get(&self, number: u64, point: &Point, oracle: &Oracle, without: Option<Barrier>, rng: &mut Rng) -> Image {
+    pub fn get(
+        &self,
+        number: u64,
+        point: &Point,
+        oracle: &Oracle,
+        without: Option<Barrier>,
+        rng: &mut Rng,
+    ) -> Image {
         let hits = if self.choices.is_empty() { 0 } else { TORN + HIT };
-        let whole = |kind, card| Image { card, oracle: None, damaged: false, gaps: true, kind, before: None };
+        let whole = |kind, card| Image {
+            card,
+            oracle: None,
+            damaged: false,
+            gaps: true,
+            kind,
+            before: None,
+        };
         match number.checked_sub(self.subsets) {
-            None if self.exhaustive => whole("subset", self.choices.outcome(&point.durable, number)),
+            None if self.exhaustive => {
+                whole("subset", self.choices.outcome(&point.durable, number))
+            }
             None => whole("random subset", self.random(number, point, rng)),
             Some(n) if n < hits && n < TORN => whole("torn page", self.torn(point, rng)),
             Some(n) if n < hits => self.hit(point, oracle, without, rng),
             Some(n) if n < hits + self.unsure => {
                 let mut card = self.choices.apply(&point.durable, |_, states| rng.below(states));
-                point.unsure.iter().nth((n - hits) as usize).into_iter().for_each(|file| card.remove(*file));
+                point
+                    .unsure
+                    .iter()
+                    .nth((n - hits) as usize)
+                    .into_iter()
+                    .for_each(|file| card.remove(*file));
                 whole("lost name", card)
             }
             Some(n) if n < hits + self.unsure + ROT => self.rotten(point, oracle, rng),
@@ -121,7 +148,13 @@ impl Images {
     }
 
     /// The erase block under a write is destroyed with its durable content.
-    fn hit(&self, point: &Point, oracle: &Oracle, without: Option<Barrier>, rng: &mut Rng) -> Image {
+    fn hit(
+        &self,
+        point: &Point,
+        oracle: &Oracle,
+        without: Option<Barrier>,
+        rng: &mut Rng,
+    ) -> Image {
         let mut card = self.choices.apply(&point.durable, |_, states| rng.below(states));
         let mut oracle = oracle.clone();
         let (file, at) = target(point, rng);
@@ -162,9 +195,16 @@ fn is_covered(card: &CowImage, file: FileId, at: usize) -> bool {
         FileId::Journal => page.iter().any(|byte| *byte != 0),
         FileId::Snapshots | FileId::Foreign(_) => false,
         FileId::Segment(_) => {
-            let reading = strict_reader::read(&card.read(file, 0, card.len(file)).unwrap_or_default());
-            let records = reading.records.iter().any(|lies| (lies.offset..lies.offset + lies.len).contains(&at));
-            let used = reading.head.as_ref().map_or(0, |head| head.encode().iter().rposition(|byte| *byte != 0).unwrap_or(0));
+            let reading =
+                strict_reader::read(&card.read(file, 0, card.len(file)).unwrap_or_default());
+            let records = reading
+                .records
+                .iter()
+                .any(|lies| (lies.offset..lies.offset + lies.len).contains(&at));
+            let used = reading
+                .head
+                .as_ref()
+                .map_or(0, |head| head.encode().iter().rposition(|byte| *byte != 0).unwrap_or(0));
             records || at <= used
         }
     }
@@ -176,7 +216,12 @@ fn with_records(card: &CowImage) -> Vec<u32> {
     for (file, pages) in card.files() {
         let FileId::Segment(number) = file else { continue };
         let reading = strict_reader::read(&pages.bytes());
-        found.extend(reading.head.filter(|_| !reading.records.is_empty()).map(|head| (head.first_seq, number)));
+        found.extend(
+            reading
+                .head
+                .filter(|_| !reading.records.is_empty())
+                .map(|head| (head.first_seq, number)),
+        );
     }
     found.sort_unstable();
     found.into_iter().map(|(_, number)| number).collect()
@@ -187,14 +232,29 @@ fn exchanged(point: &Point, oracle: &Oracle, rng: &mut Rng) -> Image {
     let (mut card, mut oracle) = (point.durable.clone(), oracle.clone());
     let files = with_records(&card);
     if files.len() < 2 {
-        return Image { card, oracle: Some(oracle), damaged: true, gaps: false, kind: "two names exchanged", before: None };
+        return Image {
+            card,
+            oracle: Some(oracle),
+            damaged: true,
+            gaps: false,
+            kind: "two names exchanged",
+            before: None,
+        };
     }
     let one = rng.below(files.len() as u64) as usize;
-    let (one, other) = (files[one], files[(one + 1 + rng.below(files.len() as u64 - 1) as usize) % files.len()]);
+    let (one, other) =
+        (files[one], files[(one + 1 + rng.below(files.len() as u64 - 1) as usize) % files.len()]);
     card.exchange(FileId::Segment(one), FileId::Segment(other));
     oracle.exchange(one, other);
     let before = Some(point.durable.clone());
-    Image { card, oracle: Some(oracle), damaged: true, gaps: false, kind: "two names exchanged", before }
+    Image {
+        card,
+        oracle: Some(oracle),
+        damaged: true,
+        gaps: false,
+        kind: "two names exchanged",
+        before,
+    }
 }
 
 /// An image without one segment file. It is not the newest: only an ordered stop records that one.
@@ -217,7 +277,9 @@ fn gone(point: &Point, oracle: &Oracle, rng: &mut Rng) -> Image {
 fn reported(card: &CowImage) -> Vec<String> {
     let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::with(card.clone(), None));
     let checked = check(&disk, |_, _| {});
-    checked.map(|it| it.torn.iter().chain(&it.problems).map(ToString::to_string).collect()).unwrap_or_default()
+    checked
+        .map(|it| it.torn.iter().chain(&it.problems).map(ToString::to_string).collect())
+        .unwrap_or_default()
 }
 
 fn excuse(oracle: &mut Oracle, file: FileId, range: &std::ops::Range<usize>) {
@@ -262,7 +324,10 @@ impl Image {
     ) -> Result<(), Violation> {
         let oracle = self.oracle.as_ref().unwrap_or(oracle);
         if self.before.as_ref().is_some_and(|before| reported(before) == reported(&self.card)) {
-            return Err(Violation::Unreported(format!("{}: ring check reports the same as before", self.kind)));
+            return Err(Violation::Unreported(format!(
+                "{}: ring check reports the same as before",
+                self.kind
+            )));
         }
         if !self.damaged {
             oracle.check_pulled(&self.card, known, idle)?;
@@ -282,13 +347,24 @@ impl Image {
         while script.now < now + 2 * DARK + 200_000 {
             engine.frame(&script.picture(), &mut out);
         }
-        engine.request(super::workload::stamp(script.now), crate::storage::StorageRequest::Stop, &mut out);
+        engine.request(
+            super::workload::stamp(script.now),
+            crate::storage::StorageRequest::Stop,
+            &mut out,
+        );
         if !out.iter().any(|update| matches!(update, StorageUpdate::Durable { .. })) {
             return Err(Violation::Service(format!("no record follows recovery: {out:?}")));
         }
         match disk.take_begun() {
-            started if started.is_empty() => oracle.check_ring(&disk.live(), known, first.last_seq, self.gaps),
-            started => oracle.after(&started, first.last_seq).check_ring(&disk.live(), known, first.last_seq, self.gaps),
+            started if started.is_empty() => {
+                oracle.check_ring(&disk.live(), known, first.last_seq, self.gaps)
+            }
+            started => oracle.after(&started, first.last_seq).check_ring(
+                &disk.live(),
+                known,
+                first.last_seq,
+                self.gaps,
+            ),
         }
     }
 }
@@ -296,7 +372,8 @@ impl Image {
 /// Opens the ring on a card and returns what recovery found.
 fn start(disk: &FaultyDisk, now: u64) -> Result<(Engine, Recovered), Violation> {
     let opened = Engine::open(Arc::new(disk.clone()), &settings(), super::workload::stamp(now));
-    let (engine, update) = opened.map_err(|fault| Violation::Service(format!("the ring does not open: {fault}")))?;
+    let (engine, update) =
+        opened.map_err(|fault| Violation::Service(format!("the ring does not open: {fault}")))?;
     let reads = disk.reads();
     if reads > READS {
         return Err(Violation::Service(format!("a boot made {reads} reads, more than {READS}")));
@@ -309,16 +386,29 @@ fn start(disk: &FaultyDisk, now: u64) -> Result<(Engine, Recovered), Violation> 
 
 /// Checks that a second recovery finds the same and repairs nothing.
 fn same(first: &Recovered, second: &Recovered) -> Result<(), Violation> {
-    let ring =
-        |found: &Recovered| (found.last_seq, found.extent, found.entries.clone(), found.newest.clone(), found.cells.clone());
+    let ring = |found: &Recovered| {
+        (
+            found.last_seq,
+            found.extent,
+            found.entries.clone(),
+            found.newest.clone(),
+            found.cells.clone(),
+        )
+    };
     if ring(first) != ring(second) {
         let of = |found: &Recovered| (found.last_seq, found.extent, found.entries.len());
-        return Err(Violation::Service(format!("two recoveries differ: {:?}, then {:?}", of(first), of(second))));
+        return Err(Violation::Service(format!(
+            "two recoveries differ: {:?}, then {:?}",
+            of(first),
+            of(second)
+        )));
     }
     // Damage between records stays and is reported at every boot; a tear must be repaired.
     let torn = second.repairs.iter().any(|repair| repair.kind == RepairKind::Torn);
     match (torn, second.damaged_slots) {
         (false, 0) => Ok(()),
-        (torn, slots) => Err(Violation::Service(format!("a second recovery repairs again: {slots} slots, a tear: {torn}"))),
+        (torn, slots) => Err(Violation::Service(format!(
+            "a second recovery repairs again: {slots} slots, a tear: {torn}"
+        ))),
     }
 }

@@ -39,16 +39,29 @@ impl Camera264 {
     ///
     /// # Errors
     /// The encoder does not support this size.
-    pub fn of_quality(width: usize, height: usize, fps: u32, quantiser: u8) -> anyhow::Result<Camera264> {
-        Camera264::with(width, height, fps, |config| (config.bitrate, config.qp) = (0, quantiser.min(51)))
+    pub fn of_quality(
+        width: usize,
+        height: usize,
+        fps: u32,
+        quantiser: u8,
+    ) -> anyhow::Result<Camera264> {
+        Camera264::with(width, height, fps, |config| {
+            (config.bitrate, config.qp) = (0, quantiser.min(51))
+        })
     }
 
-    fn with(width: usize, height: usize, fps: u32, rate: impl FnOnce(&mut EncoderConfig)) -> anyhow::Result<Camera264> {
+    fn with(
+        width: usize,
+        height: usize,
+        fps: u32,
+        rate: impl FnOnce(&mut EncoderConfig),
+    ) -> anyhow::Result<Camera264> {
         let mut config = EncoderConfig::baseline(width, height);
         config.gop_size = fps * GOP_SECONDS;
         config.framerate = fps as f32;
         rate(&mut config);
-        let encoder = Encoder::new(config).map_err(|error| anyhow::anyhow!("H.264 encoder: {error:?}"))?;
+        let encoder =
+            Encoder::new(config).map_err(|error| anyhow::anyhow!("H.264 encoder: {error:?}"))?;
         Ok(Camera264 { encoder })
     }
 
@@ -66,10 +79,16 @@ impl Camera264 {
             stride_y: picture.width,
             stride_c: picture.width / 2,
         };
-        let bytes = self.encoder.encode_planes(&planes).map_err(|error| anyhow::anyhow!("H.264 encoder: {error:?}"))?;
+        let bytes = self
+            .encoder
+            .encode_planes(&planes)
+            .map_err(|error| anyhow::anyhow!("H.264 encoder: {error:?}"))?;
         let mut nals = split(&bytes);
         let key = nals.iter().any(|nal| nal.first().is_some_and(|head| head & 0x1f == 5));
-        let first_slice = nals.iter().position(|nal| nal.first().is_some_and(|head| matches!(head & 0x1f, 1 | 5))).unwrap_or(0);
+        let first_slice = nals
+            .iter()
+            .position(|nal| nal.first().is_some_and(|head| matches!(head & 0x1f, 1 | 5)))
+            .unwrap_or(0);
         nals.insert(first_slice, counter_sei(number));
         Ok(AccessUnit { nals, key })
     }
@@ -77,7 +96,8 @@ impl Camera264 {
 
 /// The NAL units of an Annex B stream (ITU-T H.264 Annex B).
 pub fn split(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let starts: Vec<usize> = bytes.windows(3).enumerate().filter(|(_, w)| *w == [0, 0, 1]).map(|(i, _)| i + 3).collect();
+    let starts: Vec<usize> =
+        bytes.windows(3).enumerate().filter(|(_, w)| *w == [0, 0, 1]).map(|(i, _)| i + 3).collect();
     let ends = starts.iter().skip(1).map(|next| next - 3).chain([bytes.len()]);
     let nal = |(start, end): (&usize, usize)| {
         let mut nal = bytes[*start..end].to_vec();
@@ -100,9 +120,12 @@ fn counter_sei(count: u64) -> Vec<u8> {
 
 /// The counters in a recording, in their order.
 pub fn counters(recording: &[u8]) -> Vec<u64> {
-    let places = recording.windows(COUNTER.len()).enumerate().filter(|(_, window)| *window == COUNTER);
+    let places =
+        recording.windows(COUNTER.len()).enumerate().filter(|(_, window)| *window == COUNTER);
     let digits = places.filter_map(|(at, _)| recording.get(at + 16..at + 32));
-    digits.map(|digits| digits.iter().fold(0, |count, digit| count << 4 | u64::from(digit & 15))).collect()
+    digits
+        .map(|digits| digits.iter().fold(0, |count, digit| count << 4 | u64::from(digit & 15)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -116,7 +139,9 @@ mod tests {
         let mut encoder = Camera264::new(64, 48, 5, 200_000).unwrap();
         let mut recording = Vec::new();
         for number in 0..12 {
-            let unit = encoder.encode(&scene.draw(f64::from(number) / 5.0, 64, 48), number as u64 + 250).unwrap();
+            let unit = encoder
+                .encode(&scene.draw(f64::from(number) / 5.0, 64, 48), number as u64 + 250)
+                .unwrap();
             assert_eq!(unit.key, number % 10 == 0, "frame {number}");
             recording.extend(unit.nals.concat());
         }

@@ -70,7 +70,12 @@ impl Default for BrokerFaults {
 impl BrokerFaults {
     /// 4 KiB packets, one publish at a time, no retained messages.
     pub fn strict() -> BrokerFaults {
-        BrokerFaults { max_packet: Some(4096), receive_max: Some(1), retain: false, ..BrokerFaults::default() }
+        BrokerFaults {
+            max_packet: Some(4096),
+            receive_max: Some(1),
+            retain: false,
+            ..BrokerFaults::default()
+        }
     }
 
     /// Loses one publish in nine, doubles one in eleven, acknowledges out of order.
@@ -132,7 +137,10 @@ impl FaultyBroker {
     pub fn start(faults: BrokerFaults, seed: u64) -> std::io::Result<FaultyBroker> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let state = State { faults, rng: Some(Rng::new(seed)), ..State::default() };
-        let broker = FaultyBroker { port: listener.local_addr()?.port(), state: Arc::new(Mutex::new(state)) };
+        let broker = FaultyBroker {
+            port: listener.local_addr()?.port(),
+            state: Arc::new(Mutex::new(state)),
+        };
         let serving = broker.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -185,7 +193,12 @@ impl FaultyBroker {
     }
 
     /// Reads CONNECT and answers CONNACK.
-    fn accept(&self, stream: &mut TcpStream, buffer: &mut BytesMut, version: Version) -> Option<(u64, Will)> {
+    fn accept(
+        &self,
+        stream: &mut TcpStream,
+        buffer: &mut BytesMut,
+        version: Version,
+    ) -> Option<(u64, Will)> {
         let packet = loop {
             match version.read(buffer) {
                 Ok(Some(packet)) => break packet,
@@ -203,7 +216,10 @@ impl FaultyBroker {
         let spoken = if version == Version::V5 { faults.speaks.0 } else { faults.speaks.1 };
         let code = if !spoken {
             Some(p5::ConnectReturnCode::UnsupportedProtocolVersion)
-        } else if !faults.retain && version == Version::V5 && will.as_ref().is_some_and(|(_, _, retain)| *retain) {
+        } else if !faults.retain
+            && version == Version::V5
+            && will.as_ref().is_some_and(|(_, _, retain)| *retain)
+        {
             Some(p5::ConnectReturnCode::RetainNotSupported)
         } else {
             faults.turns_away
@@ -212,7 +228,12 @@ impl FaultyBroker {
         send(
             stream,
             version,
-            BrokerPacket::ConnAck { code, receive_max: faults.receive_max, max_packet: faults.max_packet, retain: faults.retain },
+            BrokerPacket::ConnAck {
+                code,
+                receive_max: faults.receive_max,
+                max_packet: faults.max_packet,
+                retain: faults.retain,
+            },
         );
         if refused {
             return None;
@@ -225,16 +246,24 @@ impl FaultyBroker {
     }
 
     /// Serves a client until the connection ends; true after DISCONNECT.
-    fn serve_client(&self, client: u64, stream: &mut TcpStream, buffer: &mut BytesMut, version: Version) -> bool {
+    fn serve_client(
+        &self,
+        client: u64,
+        stream: &mut TcpStream,
+        buffer: &mut BytesMut,
+        version: Version,
+    ) -> bool {
         let _ = stream.set_read_timeout(Some(GATHER));
         let mut unacked: Vec<(u16, p5::PubAckReason)> = Vec::new();
         loop {
             match version.read(buffer) {
                 Ok(Some(ClientPacket::Disconnect)) => return true,
-                Ok(Some(packet)) => match self.handle_packet(client, packet, stream, version, &mut unacked) {
-                    Some(()) => {}
-                    None => return false,
-                },
+                Ok(Some(packet)) => {
+                    match self.handle_packet(client, packet, stream, version, &mut unacked) {
+                        Some(()) => {}
+                        None => return false,
+                    }
+                }
                 Ok(None) => match read_more_or_wait(stream, buffer) {
                     Some(true) => {}
                     Some(false) => self.acknowledge(stream, version, &mut unacked),
@@ -262,18 +291,29 @@ impl FaultyBroker {
                     state.counts.wrongs.push(wrong);
                     return None;
                 }
-                let refusal = state.faults.refuses.iter().find(|(words, _)| topic.contains(words)).map(|(_, reason)| *reason);
+                let refusal = state
+                    .faults
+                    .refuses
+                    .iter()
+                    .find(|(words, _)| topic.contains(words))
+                    .map(|(_, reason)| *reason);
                 unacked.push((id, refusal.unwrap_or(p5::PubAckReason::Success)));
                 if refusal.is_none() {
                     state.pass_on(client, &topic, &payload, retain);
                 }
             }
             ClientPacket::Subscribe { id, filters } => {
-                let refused = |filter: &String| state.faults.refuses_filter.as_ref().is_some_and(|words| filter.contains(words));
+                let refused = |filter: &String| {
+                    state.faults.refuses_filter.as_ref().is_some_and(|words| filter.contains(words))
+                };
                 let granted: Vec<bool> = filters.iter().map(|filter| !refused(filter)).collect();
                 send(stream, version, BrokerPacket::SubAck { id, granted: granted.clone() });
-                let filters: Vec<String> =
-                    filters.into_iter().zip(granted).filter(|(_, granted)| *granted).map(|(f, _)| f).collect();
+                let filters: Vec<String> = filters
+                    .into_iter()
+                    .zip(granted)
+                    .filter(|(_, granted)| *granted)
+                    .map(|(f, _)| f)
+                    .collect();
                 state.subscribe(client, filters);
             }
             ClientPacket::Ping => {
@@ -285,7 +325,12 @@ impl FaultyBroker {
         Some(())
     }
 
-    fn acknowledge(&self, stream: &mut TcpStream, version: Version, unacked: &mut Vec<(u16, p5::PubAckReason)>) {
+    fn acknowledge(
+        &self,
+        stream: &mut TcpStream,
+        version: Version,
+        unacked: &mut Vec<(u16, p5::PubAckReason)>,
+    ) {
         let faults = self.lock().faults.clone();
         if faults.deaf {
             return;
@@ -317,7 +362,8 @@ impl State {
 
     fn pass_on(&mut self, client: u64, topic: &str, payload: &[u8], retain: bool) {
         let (drops, doubles) = (self.faults.drops, self.faults.doubles);
-        let mut dice = |one_in: u64| one_in > 0 && self.rng.as_mut().is_some_and(|rng| rng.one_in(one_in));
+        let mut dice =
+            |one_in: u64| one_in > 0 && self.rng.as_mut().is_some_and(|rng| rng.one_in(one_in));
         let times = if dice(drops) { 0 } else { 1 + usize::from(dice(doubles)) };
         for _ in 0..times {
             self.publish(client, topic, payload, retain);
@@ -350,7 +396,11 @@ impl State {
 impl Client {
     fn forward(&mut self, topic: &str, payload: &[u8], retain: bool) {
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
-        send(&mut self.stream, self.version, BrokerPacket::Publish { topic, payload, retain, id: self.next_id });
+        send(
+            &mut self.stream,
+            self.version,
+            BrokerPacket::Publish { topic, payload, retain, id: self.next_id },
+        );
     }
 }
 
@@ -396,7 +446,14 @@ fn read_more_or_wait(stream: &mut TcpStream, buffer: &mut BytesMut) -> Option<bo
             buffer.extend_from_slice(&piece[..n]);
             Some(true)
         }
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => Some(false),
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+            ) =>
+        {
+            Some(false)
+        }
         Err(_) => None,
     }
 }

@@ -33,7 +33,13 @@ impl std::fmt::Display for Operation {
             Operation::Create(file) => write!(f, "create {}", file.name()),
             Operation::Remove(file) => write!(f, "remove {}", file.name()),
             Operation::Write(Pending { file, offset, bytes }, taken) => {
-                write!(f, "write {} at {offset}, {} bytes{}", file.name(), bytes.len(), failed(taken))
+                write!(
+                    f,
+                    "write {} at {offset}, {} bytes{}",
+                    file.name(),
+                    bytes.len(),
+                    failed(taken)
+                )
             }
             Operation::Sync(file, taken) => write!(f, "flush {}{}", file.name(), failed(taken)),
         }
@@ -208,7 +214,9 @@ impl FaultyDisk {
         // The share of surviving sectors differs widely between cards.
         let keep = [0, 10, 50, 90, 100][rng.below(5) as usize];
         let choices = Choices::new(&state.durable, &state.pending);
-        let card = choices.apply(&state.durable, |_, states| if rng.below(100) < keep { 1 + rng.below(states - 1) } else { 0 });
+        let card = choices.apply(&state.durable, |_, states| {
+            if rng.below(100) < keep { 1 + rng.below(states - 1) } else { 0 }
+        });
         state.reset(card);
     }
 
@@ -253,7 +261,8 @@ impl State {
     }
 
     fn note(&mut self, done: Operation) {
-        let (durable, pending, unsure) = (self.durable.clone(), self.pending.clone(), self.unsure.clone());
+        let (durable, pending, unsure) =
+            (self.durable.clone(), self.pending.clone(), self.unsure.clone());
         if let Some(points) = &mut self.points {
             points.push(Point { done, durable, pending, unsure });
         }
@@ -261,7 +270,11 @@ impl State {
 
     /// True for a write that evicts a file: zeros over its head, or the second copy of a new head.
     fn begins(&self, file: FileId, offset: usize, bytes: &[u8]) -> bool {
-        let front = || self.live.read(file, 0, (64 << 10).min(self.live.len(file))).and_then(|bytes| SegmentHead::decode(&bytes));
+        let front = || {
+            self.live
+                .read(file, 0, (64 << 10).min(self.live.len(file)))
+                .and_then(|bytes| SegmentHead::decode(&bytes))
+        };
         match SegmentHead::decode_copy(bytes).filter(|_| bytes.get(8..24) == Some(&COPY_TYPE)) {
             Some(copy) => front().is_none_or(|(head, _)| head.lap != copy.lap),
             None => offset == 0 && bytes.iter().all(|byte| *byte == 0),
@@ -278,7 +291,8 @@ impl State {
         }
         // A commit writes new content to copy A; recovery writes what one copy has.
         let has = |at: usize| self.live.read(file, at, bytes.len()).as_deref() == Some(&bytes[..]);
-        let mends = || has(offset) || has(offset + (4 << 20)) || bytes.iter().all(|byte| *byte == 0);
+        let mends =
+            || has(offset) || has(offset + (4 << 20)) || bytes.iter().all(|byte| *byte == 0);
         self.healing &= file != FileId::Journal || offset >= 4 << 20 || mends();
         let healing = self.healing;
         let Some(without) = self.without else {
@@ -296,7 +310,11 @@ impl State {
         }
         if without == Barrier::Aligned && offset > 0 && matches!(file, FileId::Segment(_)) {
             let before = self.live.read(file, offset - SECTOR, SECTOR).unwrap_or_default();
-            write = Pending { file, offset: offset - SECTOR, bytes: [&before, &write.bytes[..]].concat().into() };
+            write = Pending {
+                file,
+                offset: offset - SECTOR,
+                bytes: [&before, &write.bytes[..]].concat().into(),
+            };
         } else if back > 0 {
             write.bytes = write.bytes[..at].into();
         }
@@ -314,7 +332,8 @@ impl State {
             return;
         }
         let copy_b = file == FileId::Journal && last.offset >= 4 << 20;
-        let (flushed, rest) = std::mem::take(&mut self.pending).into_iter().partition(|write| write.file == file);
+        let (flushed, rest) =
+            std::mem::take(&mut self.pending).into_iter().partition(|write| write.file == file);
         let flushed: Vec<Pending> = flushed;
         self.pending = rest;
         for Pending { file, offset, bytes } in flushed {
@@ -335,11 +354,13 @@ impl State {
 
     /// A failed flush: some sectors are durable, the others are dropped.
     fn forget(&mut self, file: FileId) {
-        let (lost, rest) = std::mem::take(&mut self.pending).into_iter().partition(|write| write.file == file);
+        let (lost, rest) =
+            std::mem::take(&mut self.pending).into_iter().partition(|write| write.file == file);
         let lost: Vec<Pending> = lost;
         self.pending = rest;
         let mut luck = self.luck.take().unwrap_or_else(|| Rng::new(0));
-        self.durable = Choices::new(&self.durable, &lost).apply(&self.durable, |_, states| luck.below(states));
+        self.durable =
+            Choices::new(&self.durable, &lost).apply(&self.durable, |_, states| luck.below(states));
     }
 }
 
@@ -395,7 +416,10 @@ impl Disk for FaultyDisk {
             return Err(fault(file, "read", offset, "the power is off"));
         }
         let at = offset as usize;
-        let bad = state.bad.as_ref().is_some_and(|(of, bad)| *of == file && at < bad.end && bad.start < at + len);
+        let bad = state
+            .bad
+            .as_ref()
+            .is_some_and(|(of, bad)| *of == file && at < bad.end && bad.start < at + len);
         if due(&mut state.failing_read) || bad {
             return Err(fault(file, "read", offset, "input/output error"));
         }
@@ -465,14 +489,18 @@ mod tests {
     use crate::units::{EntryId, Timestamp};
 
     fn open(disk: &FaultyDisk) -> (Engine, Vec<StorageUpdate>) {
-        Engine::open(Arc::new(disk.clone()), &test_settings().storage, Timestamp::default()).unwrap()
+        Engine::open(Arc::new(disk.clone()), &test_settings().storage, Timestamp::default())
+            .unwrap()
     }
 
     #[test]
     fn a_full_card_is_refused_with_needed_and_free_bytes() {
         let disk = FaultyDisk::new(None);
         disk.leave_only(5_000_000);
-        let refused = Engine::open(Arc::new(disk), &test_settings().storage, Timestamp::default()).err().unwrap().to_string();
+        let refused = Engine::open(Arc::new(disk), &test_settings().storage, Timestamp::default())
+            .err()
+            .unwrap()
+            .to_string();
         assert!(refused.contains("5000000") && refused.contains("storage.budget"), "{refused}");
     }
 
@@ -492,7 +520,9 @@ mod tests {
                     &mut out,
                 );
                 // Updates of a device without power do not count.
-                if !disk.is_off() && out.contains(&StorageUpdate::Enqueued { entry_id: EntryId(entry_id) }) {
+                if !disk.is_off()
+                    && out.contains(&StorageUpdate::Enqueued { entry_id: EntryId(entry_id) })
+                {
                     stored.push(EntryId(entry_id));
                 }
             }
@@ -500,8 +530,15 @@ mod tests {
             let (mut engine, update) = open(&disk);
             let Some(StorageUpdate::Started(found)) = update.first() else { panic!("no start") };
             let kept: Vec<EntryId> = found.entries.iter().map(|(entry_id, _)| *entry_id).collect();
-            assert!(stored.iter().all(|entry_id| kept.contains(entry_id)), "seed {seed}: stored {stored:?}, kept {kept:?}");
-            engine.request(Timestamp::default(), StorageRequest::Release { entry_ids: kept }, &mut Vec::new());
+            assert!(
+                stored.iter().all(|entry_id| kept.contains(entry_id)),
+                "seed {seed}: stored {stored:?}, kept {kept:?}"
+            );
+            engine.request(
+                Timestamp::default(),
+                StorageRequest::Release { entry_ids: kept },
+                &mut Vec::new(),
+            );
             engine.request(Timestamp::default(), StorageRequest::Stop, &mut Vec::new());
             let (_, update) = open(&disk);
             let Some(StorageUpdate::Started(found)) = update.first() else { panic!("no start") };

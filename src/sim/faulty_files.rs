@@ -27,8 +27,14 @@ pub enum FileFault {
 
 impl FileFault {
     /// All faults.
-    pub const ALL: [FileFault; 6] =
-        [FileFault::Before, FileFault::After, FileFault::Damage, FileFault::Refused, FileFault::ReadOnly, FileFault::Hangs];
+    pub const ALL: [FileFault; 6] = [
+        FileFault::Before,
+        FileFault::After,
+        FileFault::Damage,
+        FileFault::Refused,
+        FileFault::ReadOnly,
+        FileFault::Hangs,
+    ];
 
     /// True for a power cut.
     pub fn cuts(self) -> bool {
@@ -68,7 +74,9 @@ impl State {
     /// Content after a power cut during a write. Without checksums the damage looks like a record.
     fn damaged(&self, name: &str, bytes: &[u8]) -> Vec<u8> {
         match ConfigState::decode(bytes) {
-            Some(mut record) if self.without == Some(Safeguard::Checksum) && name.starts_with("record") => {
+            Some(mut record)
+                if self.without == Some(Safeguard::Checksum) && name.starts_with("record") =>
+            {
                 let nothing = Digest::of(b"damage");
                 record.committed.sha256 = nothing;
                 record.older.iter_mut().for_each(|old| old.sha256 = nothing);
@@ -110,7 +118,9 @@ impl FaultyFiles {
         }
         match fault {
             Some(FileFault::Before) => Err("no power".into()),
-            Some(FileFault::Refused | FileFault::ReadOnly | FileFault::Hangs) => Err("refused".into()),
+            Some(FileFault::Refused | FileFault::ReadOnly | FileFault::Hangs) => {
+                Err("refused".into())
+            }
             other => Ok(other),
         }
     }
@@ -132,7 +142,11 @@ impl Files for FaultyFiles {
         if state.read_only {
             return Err("read-only".into());
         }
-        let kept = if fault == Some(FileFault::Damage) { state.damaged(name, bytes) } else { bytes.to_vec() };
+        let kept = if fault == Some(FileFault::Damage) {
+            state.damaged(name, bytes)
+        } else {
+            bytes.to_vec()
+        };
         state.files.insert(name.to_owned(), kept);
         if state.dead { Err("no power".into()) } else { Ok(()) }
     }

@@ -57,7 +57,11 @@ impl FaultyProxy {
     /// No port is free.
     pub fn start(to: SocketAddr) -> std::io::Result<FaultyProxy> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let proxy = FaultyProxy { port: listener.local_addr()?.port(), way: Arc::default(), streams: Arc::default() };
+        let proxy = FaultyProxy {
+            port: listener.local_addr()?.port(),
+            way: Arc::default(),
+            streams: Arc::default(),
+        };
         let serving = proxy.clone();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -116,7 +120,8 @@ impl FaultyProxy {
             if n == 0 || pieces.send((Instant::now(), piece[..n].to_vec())).is_err() {
                 break;
             }
-            let rate = if up { &self.way.rate_up } else { &self.way.rate_down }.load(Ordering::Relaxed);
+            let rate =
+                if up { &self.way.rate_up } else { &self.way.rate_down }.load(Ordering::Relaxed);
             if let Some(micros) = (n as u64 * 1_000_000).checked_div(rate) {
                 thread::sleep(Duration::from_micros(micros));
             }
@@ -134,7 +139,8 @@ impl FaultyProxy {
             if to.write_all(&piece[..allowed]).is_err() {
                 break;
             }
-            if up { &self.way.up } else { &self.way.down }.fetch_add(allowed as u64, Ordering::Relaxed);
+            if up { &self.way.up } else { &self.way.down }
+                .fetch_add(allowed as u64, Ordering::Relaxed);
             if allowed < piece.len() {
                 self.cut();
                 break;
@@ -150,7 +156,9 @@ impl FaultyProxy {
             return n;
         }
         let passes = n.min(left as usize - 1);
-        self.way.cut_after.store(if passes < n { 0 } else { left - passes as u64 }, Ordering::Relaxed);
+        self.way
+            .cut_after
+            .store(if passes < n { 0 } else { left - passes as u64 }, Ordering::Relaxed);
         passes
     }
 }

@@ -39,8 +39,14 @@ impl ImageCache {
 
     /// The segments with footage, oldest first.
     pub(super) fn with_footage(&self, card: &CowImage) -> Vec<(u32, Arc<Seen>)> {
-        let mut segments: Vec<_> = self.segments(card).into_iter().filter(|(_, seen)| seen.reading.head.is_some()).collect();
-        segments.sort_by_key(|(_, seen)| seen.reading.head.as_ref().map(|head| (head.first_seq, head.lap)));
+        let mut segments: Vec<_> = self
+            .segments(card)
+            .into_iter()
+            .filter(|(_, seen)| seen.reading.head.is_some())
+            .collect();
+        segments.sort_by_key(|(_, seen)| {
+            seen.reading.head.as_ref().map(|head| (head.first_seq, head.lap))
+        });
         segments
     }
 

@@ -49,4 +49,5 @@ pub mod mqtt_codec;
 pub mod world;
 
 /// Stands in `taimat sim --help`. `tests/run ships` looks for these words in a binary with `sim`, and for their absence in what ships.
-pub const MARKER: &str = "This build has the simulator and its fault switches; what ships has neither.";
+pub const MARKER: &str =
+    "This build has the simulator and its fault switches; what ships has neither.";

@@ -145,12 +145,17 @@ fn client_packet_v5(packet: p5::Packet, size: usize) -> ClientPacket {
             let will = will.map(|will| (text(&will.topic), will.message.to_vec(), will.retain));
             ClientPacket::Connect { client_id: connect.client_id, will }
         }
-        p5::Packet::Publish(p) => {
-            ClientPacket::Publish { topic: text(&p.topic), payload: p.payload.to_vec(), retain: p.retain, id: p.pkid, size }
-        }
-        p5::Packet::Subscribe(s) => {
-            ClientPacket::Subscribe { id: s.pkid, filters: s.filters.into_iter().map(|f| f.path).collect() }
-        }
+        p5::Packet::Publish(p) => ClientPacket::Publish {
+            topic: text(&p.topic),
+            payload: p.payload.to_vec(),
+            retain: p.retain,
+            id: p.pkid,
+            size,
+        },
+        p5::Packet::Subscribe(s) => ClientPacket::Subscribe {
+            id: s.pkid,
+            filters: s.filters.into_iter().map(|f| f.path).collect(),
+        },
         p5::Packet::PingReq(_) => ClientPacket::Ping,
         p5::Packet::Disconnect(_) => ClientPacket::Disconnect,
         _ => ClientPacket::Other,
@@ -160,15 +165,21 @@ fn client_packet_v5(packet: p5::Packet, size: usize) -> ClientPacket {
 fn client_packet_v311(packet: rumqttc::Packet, size: usize) -> ClientPacket {
     match packet {
         rumqttc::Packet::Connect(connect) => {
-            let will = connect.last_will.map(|will| (will.topic, will.message.to_vec(), will.retain));
+            let will =
+                connect.last_will.map(|will| (will.topic, will.message.to_vec(), will.retain));
             ClientPacket::Connect { client_id: connect.client_id, will }
         }
-        rumqttc::Packet::Publish(p) => {
-            ClientPacket::Publish { topic: p.topic, payload: p.payload.to_vec(), retain: p.retain, id: p.pkid, size }
-        }
-        rumqttc::Packet::Subscribe(s) => {
-            ClientPacket::Subscribe { id: s.pkid, filters: s.filters.into_iter().map(|f| f.path).collect() }
-        }
+        rumqttc::Packet::Publish(p) => ClientPacket::Publish {
+            topic: p.topic,
+            payload: p.payload.to_vec(),
+            retain: p.retain,
+            id: p.pkid,
+            size,
+        },
+        rumqttc::Packet::Subscribe(s) => ClientPacket::Subscribe {
+            id: s.pkid,
+            filters: s.filters.into_iter().map(|f| f.path).collect(),
+        },
         rumqttc::Packet::PingReq => ClientPacket::Ping,
         rumqttc::Packet::Disconnect => ClientPacket::Disconnect,
         _ => ClientPacket::Other,
@@ -198,15 +209,22 @@ fn packet_v5(packet: BrokerPacket<'_>) -> p5::Packet {
                 authentication_data: None,
             };
             let code = code.unwrap_or(p5::ConnectReturnCode::Success);
-            p5::Packet::ConnAck(p5::ConnAck { session_present: false, code, properties: Some(properties) })
+            p5::Packet::ConnAck(p5::ConnAck {
+                session_present: false,
+                code,
+                properties: Some(properties),
+            })
         }
         BrokerPacket::Publish { topic, payload, retain, id } => {
-            let mut publish = p5::Publish::new(topic, mqttbytes::QoS::AtLeastOnce, payload.to_vec(), None);
+            let mut publish =
+                p5::Publish::new(topic, mqttbytes::QoS::AtLeastOnce, payload.to_vec(), None);
             publish.retain = retain;
             publish.pkid = id;
             p5::Packet::Publish(publish)
         }
-        BrokerPacket::PubAck { id, reason } => p5::Packet::PubAck(p5::PubAck { pkid: id, reason, properties: None }),
+        BrokerPacket::PubAck { id, reason } => {
+            p5::Packet::PubAck(p5::PubAck { pkid: id, reason, properties: None })
+        }
         BrokerPacket::SubAck { id, granted } => {
             let code = |granted| {
                 if granted {
@@ -215,7 +233,11 @@ fn packet_v5(packet: BrokerPacket<'_>) -> p5::Packet {
                     p5::SubscribeReasonCode::NotAuthorized
                 }
             };
-            p5::Packet::SubAck(p5::SubAck { pkid: id, return_codes: granted.into_iter().map(code).collect(), properties: None })
+            p5::Packet::SubAck(p5::SubAck {
+                pkid: id,
+                return_codes: granted.into_iter().map(code).collect(),
+                properties: None,
+            })
         }
         BrokerPacket::Pong => p5::Packet::PingResp(p5::PingResp),
     }
@@ -226,13 +248,16 @@ fn packet_v311(packet: BrokerPacket<'_>) -> rumqttc::Packet {
         BrokerPacket::ConnAck { code, .. } => {
             let code = match code {
                 None => rumqttc::ConnectReturnCode::Success,
-                Some(p5::ConnectReturnCode::UnsupportedProtocolVersion) => rumqttc::ConnectReturnCode::RefusedProtocolVersion,
+                Some(p5::ConnectReturnCode::UnsupportedProtocolVersion) => {
+                    rumqttc::ConnectReturnCode::RefusedProtocolVersion
+                }
                 Some(_) => rumqttc::ConnectReturnCode::NotAuthorized,
             };
             rumqttc::Packet::ConnAck(rumqttc::ConnAck::new(code, false))
         }
         BrokerPacket::Publish { topic, payload, retain, id } => {
-            let mut publish = rumqttc::Publish::new(topic, rumqttc::QoS::AtLeastOnce, payload.to_vec());
+            let mut publish =
+                rumqttc::Publish::new(topic, rumqttc::QoS::AtLeastOnce, payload.to_vec());
             publish.retain = retain;
             publish.pkid = id;
             rumqttc::Packet::Publish(publish)
@@ -246,7 +271,10 @@ fn packet_v311(packet: BrokerPacket<'_>) -> rumqttc::Packet {
                     rumqttc::SubscribeReasonCode::Failure
                 }
             };
-            rumqttc::Packet::SubAck(rumqttc::SubAck::new(id, granted.into_iter().map(code).collect()))
+            rumqttc::Packet::SubAck(rumqttc::SubAck::new(
+                id,
+                granted.into_iter().map(code).collect(),
+            ))
         }
         BrokerPacket::Pong => rumqttc::Packet::PingResp,
     }

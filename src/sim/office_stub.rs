@@ -65,7 +65,9 @@ impl OfficeStub {
         let event: Event = serde_json::from_slice(payload).ok()?;
         let (id, sha256) = (event.id.clone(), Digest::of(payload));
         match self.events.get(&id) {
-            Some((_, before)) if *before != sha256 => self.wrongs.push(format!("event {id} came with two contents")),
+            Some((_, before)) if *before != sha256 => {
+                self.wrongs.push(format!("event {id} came with two contents"))
+            }
             _ => {}
         }
         self.events.insert(id.clone(), (event, sha256));

@@ -79,14 +79,29 @@ impl Oracle {
         match order {
             StorageRequest::Enqueue { entry_id, entry, snapshot: still } => {
                 self.batch = None;
-                let entry = Entry { bytes: entry.clone(), still: still.clone(), shown: false, stored: false, released: false };
+                let entry = Entry {
+                    bytes: entry.clone(),
+                    still: still.clone(),
+                    shown: false,
+                    stored: false,
+                    released: false,
+                };
                 self.entries.insert(*entry_id, entry);
             }
             StorageRequest::EnqueueAll { entries } => {
-                self.batch = entries.first().zip(entries.last()).map(|((first, _), (last, _))| (first.0, last.0));
-                let entry =
-                    |bytes: &Vec<u8>| Entry { bytes: bytes.clone(), still: None, shown: false, stored: false, released: false };
-                self.entries.extend(entries.iter().map(|(entry_id, bytes)| (*entry_id, entry(bytes))));
+                self.batch = entries
+                    .first()
+                    .zip(entries.last())
+                    .map(|((first, _), (last, _))| (first.0, last.0));
+                let entry = |bytes: &Vec<u8>| Entry {
+                    bytes: bytes.clone(),
+                    still: None,
+                    shown: false,
+                    stored: false,
+                    released: false,
+                };
+                self.entries
+                    .extend(entries.iter().map(|(entry_id, bytes)| (*entry_id, entry(bytes))));
             }
             StorageRequest::Release { entry_ids } => {
                 for entry_id in entry_ids {
@@ -110,7 +125,11 @@ impl Oracle {
             }
             Operation::Sync(FileId::Snapshots, true) => {
                 // The newest entry is being stored.
-                self.entries.values_mut().next_back().into_iter().for_each(|entry| entry.shown = entry.still.is_some());
+                self.entries
+                    .values_mut()
+                    .next_back()
+                    .into_iter()
+                    .for_each(|entry| entry.shown = entry.still.is_some());
             }
             Operation::Write(write, taken) => {
                 if let FileId::Segment(file) = write.file {
@@ -129,7 +148,9 @@ impl Oracle {
             return self.evict(file, u64::MAX);
         }
         // A head that a boot repairs has records behind it.
-        let head = SegmentHead::decode(bytes).map(|(head, _)| head).or_else(|| SegmentHead::decode_copy(bytes));
+        let head = SegmentHead::decode(bytes)
+            .map(|(head, _)| head)
+            .or_else(|| SegmentHead::decode_copy(bytes));
         if let Some(head) = head {
             let holds = |w: &Written, seq: u64| w.file == file && seq >= head.first_seq;
             if offset == 0 && !self.written.iter().any(|(seq, w)| holds(w, *seq)) {
@@ -143,17 +164,25 @@ impl Oracle {
         let Some(whole) = bytes.get(..record.len as usize) else {
             return;
         };
-        let end = record.gap.map_or(record.start.wall.0 + record.duration as i64, |(to, ..)| to.wall.0);
+        let end =
+            record.gap.map_or(record.start.wall.0 + record.duration as i64, |(to, ..)| to.wall.0);
         let span = (record.start.wall.0, end);
         let gap = record.gap.is_some();
-        let earlier = self.written.insert(record.seq, Written { file, offset, bytes: whole.into(), span, gap });
+        let earlier = self
+            .written
+            .insert(record.seq, Written { file, offset, bytes: whole.into(), span, gap });
         self.earlier.extend(earlier.map(|earlier| (record.seq, earlier)));
     }
 
     /// Notes the reuse of a file from record `first` on: its old records are evicted.
     fn evict(&mut self, file: u32, first: u64) {
         self.earlier.retain(|(seq, w)| w.file != file || *seq >= first);
-        let out: Vec<u64> = self.written.iter().filter(|(seq, w)| w.file == file && **seq < first).map(|(seq, _)| *seq).collect();
+        let out: Vec<u64> = self
+            .written
+            .iter()
+            .filter(|(seq, w)| w.file == file && **seq < first)
+            .map(|(seq, _)| *seq)
+            .collect();
         for written in out.into_iter().filter_map(|seq| self.written.remove(&seq)) {
             join(&mut self.evicted, written.span);
         }
@@ -197,7 +226,9 @@ impl Oracle {
                     self.batch = None;
                     self.entries.entry(*entry_id).and_modify(|entry| entry.stored = true);
                 }
-                StorageUpdate::CellSaved { .. } => self.cell = self.cell.pop().into_iter().collect(),
+                StorageUpdate::CellSaved { .. } => {
+                    self.cell = self.cell.pop().into_iter().collect()
+                }
                 StorageUpdate::Stopped => self.stopped = !troubled,
                 StorageUpdate::Started(found) => self.started(found),
                 _ => {}
@@ -214,8 +245,10 @@ impl Oracle {
             return;
         }
         let segments = ImageCache::default().with_footage(card);
-        let present: Vec<(u64, u32)> = self.present(&segments).iter().map(|(at, lies)| (lies.seq, segments[*at].0)).collect();
-        self.written.extend(earlier.into_iter().filter(|(seq, w)| present.contains(&(*seq, w.file))));
+        let present: Vec<(u64, u32)> =
+            self.present(&segments).iter().map(|(at, lies)| (lies.seq, segments[*at].0)).collect();
+        self.written
+            .extend(earlier.into_iter().filter(|(seq, w)| present.contains(&(*seq, w.file))));
     }
 
     /// Promises what a boot found, and drops what it did not find.
@@ -249,7 +282,8 @@ impl Oracle {
     /// True if the newest head on the card lists the records of this file as present.
     pub fn is_expected(&self, card: &CowImage, file: u32) -> bool {
         let segments = ImageCache::default().with_footage(card);
-        let head = |(of, seen): &(u32, Arc<Seen>)| seen.reading.head.clone().map(|head| (*of, head));
+        let head =
+            |(of, seen): &(u32, Arc<Seen>)| seen.reading.head.clone().map(|head| (*of, head));
         let heads: Vec<(u32, SegmentHead)> = segments.iter().filter_map(head).collect();
         let first = heads.iter().find(|(of, _)| *of == file).map(|(_, head)| head.first_seq);
         // Records of a refused flush were written again in another file.
@@ -257,7 +291,9 @@ impl Oracle {
             return false;
         }
         let newest = heads.last().map(|(_, head)| &head.statement.present);
-        let present = |first: u64, list: &Vec<(u64, u64)>| list.iter().any(|(from, to)| (*from..=*to).contains(&first));
+        let present = |first: u64, list: &Vec<(u64, u64)>| {
+            list.iter().any(|(from, to)| (*from..=*to).contains(&first))
+        };
         first.zip(newest).is_some_and(|(first, list)| present(first, list))
     }
 
@@ -272,7 +308,10 @@ impl Oracle {
                 file
             }
         };
-        self.written.values_mut().chain(self.earlier.iter_mut().map(|(_, w)| w)).for_each(|w| w.file = named(w.file));
+        self.written
+            .values_mut()
+            .chain(self.earlier.iter_mut().map(|(_, w)| w))
+            .for_each(|w| w.file = named(w.file));
         for files in [&mut self.abandoned, &mut self.started, &mut self.damaged] {
             *files = files.iter().map(|file| named(*file)).collect();
         }
@@ -294,17 +333,29 @@ impl Oracle {
     ///
     /// # Errors
     /// The first broken promise.
-    pub fn check_pulled(&self, card: &CowImage, known: &ImageCache, idle: bool) -> Result<(), Violation> {
+    pub fn check_pulled(
+        &self,
+        card: &CowImage,
+        known: &ImageCache,
+        idle: bool,
+    ) -> Result<(), Violation> {
         for (file, seen) in known.segments(card) {
-            let Some((at, why)) = seen.reading.tear.filter(|_| !self.damaged.contains(&file)) else {
+            let Some((at, why)) = seen.reading.tear.filter(|_| !self.damaged.contains(&file))
+            else {
                 continue;
             };
             if idle && !self.abandoned.contains(&file) {
-                return Err(Violation::Unplayable(format!("segment {file} at {at} with nothing in flight: {why}")));
+                return Err(Violation::Unplayable(format!(
+                    "segment {file} at {at} with nothing in flight: {why}"
+                )));
             }
-            let behind = self.written.range(..=self.durable).find(|(_, w)| w.file == file && w.offset >= at);
+            let behind =
+                self.written.range(..=self.durable).find(|(_, w)| w.file == file && w.offset >= at);
             if let Some((seq, w)) = behind {
-                let why = format!("segment {file} at {at}, before durable record {seq} at {}: {why}", w.offset);
+                let why = format!(
+                    "segment {file} at {at}, before durable record {seq} at {}: {why}",
+                    w.offset
+                );
                 return Err(Violation::Unplayable(why));
             }
         }
@@ -317,10 +368,16 @@ impl Oracle {
     /// The first broken promise.
     pub fn check_found(&self, found: &Recovered) -> Result<(), Violation> {
         if found.last_seq < self.durable {
-            return Err(Violation::Lost(format!("record {} was durable, the last is {}", self.durable, found.last_seq)));
+            return Err(Violation::Lost(format!(
+                "record {} was durable, the last is {}",
+                self.durable, found.last_seq
+            )));
         }
         if found.boot.0 <= self.boot {
-            return Err(Violation::Lost(format!("boot {} follows boot {}", found.boot.0, self.boot)));
+            return Err(Violation::Lost(format!(
+                "boot {} follows boot {}",
+                found.boot.0, self.boot
+            )));
         }
         let mut before = None;
         for (entry_id, bytes) in &found.entries {
@@ -331,26 +388,42 @@ impl Oracle {
             match self.entries.get(entry_id) {
                 Some(entry) if entry.bytes == *bytes && !(self.stopped && entry.released) => {}
                 Some(entry) if entry.released && self.stopped => {
-                    return Err(Violation::Order(format!("entry {} came back after an ordered stop", entry_id.0)));
+                    return Err(Violation::Order(format!(
+                        "entry {} came back after an ordered stop",
+                        entry_id.0
+                    )));
                 }
-                _ => return Err(Violation::Lost(format!("entry {} reads differently", entry_id.0))),
+                _ => {
+                    return Err(Violation::Lost(format!("entry {} reads differently", entry_id.0)));
+                }
             }
         }
         let has = |entry_id: &EntryId| found.entries.iter().any(|(kept, _)| kept == entry_id);
-        if let Some((entry_id, _)) = self.entries.iter().find(|(entry_id, e)| e.stored && !e.released && !has(entry_id)) {
+        if let Some((entry_id, _)) =
+            self.entries.iter().find(|(entry_id, e)| e.stored && !e.released && !has(entry_id))
+        {
             return Err(Violation::Lost(format!("entry {} was stored and is gone", entry_id.0)));
         }
         if let Some((first, last)) = self.batch {
-            let after_a_hole = (first..last).find(|entry_id| !has(&EntryId(*entry_id)) && has(&EntryId(entry_id + 1)));
+            let after_a_hole = (first..last)
+                .find(|entry_id| !has(&EntryId(*entry_id)) && has(&EntryId(entry_id + 1)));
             if let Some(missing) = after_a_hole {
                 return Err(Violation::Order(format!(
                     "of the batch {first} to {last} entry {missing} is missing, the next is there"
                 )));
             }
         }
-        let newest = self.entries.iter().rev().find(|(_, entry)| entry.stored).map(|(entry_id, _)| *entry_id);
+        let newest = self
+            .entries
+            .iter()
+            .rev()
+            .find(|(_, entry)| entry.stored)
+            .map(|(entry_id, _)| *entry_id);
         if newest > found.newest.as_ref().map(|(entry_id, _)| *entry_id) {
-            return Err(Violation::Lost(format!("the newest entry was {newest:?} and now is {:?}", found.newest)));
+            return Err(Violation::Lost(format!(
+                "the newest entry was {newest:?} and now is {:?}",
+                found.newest
+            )));
         }
         let cell = configuration(found).cloned();
         if !self.cell.is_empty() && !self.cell.contains(&cell) {
@@ -363,12 +436,19 @@ impl Oracle {
     ///
     /// # Errors
     /// An entry without its snapshot.
-    pub fn check_stills(&self, found: &Recovered, read: impl Fn(EntryId) -> Option<Vec<u8>>) -> Result<(), Violation> {
+    pub fn check_stills(
+        &self,
+        found: &Recovered,
+        read: impl Fn(EntryId) -> Option<Vec<u8>>,
+    ) -> Result<(), Violation> {
         for (entry_id, _) in &found.entries {
             let entry = self.entries.get(entry_id).filter(|entry| !entry.released && entry.shown);
             if let Some(entry) = entry.filter(|entry| read(*entry_id) != entry.still) {
                 let when = if entry.stored { "stored" } else { "on its way" };
-                return Err(Violation::Lost(format!("the snapshot of entry {} ({when}) is gone", entry_id.0)));
+                return Err(Violation::Lost(format!(
+                    "the snapshot of entry {} ({when}) is gone",
+                    entry_id.0
+                )));
             }
         }
         Ok(())
@@ -380,11 +460,19 @@ impl Oracle {
     ///
     /// # Errors
     /// The first broken promise.
-    pub fn check_ring(&self, card: &CowImage, known: &ImageCache, last: u64, gaps: bool) -> Result<(), Violation> {
+    pub fn check_ring(
+        &self,
+        card: &CowImage,
+        known: &ImageCache,
+        last: u64,
+        gaps: bool,
+    ) -> Result<(), Violation> {
         let segments = known.with_footage(card);
         for (file, seen) in &segments {
             if let Some((at, why)) = seen.reading.tear.filter(|_| !self.abandoned.contains(file)) {
-                return Err(Violation::Unplayable(format!("segment {file} at {at} after recovery: {why}")));
+                return Err(Violation::Unplayable(format!(
+                    "segment {file} at {at} after recovery: {why}"
+                )));
             }
         }
         let present = self.present(&segments);
@@ -409,16 +497,27 @@ impl Oracle {
         present
     }
 
-    fn check_records(&self, segments: &[(u32, Arc<Seen>)], present: &[(usize, &SegmentAt)], last: u64) -> Result<(), Violation> {
+    fn check_records(
+        &self,
+        segments: &[(u32, Arc<Seen>)],
+        present: &[(usize, &SegmentAt)],
+        last: u64,
+    ) -> Result<(), Violation> {
         for (seq, written) in self.written.range(..=last) {
             let found = present.binary_search_by_key(seq, |(_, lies)| lies.seq);
             let Ok((at, lies)) = found.map(|at| present[at]) else {
-                return Err(Violation::Lost(format!("record {seq} in segment {} is gone", written.file)));
+                return Err(Violation::Lost(format!(
+                    "record {seq} in segment {} is gone",
+                    written.file
+                )));
             };
             let bytes = &segments[at].1.bytes[lies.offset..lies.offset + lies.len];
             let is_it = |w: &Written| segments[at].0 == w.file && *bytes == *w.bytes;
             if !is_it(written) && !self.earlier.iter().any(|(other, w)| other == seq && is_it(w)) {
-                return Err(Violation::Lost(format!("record {seq} in segment {} reads differently", written.file)));
+                return Err(Violation::Lost(format!(
+                    "record {seq} in segment {} reads differently",
+                    written.file
+                )));
             }
         }
         Ok(())
@@ -432,7 +531,10 @@ impl Oracle {
         let mut reach = spans.first().map_or(0, |(from, _)| *from);
         for (from, to) in spans {
             if from > reach + NO_HOLE {
-                return Err(Violation::Unnamed(format!("{} ms before {from}", (from - reach) / 1000)));
+                return Err(Violation::Unnamed(format!(
+                    "{} ms before {from}",
+                    (from - reach) / 1000
+                )));
             }
             reach = reach.max(to);
         }
@@ -446,10 +548,14 @@ fn configuration(found: &Recovered) -> Option<&Vec<u8>> {
 
 /// Checks that numbers rise, and that each record has the digest of the one before if that is
 /// present.
-fn in_order(segments: &[(u32, Arc<Seen>)], present: &[(usize, &SegmentAt)]) -> Result<(), Violation> {
+fn in_order(
+    segments: &[(u32, Arc<Seen>)],
+    present: &[(usize, &SegmentAt)],
+) -> Result<(), Violation> {
     for pair in present.windows(2) {
         let ((_, before), (at, after)) = (pair[0], pair[1]);
-        let follows = after.seq > before.seq && (after.seq > before.seq + 1 || after.links.0 == before.links.1);
+        let follows = after.seq > before.seq
+            && (after.seq > before.seq + 1 || after.links.0 == before.links.1);
         if !follows {
             let file = segments[at].0;
             return Err(Violation::Order(format!(

@@ -53,7 +53,9 @@ impl Action {
         match rng.below(100) {
             0..=54 => Action::Record(1 + rng.below(30)),
             55..=59 => Action::PinOpen(pin, class, rng.below(4_000_000)),
-            60..=69 => Action::Pin(pin, class, first.max(newest.saturating_sub(20)), first + rng.below(12)),
+            60..=69 => {
+                Action::Pin(pin, class, first.max(newest.saturating_sub(20)), first + rng.below(12))
+            }
             70..=75 => Action::Unpin(pin),
             76..=83 => Action::Enqueue(1 + rng.below(BATCH_MAX)),
             84..=89 => Action::Release,
@@ -145,8 +147,10 @@ impl Pair {
             Action::Record(frames) => (0..frames).try_for_each(|_| self.record()),
             Action::PinOpen(pin, class, back) => {
                 let from = MonoTime(self.script.now.saturating_sub(back));
-                let before = self.recent.iter().rev().find(|(_, begin, key)| *key && *begin <= from);
-                let first = before.or(self.recent.first()).map_or(self.newest + 1, |(seq, ..)| *seq);
+                let before =
+                    self.recent.iter().rev().find(|(_, begin, key)| *key && *begin <= from);
+                let first =
+                    before.or(self.recent.first()).map_or(self.newest + 1, |(seq, ..)| *seq);
                 self.pin(PinId(pin), class, (first, u64::MAX));
                 self.order(StorageRequest::PinOpen { pin: PinId(pin), class, from }).map(|_| ())
             }
@@ -156,10 +160,16 @@ impl Pair {
                 self.order(StorageRequest::Unpin { pin: PinId(pin) }).map(|_| ())
             }
             Action::Enqueue(count) => self.enqueue(count),
-            Action::Release => match self.entries.iter().find(|(_, released)| !**released).map(|(entry_id, _)| *entry_id) {
+            Action::Release => match self
+                .entries
+                .iter()
+                .find(|(_, released)| !**released)
+                .map(|(entry_id, _)| *entry_id)
+            {
                 Some(entry_id) => {
                     self.entries.insert(entry_id, true);
-                    self.order(StorageRequest::Release { entry_ids: vec![EntryId(entry_id)] }).map(|_| ())
+                    self.order(StorageRequest::Release { entry_ids: vec![EntryId(entry_id)] })
+                        .map(|_| ())
                 }
                 None => Ok(()),
             },
@@ -170,7 +180,8 @@ impl Pair {
             }
             Action::Restart => {
                 let out = self.order(StorageRequest::Stop)?;
-                let troubled = out.iter().any(|update| matches!(update, StorageUpdate::Trouble { .. }));
+                let troubled =
+                    out.iter().any(|update| matches!(update, StorageUpdate::Trouble { .. }));
                 self.start(!troubled)
             }
             Action::PowerCut => {
@@ -211,8 +222,12 @@ impl Pair {
 
     /// Compares a query by record numbers: the present fragments that fit one file.
     fn locate(&mut self, pin: PinId, class: PinClass, first: u64, last: u64) -> Result<(), String> {
-        let pieces = self.held.iter().flat_map(|held| held.records.iter().map(move |record| (held.layout, record)));
-        let hits = pieces.filter(|(_, (seq, .., footage))| *footage && (first..=last).contains(seq));
+        let pieces = self
+            .held
+            .iter()
+            .flat_map(|held| held.records.iter().map(move |record| (held.layout, record)));
+        let hits =
+            pieces.filter(|(_, (seq, .., footage))| *footage && (first..=last).contains(seq));
         let hits: Vec<(Digest, u64)> = hits.map(|(layout, (seq, ..))| (layout, *seq)).collect();
         let same = |(layout, _): &&(Digest, u64)| *layout == hits[0].0;
         let expected: Vec<u64> = hits.iter().take_while(same).map(|(_, seq)| *seq).collect();
@@ -220,12 +235,23 @@ impl Pair {
             (Some(first), Some(last)) => self.pin(pin, class, (*first, *last)),
             _ => self.pins.retain(|kept| kept.id != pin),
         }
-        let out = self.order(StorageRequest::Locate { pin, class, query: SpanQuery::Seq { first, last } })?;
-        let found =
-            out.iter().find_map(|update| if let StorageUpdate::Located { span, .. } = update { Some(span) } else { None });
+        let out = self.order(StorageRequest::Locate {
+            pin,
+            class,
+            query: SpanQuery::Seq { first, last },
+        })?;
+        let found = out.iter().find_map(|update| {
+            if let StorageUpdate::Located { span, .. } = update { Some(span) } else { None }
+        });
         let span = found.ok_or("no answer")?.as_ref();
-        let found: Vec<u64> = span.map_or(Vec::new(), |span| span.fragments.iter().map(|fragment| fragment.seq).collect());
-        if found == expected { Ok(()) } else { Err(format!("records {first} to {last} are {expected:?}, found {found:?}")) }
+        let found: Vec<u64> = span.map_or(Vec::new(), |span| {
+            span.fragments.iter().map(|fragment| fragment.seq).collect()
+        });
+        if found == expected {
+            Ok(())
+        } else {
+            Err(format!("records {first} to {last} are {expected:?}, found {found:?}"))
+        }
     }
 
     fn enqueue(&mut self, count: u64) -> Result<(), String> {
@@ -238,11 +264,16 @@ impl Pair {
                 snapshot: None,
             },
             _ => {
-                let entries = entry_ids.clone().map(|entry_id| (EntryId(entry_id), workload::entry(entry_id).0)).collect();
+                let entries = entry_ids
+                    .clone()
+                    .map(|entry_id| (EntryId(entry_id), workload::entry(entry_id).0))
+                    .collect();
                 StorageRequest::EnqueueAll { entries }
             }
         })?;
-        let stored = entry_ids.clone().all(|entry_id| out.contains(&StorageUpdate::Enqueued { entry_id: EntryId(entry_id) }));
+        let stored = entry_ids
+            .clone()
+            .all(|entry_id| out.contains(&StorageUpdate::Enqueued { entry_id: EntryId(entry_id) }));
         let refused =
             out.iter().any(|update| matches!(update, StorageUpdate::NotEnqueued { reason, .. } if reason.contains("flush")));
         let kept = self.entries.values().filter(|released| !**released).count() as u64;
@@ -262,12 +293,18 @@ impl Pair {
         let mut out = Vec::new();
         self.engine.idle(stamp(self.script.now), &mut out);
         self.follow(&out)?;
-        let counts = out.iter().find_map(|update| if let StorageUpdate::Counts(counts) = update { Some(*counts) } else { None });
+        let counts = out.iter().find_map(|update| {
+            if let StorageUpdate::Counts(counts) = update { Some(*counts) } else { None }
+        });
         let counts = counts.ok_or("no counters")?;
         let pinned = (0..self.held.len()).filter(|at| self.is_pinned(*at)).count() as u64 * SEGMENT;
         let expected = (self.held.len() as u64 * SEGMENT, pinned, SEGMENT * SEGMENTS);
         let found = (counts.used, counts.pinned, counts.budget);
-        if found == expected { Ok(()) } else { Err(format!("used, pinned, budget are {expected:?}, counted {found:?}")) }
+        if found == expected {
+            Ok(())
+        } else {
+            Err(format!("used, pinned, budget are {expected:?}, counted {found:?}"))
+        }
     }
 
     /// Applies the engine's operations to the model and checks that they are allowed.
@@ -302,17 +339,30 @@ impl Pair {
             }
         }
         let reported: Vec<PinId> =
-            out.iter().filter_map(|update| if let StorageUpdate::PinLost { pin } = update { Some(*pin) } else { None }).collect();
+            out.iter()
+                .filter_map(|update| {
+                    if let StorageUpdate::PinLost { pin } = update { Some(*pin) } else { None }
+                })
+                .collect();
         for update in out {
             if let StorageUpdate::Durable { seq, .. } = update {
                 self.remember(*seq);
             }
         }
-        if reported == lost { Ok(()) } else { Err(format!("pins {lost:?} had to be dropped, {reported:?} were reported")) }
+        if reported == lost {
+            Ok(())
+        } else {
+            Err(format!("pins {lost:?} had to be dropped, {reported:?} were reported"))
+        }
     }
 
     fn remember(&mut self, seq: u64) {
-        let bytes = self.held.iter().flat_map(|held| &held.records).find(|(of, ..)| *of == seq).map(|(_, _, bytes, _)| bytes);
+        let bytes = self
+            .held
+            .iter()
+            .flat_map(|held| &held.records)
+            .find(|(of, ..)| *of == seq)
+            .map(|(_, _, bytes, _)| bytes);
         if let Some(record) = bytes.and_then(|bytes| RingRecord::decode(bytes)) {
             self.recent.push((seq, record.start.mono, record.key));
             let old = self.recent.len().saturating_sub(64);
@@ -320,7 +370,13 @@ impl Pair {
         }
     }
 
-    fn wrote(&mut self, file: u32, offset: usize, bytes: &Arc<[u8]>, lost: &mut Vec<PinId>) -> Result<(), String> {
+    fn wrote(
+        &mut self,
+        file: u32,
+        offset: usize,
+        bytes: &Arc<[u8]>,
+        lost: &mut Vec<PinId>,
+    ) -> Result<(), String> {
         if offset == 0 && bytes.iter().all(|byte| *byte == 0) {
             self.check_choice(file, lost)?;
             self.held.retain(|held| held.file != file);
@@ -331,10 +387,19 @@ impl Pair {
             self.blank.remove(&file);
             self.left.retain(|(left, _)| *left != file);
             self.held.retain(|held| held.file != file);
-            self.held.push(Held { file, first: head.first_seq, layout: head_digest(&head.tracks), records: Vec::new() });
+            self.held.push(Held {
+                file,
+                first: head.first_seq,
+                layout: head_digest(&head.tracks),
+                records: Vec::new(),
+            });
         } else if let Some(record) = RingRecord::decode(bytes) {
             let whole = bytes.get(..record.len as usize).ok_or("half a record")?;
-            let held = self.held.last_mut().filter(|held| held.file == file).ok_or("a record outside the newest segment")?;
+            let held = self
+                .held
+                .last_mut()
+                .filter(|held| held.file == file)
+                .ok_or("a record outside the newest segment")?;
             held.records.push((record.seq, offset, whole.into(), record.gap.is_none()));
         }
         Ok(())
@@ -345,11 +410,18 @@ impl Pair {
     fn check_choice(&mut self, file: u32, lost: &mut Vec<PinId>) -> Result<(), String> {
         let blank: Vec<u32> = self.blank.difference(&self.refused).copied().collect();
         if !blank.is_empty() {
-            return if blank.contains(&file) { Ok(()) } else { Err(format!("files {blank:?} are unused, {file} was reused")) };
+            return if blank.contains(&file) {
+                Ok(())
+            } else {
+                Err(format!("files {blank:?} are unused, {file} was reused"))
+            };
         }
         loop {
-            let usable: Vec<usize> = (0..self.held.len()).filter(|at| !self.refused.contains(&self.held[*at].file)).collect();
-            let (pinned, free): (Vec<usize>, Vec<usize>) = usable.into_iter().partition(|at| self.is_pinned(*at));
+            let usable: Vec<usize> = (0..self.held.len())
+                .filter(|at| !self.refused.contains(&self.held[*at].file))
+                .collect();
+            let (pinned, free): (Vec<usize>, Vec<usize>) =
+                usable.into_iter().partition(|at| self.is_pinned(*at));
             let over = pinned.len() as u64 * 100 > u64::from(settings().pin_quota) * SEGMENTS;
             if let Some(at) = free.first().filter(|_| !over) {
                 let right = self.held[*at].file;
@@ -376,12 +448,16 @@ impl Pair {
         self.script.pass(2_000_000);
         self.script.restart();
         let before = std::mem::take(&mut self.held);
-        let open = |disk: &FaultyDisk, now| Engine::open(Arc::new(disk.clone()), &settings(), stamp(now));
+        let open =
+            |disk: &FaultyDisk, now| Engine::open(Arc::new(disk.clone()), &settings(), stamp(now));
         // A failed flush ends a boot, and the service manager starts it again.
-        let opened = open(&self.disk, self.script.now).or_else(|_| open(&self.disk, self.script.now));
+        let opened =
+            open(&self.disk, self.script.now).or_else(|_| open(&self.disk, self.script.now));
         let (engine, update) = opened.map_err(|fault| fault.to_string())?;
         self.engine = engine;
-        let Some(StorageUpdate::Started(found)) = update.first() else { return Err("no start".into()) };
+        let Some(StorageUpdate::Started(found)) = update.first() else {
+            return Err("no start".into());
+        };
         let newest = self.newest;
         self.newest = found.last_seq;
         self.refused = BTreeSet::new();
@@ -389,8 +465,11 @@ impl Pair {
         self.recent = Vec::new();
         self.disk.take_points();
         self.read_card();
-        let known = before.iter().flat_map(|held| held.records.iter().map(|record| (held.file, record)));
-        for (_, (seq, _, bytes, _)) in known.filter(|(file, (seq, ..))| *seq <= newest && !self.left.contains(&(*file, *seq))) {
+        let known =
+            before.iter().flat_map(|held| held.records.iter().map(|record| (held.file, record)));
+        for (_, (seq, _, bytes, _)) in
+            known.filter(|(file, (seq, ..))| *seq <= newest && !self.left.contains(&(*file, *seq)))
+        {
             let now = self.held.iter().flat_map(|held| &held.records).find(|(of, ..)| of == seq);
             if now.is_none_or(|(_, _, now, _)| now != bytes) {
                 return Err(format!("record {seq} did not survive"));
@@ -401,12 +480,17 @@ impl Pair {
     }
 
     fn entries_survived(&mut self, found: &BTreeSet<u64>, clean: bool) -> Result<(), String> {
-        let wanted: BTreeSet<u64> =
-            self.entries.iter().filter(|(_, released)| !**released).map(|(entry_id, _)| *entry_id).collect();
+        let wanted: BTreeSet<u64> = self
+            .entries
+            .iter()
+            .filter(|(_, released)| !**released)
+            .map(|(entry_id, _)| *entry_id)
+            .collect();
         let more: Vec<&u64> = found.difference(&wanted).collect();
         // A power cut may undo releases, and a rejected entry may be on the card.
         let excused = |entry_id: &&u64| {
-            !clean && self.entries.contains_key(entry_id) || (1..=BATCH_MAX).contains(&entry_id.saturating_sub(self.entry_id))
+            !clean && self.entries.contains_key(entry_id)
+                || (1..=BATCH_MAX).contains(&entry_id.saturating_sub(self.entry_id))
         };
         if !wanted.is_subset(found) || !more.iter().all(excused) {
             return Err(format!("entries {wanted:?} were stored, {found:?} were found"));
@@ -432,17 +516,26 @@ impl Pair {
         for at in 0..heads.len() {
             let next = heads.get(at + 1).map_or(u64::MAX, |(head, ..)| head.first_seq);
             let (head, file, records, bytes) = &heads[at];
-            let whole = |lies: &strict_reader::SegmentAt| bytes[lies.offset..lies.offset + lies.len].into();
+            let whole =
+                |lies: &strict_reader::SegmentAt| bytes[lies.offset..lies.offset + lies.len].into();
             let counts = records.iter().filter(|lies| lies.seq < next);
-            let records = counts.map(|lies| (lies.seq, lies.offset, whole(lies), lies.gap.is_none())).collect();
-            self.held.push(Held { file: *file, first: head.first_seq, layout: head_digest(&head.tracks), records });
+            let records = counts
+                .map(|lies| (lies.seq, lies.offset, whole(lies), lies.gap.is_none()))
+                .collect();
+            self.held.push(Held {
+                file: *file,
+                first: head.first_seq,
+                layout: head_digest(&head.tracks),
+                records,
+            });
         }
     }
 
     /// Compares the budget, and every record at its position in the model.
     fn agree(&self, all: bool) -> Result<(), String> {
         let files = self.disk.files().map_err(|fault| fault.to_string())?;
-        let lengths = files.iter().filter(|(file, _)| matches!(file, FileId::Segment(_))).map(|(_, len)| len);
+        let lengths =
+            files.iter().filter(|(file, _)| matches!(file, FileId::Segment(_))).map(|(_, len)| len);
         let (sum, count) = (lengths.clone().sum::<u64>(), lengths.count());
         if sum > SEGMENT * SEGMENTS || count != self.files.len() {
             return Err(format!(
@@ -452,7 +545,9 @@ impl Pair {
             ));
         }
         for held in self.held.iter().filter(|_| all) {
-            for (seq, offset, bytes, _) in held.records.iter().filter(|(seq, ..)| *seq <= self.newest) {
+            for (seq, offset, bytes, _) in
+                held.records.iter().filter(|(seq, ..)| *seq <= self.newest)
+            {
                 let now = self.disk.read(FileId::Segment(held.file), *offset as u64, bytes.len());
                 if now.is_ok_and(|now| now[..] != bytes[..]) {
                     return Err(format!("record {seq} in segment {} reads differently", held.file));

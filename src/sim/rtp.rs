@@ -43,7 +43,8 @@ pub(super) fn sender_report(now: Duration, time: u32, packets: u32, bytes: u32) 
     let mut report = vec![0x80, 200, 0, 6];
     report.extend(*b"taim");
     report.extend(((now.as_secs() + 2_208_988_800) as u32).to_be_bytes());
-    report.extend(((u64::from(now.subsec_nanos()) << 32) / 1_000_000_000).to_be_bytes()[4..].iter());
+    report
+        .extend(((u64::from(now.subsec_nanos()) << 32) / 1_000_000_000).to_be_bytes()[4..].iter());
     for value in [time, packets, bytes] {
         report.extend(value.to_be_bytes());
     }

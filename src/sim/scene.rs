@@ -89,8 +89,13 @@ impl Disturbance {
         Disturbance::LowBitrate,
     ];
     /// Tampering with the camera.
-    pub const TAMPER: [Disturbance; 5] =
-        [Disturbance::Covered, Disturbance::Blurred, Disturbance::Moved, Disturbance::Frozen, Disturbance::Black];
+    pub const TAMPER: [Disturbance; 5] = [
+        Disturbance::Covered,
+        Disturbance::Blurred,
+        Disturbance::Moved,
+        Disturbance::Frozen,
+        Disturbance::Black,
+    ];
 
     /// `change` of the `scene` event for this tampering; `None` for other disturbances.
     pub fn tampering(self) -> Option<&'static str> {
@@ -171,12 +176,15 @@ impl Scene {
         let time = if self.disturbance == Disturbance::Frozen { time.min(TAMPERED) } else { time };
         let frame = (time * 30.0) as u64;
         let (dx, dy) = match self.disturbance {
-            Disturbance::Shake => (((time * 7.0).sin() * 1.6) as i32, ((time * 5.3).cos() * 1.2) as i32),
+            Disturbance::Shake => {
+                (((time * 7.0).sin() * 1.6) as i32, ((time * 5.3).cos() * 1.2) as i32)
+            }
             Disturbance::Moved if time >= TAMPERED => (width as i32 * 2 / 5, -(height as i32) / 6),
             _ => (0, 0),
         };
         let light = self.light(time);
-        let mut picture = Picture { width, height, y: vec![0; width * height], u: Vec::new(), v: Vec::new() };
+        let mut picture =
+            Picture { width, height, y: vec![0; width * height], u: Vec::new(), v: Vec::new() };
         let cells = 320.0 / width as f32;
         for row in 0..height {
             let y = (row as i32 + dy) as f32 / height as f32;
@@ -184,19 +192,23 @@ impl Scene {
                 let x = column as i32 + dx;
                 let (cx, cy) = ((x as f32 * cells) as u64, (row as i32 + dy) as f32 * cells);
                 let texture = (mix(self.seed ^ cx << 20 ^ (cy as u64)) % 41) as i32 - 20;
-                let base = ground(x as f32 / width as f32, y) + texture * if y < 0.3 { 1 } else { 2 } / 2;
+                let base =
+                    ground(x as f32 / width as f32, y) + texture * if y < 0.3 { 1 } else { 2 } / 2;
                 picture.y[row * width + column] = base.clamp(0, 255) as u8;
             }
         }
         self.draw_sway(&mut picture, time);
-        for crossing in self.crossings.iter().filter(|crossing| !self.disturbance.tampers(crossing.begin)) {
+        for crossing in
+            self.crossings.iter().filter(|crossing| !self.disturbance.tampers(crossing.begin))
+        {
             draw_crossing(&mut picture, crossing, time);
         }
         self.draw_tampering(&mut picture, time);
         self.finish(&mut picture, light, frame);
         let chroma = (width / 2) * (height / 2);
         let grey = self.disturbance == Disturbance::IrSwitch && time >= 20.0;
-        (picture.u, picture.v) = if grey { (vec![128; chroma], vec![128; chroma]) } else { self.colours(&picture) };
+        (picture.u, picture.v) =
+            if grey { (vec![128; chroma], vec![128; chroma]) } else { self.colours(&picture) };
         picture
     }
 
@@ -222,7 +234,9 @@ impl Scene {
     fn draw_tampering(&self, picture: &mut Picture, time: f64) {
         match self.disturbance {
             _ if !self.disturbance.tampers(time) => {}
-            Disturbance::Covered => picture.y.iter_mut().for_each(|pixel| *pixel = 60 + *pixel / 32),
+            Disturbance::Covered => {
+                picture.y.iter_mut().for_each(|pixel| *pixel = 60 + *pixel / 32)
+            }
             Disturbance::Black => picture.y.fill(6),
             Disturbance::Blurred => blur(picture),
             _ => {}
@@ -261,7 +275,8 @@ impl Scene {
                 for column in 0..width {
                     let near = (column as f32 / width as f32 - sweep).abs();
                     let pixel = &mut picture.y[row * width + column];
-                    *pixel = (f32::from(*pixel) * (1.0 + 0.8 * (0.2 - near).max(0.0) / 0.2)).min(255.0) as u8;
+                    *pixel = (f32::from(*pixel) * (1.0 + 0.8 * (0.2 - near).max(0.0) / 0.2))
+                        .min(255.0) as u8;
                 }
             }
         }
@@ -274,7 +289,9 @@ impl Scene {
             3..=5 => (120, 122),
             _ => (127, 129),
         };
-        let rows = |pick: fn((u8, u8)) -> u8| (0..height).flat_map(|row| std::iter::repeat_n(pick(tint(row)), width)).collect();
+        let rows = |pick: fn((u8, u8)) -> u8| {
+            (0..height).flat_map(|row| std::iter::repeat_n(pick(tint(row)), width)).collect()
+        };
         (rows(|tint| tint.0), rows(|tint| tint.1))
     }
 }
@@ -299,7 +316,8 @@ fn fill(picture: &mut Picture, place: [f32; 4], luma: impl Fn(u64) -> u8) {
     for row in top..bottom {
         for column in left..right {
             // The texture moves with the object.
-            let number = ((row - top) * 320 / picture.height) as u64 * 1000 + ((column - left) * 320 / picture.width) as u64;
+            let number = ((row - top) * 320 / picture.height) as u64 * 1000
+                + ((column - left) * 320 / picture.width) as u64;
             picture.y[row * picture.width + column] = luma(number);
         }
     }
@@ -313,7 +331,10 @@ fn blur(picture: &mut Picture) {
     let mean = |line: Vec<u8>| -> Vec<u8> {
         let around = |at: usize| &line[at.saturating_sub(reach)..(at + reach + 1).min(line.len())];
         (0..line.len())
-            .map(|at| (around(at).iter().map(|p| u32::from(*p)).sum::<u32>() / around(at).len() as u32) as u8)
+            .map(|at| {
+                (around(at).iter().map(|p| u32::from(*p)).sum::<u32>() / around(at).len() as u32)
+                    as u8
+            })
             .collect()
     };
     for row in picture.y.chunks_exact_mut(width) {
@@ -338,21 +359,42 @@ fn draw_crossing(picture: &mut Picture, crossing: &Crossing, time: f64) {
     let painted = move |number: u64| luma.saturating_add((mix(number) % 24) as u8);
     match crossing.who {
         Actor::Vehicle => {
-            fill(picture, [left, top + crossing.height * 0.35, width, crossing.height * 0.55], painted);
+            fill(
+                picture,
+                [left, top + crossing.height * 0.35, width, crossing.height * 0.55],
+                painted,
+            );
             fill(picture, [left + width * 0.2, top, width * 0.55, crossing.height * 0.4], painted);
-            fill(picture, [left + width * 0.25, top + 0.015, width * 0.45, crossing.height * 0.25], |_| 70);
+            fill(
+                picture,
+                [left + width * 0.25, top + 0.015, width * 0.45, crossing.height * 0.25],
+                |_| 70,
+            );
             for wheel in [0.12, 0.7] {
-                fill(picture, [left + width * wheel, crossing.ground - 0.03, width * 0.16, 0.03], |_| 15);
+                fill(
+                    picture,
+                    [left + width * wheel, crossing.ground - 0.03, width * 0.16, 0.03],
+                    |_| 15,
+                );
             }
         }
         Actor::Person => {
             let stride = ((time * 8.0).sin() * 0.012) as f32;
             fill(picture, [left + width * 0.25, top, width * 0.5, crossing.height * 0.2], |_| 150);
-            fill(picture, [left, top + crossing.height * 0.2, width, crossing.height * 0.4], painted);
+            fill(
+                picture,
+                [left, top + crossing.height * 0.2, width, crossing.height * 0.4],
+                painted,
+            );
             for leg in [stride, -stride] {
                 fill(
                     picture,
-                    [left + width * 0.3 + leg, top + crossing.height * 0.6, width * 0.3, crossing.height * 0.4],
+                    [
+                        left + width * 0.3 + leg,
+                        top + crossing.height * 0.6,
+                        width * 0.3,
+                        crossing.height * 0.4,
+                    ],
                     painted,
                 );
             }
@@ -368,7 +410,10 @@ mod tests {
     fn the_same_seed_and_time_give_the_same_picture() {
         let scene = Scene::new(1, Disturbance::None, 60.0);
         assert_eq!(scene.draw(3.0, 64, 36), scene.draw(3.0, 64, 36));
-        assert_ne!(scene.draw(3.0, 64, 36), Scene::new(2, Disturbance::None, 60.0).draw(3.0, 64, 36));
+        assert_ne!(
+            scene.draw(3.0, 64, 36),
+            Scene::new(2, Disturbance::None, 60.0).draw(3.0, 64, 36)
+        );
     }
 
     #[test]
@@ -390,9 +435,14 @@ mod tests {
     }
 
     /// Mean brightness of the columns and rows.
-    fn mean(picture: &Picture, columns: std::ops::Range<usize>, rows: std::ops::Range<usize>) -> f64 {
+    fn mean(
+        picture: &Picture,
+        columns: std::ops::Range<usize>,
+        rows: std::ops::Range<usize>,
+    ) -> f64 {
         let pixels = rows.flat_map(|row| columns.clone().map(move |column| row * SIZE.0 + column));
-        let (sum, count) = pixels.fold((0.0, 0.0), |(sum, count), at| (sum + f64::from(picture.y[at]), count + 1.0));
+        let (sum, count) = pixels
+            .fold((0.0, 0.0), |(sum, count), at| (sum + f64::from(picture.y[at]), count + 1.0));
         sum / count
     }
 
@@ -404,7 +454,8 @@ mod tests {
 
     /// Pixels in these columns that differ by more than the noise of the sensor.
     fn changed(a: &Picture, b: &Picture, columns: std::ops::Range<usize>) -> usize {
-        let pixels = a.y.iter().zip(&b.y).enumerate().filter(|(at, _)| columns.contains(&(at % SIZE.0)));
+        let pixels =
+            a.y.iter().zip(&b.y).enumerate().filter(|(at, _)| columns.contains(&(at % SIZE.0)));
         pixels.filter(|(_, (a, b))| a.abs_diff(**b) > 8).count()
     }
 
@@ -412,7 +463,8 @@ mod tests {
     fn exposure_jumps_clouds_swell_and_night_is_dark() {
         assert!((0.99..1.01).contains(&light(Disturbance::Exposure, 5.0)));
         assert!((1.2..1.36).contains(&light(Disturbance::Exposure, 15.0)));
-        let clouds: Vec<f64> = (0..20).map(|second| light(Disturbance::Clouds, f64::from(second) / 2.0)).collect();
+        let clouds: Vec<f64> =
+            (0..20).map(|second| light(Disturbance::Clouds, f64::from(second) / 2.0)).collect();
         let lowest = clouds.iter().copied().fold(f64::MAX, f64::min);
         let highest = clouds.iter().copied().fold(0.0, f64::max);
         assert!((0.68..0.75).contains(&lowest) && (0.95..1.01).contains(&highest), "{clouds:?}");
@@ -422,7 +474,8 @@ mod tests {
     #[test]
     fn night_is_noisier_than_day() {
         let still = |disturbance, time| Scene::new(1, disturbance, 60.0).draw(time, SIZE.0, SIZE.1);
-        let noise = |disturbance| changed(&still(disturbance, 5.0), &still(disturbance, 5.1), 0..SIZE.0);
+        let noise =
+            |disturbance| changed(&still(disturbance, 5.0), &still(disturbance, 5.1), 0..SIZE.0);
         assert_eq!(noise(Disturbance::None), 0);
         assert!(noise(Disturbance::Night) > SIZE.0 * SIZE.1 / 4);
     }
@@ -432,7 +485,10 @@ mod tests {
         let (before, plain) = both(Disturbance::IrSwitch, 19.9);
         assert_eq!(before, plain);
         let (after, plain) = both(Disturbance::IrSwitch, 20.1);
-        assert!(after.u.iter().chain(&after.v).all(|colour| *colour == 128) && plain.u.iter().any(|colour| *colour != 128));
+        assert!(
+            after.u.iter().chain(&after.v).all(|colour| *colour == 128)
+                && plain.u.iter().any(|colour| *colour != 128)
+        );
         assert!((0.65..0.75).contains(&light(Disturbance::IrSwitch, 20.1)));
     }
 
@@ -444,7 +500,12 @@ mod tests {
             let inner = (0..SIZE.0 * SIZE.1).filter(|at| at % SIZE.0 + dx < SIZE.0);
             inner.filter(|at| shaken.y[*at].abs_diff(plain.y[at + dx]) > 8).count()
         };
-        assert!(wrong(0) > 5_000 && wrong(1) == 0, "{} pixels differ unmoved, {} moved", wrong(0), wrong(1));
+        assert!(
+            wrong(0) > 5_000 && wrong(1) == 0,
+            "{} pixels differ unmoved, {} moved",
+            wrong(0),
+            wrong(1)
+        );
     }
 
     #[test]
@@ -462,7 +523,8 @@ mod tests {
             let (lit, plain) = both(Disturbance::Headlights, time);
             assert_eq!(lit.y[..SIZE.0 * 100], plain.y[..SIZE.0 * 100], "the sky is lit");
             let near = (time / 5.0 * SIZE.0 as f64) as usize;
-            let bright = mean(&lit, near - 10..near + 10, 108..180) / mean(&plain, near - 10..near + 10, 108..180);
+            let bright = mean(&lit, near - 10..near + 10, 108..180)
+                / mean(&plain, near - 10..near + 10, 108..180);
             let far = (near + 160) % 300;
             assert!(bright > 1.5, "{bright} at column {near}");
             assert_eq!(changed(&lit, &plain, far..far + 10), 0, "second {time}");
@@ -473,7 +535,12 @@ mod tests {
     fn insects_are_never_long_in_one_place() {
         let places = |time| {
             let (now, _) = both(Disturbance::Insects, time);
-            now.y.iter().enumerate().filter(|(_, pixel)| **pixel > 170).map(|(at, _)| at).collect::<Vec<_>>()
+            now.y
+                .iter()
+                .enumerate()
+                .filter(|(_, pixel)| **pixel > 170)
+                .map(|(at, _)| at)
+                .collect::<Vec<_>>()
         };
         let (one, other) = (places(4.0), places(4.5));
         assert!(!one.is_empty() || !other.is_empty());
@@ -488,7 +555,10 @@ mod tests {
             let draw = |time| Scene::new(1, disturbance, 60.0).draw(time, SIZE.0, SIZE.1);
             let (now, later) = (draw(TAMPERED + 1.0), draw(TAMPERED + 2.0));
             assert_eq!(now == later, disturbance == Disturbance::Frozen, "{disturbance:?}");
-            assert!(disturbance == Disturbance::Frozen || changed(&now, &plain, 0..SIZE.0) > 10_000, "{disturbance:?}");
+            assert!(
+                disturbance == Disturbance::Frozen || changed(&now, &plain, 0..SIZE.0) > 10_000,
+                "{disturbance:?}"
+            );
         }
     }
 

@@ -44,7 +44,8 @@ pub fn read(bytes: &[u8]) -> Reading {
     let Some((head, mut at)) = SegmentHead::decode(bytes) else {
         return Reading::default();
     };
-    let mut reading = Reading { tear: head_fault(bytes, &head).map(|why| (0, why)), ..Reading::default() };
+    let mut reading =
+        Reading { tear: head_fault(bytes, &head).map(|why| (0, why)), ..Reading::default() };
     let mut next = (head.first_seq, head.previous);
     let end = head.end() as usize;
     while reading.tear.is_none() && (at as usize) < end {
@@ -61,7 +62,8 @@ pub fn read(bytes: &[u8]) -> Reading {
     let copy = bytes.get(end..).and_then(|copy| box_at(copy, 0));
     let at_end = at as usize == end && copy == Some((*b"uuid", bytes.len() - end));
     if reading.tear.is_none() && !at_end {
-        reading.tear = Some((at as usize, "the file does not end with the second copy of its head"));
+        reading.tear =
+            Some((at as usize, "the file does not end with the second copy of its head"));
     }
     if let Some((tear, _)) = reading.tear {
         reading.behind = behind(bytes, tear, &head, next.0);
@@ -74,8 +76,11 @@ pub fn read(bytes: &[u8]) -> Reading {
 fn behind(bytes: &[u8], tear: usize, head: &SegmentHead, mut seq: u64) -> Vec<SegmentAt> {
     let mut found = Vec::new();
     for at in (tear + BLOCK as usize..head.end() as usize).step_by(BLOCK as usize) {
-        let record = RingRecord::decode(&bytes[at..]).filter(|record| record.lap == head.lap && record.seq >= seq);
-        if let Some(Ok(Step::Record(lies, _))) = record.map(|record| step(bytes, at, head, (record.seq, record.previous))) {
+        let record = RingRecord::decode(&bytes[at..])
+            .filter(|record| record.lap == head.lap && record.seq >= seq);
+        if let Some(Ok(Step::Record(lies, _))) =
+            record.map(|record| step(bytes, at, head, (record.seq, record.previous)))
+        {
             seq = lies.seq + 1;
             found.push(*lies);
         }
@@ -97,13 +102,20 @@ fn head_fault(bytes: &[u8], head: &SegmentHead) -> Option<&'static str> {
     let moov = all(bytes, b"moov");
     let traks = moov.first().map_or(0, |moov| all(moov, b"trak").len());
     match () {
-        () if bytes.get(..written.len()) != Some(written) => Some("the head is not what its own header says"),
+        () if bytes.get(..written.len()) != Some(written) => {
+            Some("the head is not what its own header says")
+        }
         () if traks == 0 => Some("the file has no track"),
         () => None,
     }
 }
 
-fn step(bytes: &[u8], at: usize, head: &SegmentHead, (seq, previous): (u64, Digest)) -> Result<Step, &'static str> {
+fn step(
+    bytes: &[u8],
+    at: usize,
+    head: &SegmentHead,
+    (seq, previous): (u64, Digest),
+) -> Result<Step, &'static str> {
     let (name, len) = box_at(bytes, at).ok_or("no box")?;
     if name == *b"free" {
         return if at + len == head.end() as usize {
@@ -113,7 +125,9 @@ fn step(bytes: &[u8], at: usize, head: &SegmentHead, (seq, previous): (u64, Dige
         };
     }
     let record = RingRecord::decode(&bytes[at..]).ok_or("neither a record nor `free`")?;
-    let whole = bytes[..head.end() as usize].get(at..at + record.len as usize).ok_or("a record longer than its file")?;
+    let whole = bytes[..head.end() as usize]
+        .get(at..at + record.len as usize)
+        .ok_or("a record longer than its file")?;
     if !record.intact(whole) {
         return Err("a record with a wrong checksum");
     }
@@ -126,13 +140,19 @@ fn step(bytes: &[u8], at: usize, head: &SegmentHead, (seq, previous): (u64, Dige
     fragment(&whole[RECORD_BOX..], &record, head.tracks.len())?;
     let end = at + whole.len();
     // A `free` box fills the block if its header fits, else also the next block.
-    let padded = if (end as u64).is_multiple_of(BLOCK) { end } else { (end + 8).next_multiple_of(BLOCK as usize) };
+    let padded = if (end as u64).is_multiple_of(BLOCK) {
+        end
+    } else {
+        (end + 8).next_multiple_of(BLOCK as usize)
+    };
     if padded > end && box_at(bytes, end) != Some((*b"free", padded - end)) {
         return Err("padding of a wrong length");
     }
-    let (from, to) = record.gap.map_or((record.start, end_of(&record)), |(to, ..)| (record.start, to));
+    let (from, to) =
+        record.gap.map_or((record.start, end_of(&record)), |(to, ..)| (record.start, to));
     let links = (record.previous, record.link());
-    let lies = SegmentAt { seq, offset: at, len: whole.len(), span: (from, to), gap: record.gap(), links };
+    let lies =
+        SegmentAt { seq, offset: at, len: whole.len(), span: (from, to), gap: record.gap(), links };
     Ok(Step::Record(Box::new(lies), (padded - at) as u64))
 }
 
@@ -165,13 +185,16 @@ fn fragment(content: &[u8], record: &RingRecord, tracks: usize) -> Result<(), &'
         if read_u32(run, 8) != Some(at) {
             return Err("samples that do not start at the end of the ones before");
         }
-        at += sample_bytes(head, run).ok_or("a `trun` of a wrong length, or samples without a size")?;
+        at += sample_bytes(head, run)
+            .ok_or("a `trun` of a wrong length, or samples without a size")?;
     }
     if at == content.len() { Ok(()) } else { Err("samples that do not fill the `mdat`") }
 }
 
 fn read_u32(bytes: &[u8], at: usize) -> Option<usize> {
-    bytes.get(at..at + 4).map(|word| u32::from_be_bytes([word[0], word[1], word[2], word[3]]) as usize)
+    bytes
+        .get(at..at + 4)
+        .map(|word| u32::from_be_bytes([word[0], word[1], word[2], word[3]]) as usize)
 }
 
 /// Bytes of all samples of a run: sizes are in the `trun` (ISO/IEC 14496-12 8.8.8), or one size for
@@ -184,10 +207,16 @@ fn sample_bytes(head: &[u8], run: &[u8]) -> Option<usize> {
         return None;
     }
     if fields[1] == 1 {
-        return (0..samples).map(|sample| read_u32(run, first + sample * each + 4 * fields[0])).sum();
+        return (0..samples)
+            .map(|sample| read_u32(run, first + sample * each + 4 * fields[0]))
+            .sum();
     }
     let given = read_u32(head, 0)? & 0xff_ffff;
-    let before = [(1, 8), (2, 4), (8, 4)].iter().filter(|(bit, _)| given & bit != 0).map(|(_, len)| len).sum::<usize>();
+    let before = [(1, 8), (2, 4), (8, 4)]
+        .iter()
+        .filter(|(bit, _)| given & bit != 0)
+        .map(|(_, len)| len)
+        .sum::<usize>();
     (given & 0x10 != 0).then(|| read_u32(head, 8 + before)).flatten().map(|size| size * samples)
 }
 
@@ -203,7 +232,8 @@ mod tests {
     #[test]
     fn a_changed_byte_in_any_box_of_a_segment_is_found() {
         let disk = FaultyDisk::new(None);
-        let (mut engine, _) = Engine::open(Arc::new(disk.clone()), &settings(), Default::default()).unwrap();
+        let (mut engine, _) =
+            Engine::open(Arc::new(disk.clone()), &settings(), Default::default()).unwrap();
         let mut script = Workload::new(3);
         let mut out = Vec::new();
         for _ in 0..40 {
@@ -214,7 +244,9 @@ mod tests {
         assert_eq!(reading.tear, None);
         assert!(reading.records.len() > 2, "{}", reading.records.len());
         for record in &reading.records {
-            for at in [0, 4, 24, 60, 184, 200, record.len - 1, record.len, record.len + 2, record.len + 4] {
+            for at in
+                [0, 4, 24, 60, 184, 200, record.len - 1, record.len, record.len + 2, record.len + 4]
+            {
                 let mut damaged = bytes.clone();
                 // The third byte of a length, too: one more block is still a wrong length.
                 damaged[record.offset + at] ^= 0x10;

@@ -38,7 +38,11 @@ pub fn settings() -> StorageSettings {
 
 /// Timestamp of a monotonic time in microseconds.
 pub fn stamp(mono: u64) -> Timestamp {
-    Timestamp { mono: MonoTime(mono), wall: WallTime(WALL + mono as i64), quality: ClockQuality::Ntp }
+    Timestamp {
+        mono: MonoTime(mono),
+        wall: WallTime(WALL + mono as i64),
+        quality: ClockQuality::Ntp,
+    }
 }
 
 /// An action of camera or agent.
@@ -148,7 +152,8 @@ impl Workload {
         };
         let order = if self.reorders { reordered(pictures) } else { (0..pictures).collect() };
         for (place, shown) in order.into_iter().enumerate() {
-            let len = if place == 0 { 200 + self.rng.below(3000) } else { 20 + self.rng.below(200) };
+            let len =
+                if place == 0 { 200 + self.rng.below(3000) } else { 20 + self.rng.below(200) };
             let at = self.media + shown * PICTURE;
             let frame = self.frame(self.video.clone(), at, len, place == 0);
             self.frames.push_back(frame);
@@ -167,7 +172,16 @@ impl Workload {
         let fill = self.rng.bits().to_le_bytes();
         let data: Vec<u8> = (0..len as usize).map(|i| fill[i % 8]).collect();
         let pts = ((at - self.began) * u64::from(params.timescale) / 1_000_000) as i64;
-        Arc::new(Frame { role: StreamRole::Main, params, data: data.into(), key, pts, run: self.run, at: stamp(at), lost: 0 })
+        Arc::new(Frame {
+            role: StreamRole::Main,
+            params,
+            data: data.into(),
+            key,
+            pts,
+            run: self.run,
+            at: stamp(at),
+            lost: 0,
+        })
     }
 
     /// The next action.
@@ -208,7 +222,9 @@ impl Workload {
     fn enqueue_all(&mut self) -> Action {
         let first = self.entry_id + 1;
         self.entry_id += 2 + self.rng.below(3);
-        let entries = (first..=self.entry_id).map(|entry_id| (EntryId(entry_id), entry(entry_id).0)).collect();
+        let entries = (first..=self.entry_id)
+            .map(|entry_id| (EntryId(entry_id), entry(entry_id).0))
+            .collect();
         Action::Order(StorageRequest::EnqueueAll { entries })
     }
 
@@ -223,7 +239,8 @@ impl Workload {
     }
 
     fn pin(&mut self) -> Action {
-        let class = [PinClass::Requested, PinClass::Event, PinClass::Lock][self.rng.below(3) as usize];
+        let class =
+            [PinClass::Requested, PinClass::Event, PinClass::Lock][self.rng.below(3) as usize];
         let back = self.rng.below(3_000_000);
         let from = MonoTime(self.now.saturating_sub(back));
         match self.rng.below(3) {
@@ -235,7 +252,11 @@ impl Workload {
             1 => {
                 let pin = PinId(self.pins.back().copied().unwrap_or(1));
                 let (from, to) = (stamp(from.0).wall, stamp(self.now).wall);
-                Action::Order(StorageRequest::Locate { pin, class, query: SpanQuery::Wall { from, to, after: 0 } })
+                Action::Order(StorageRequest::Locate {
+                    pin,
+                    class,
+                    query: SpanQuery::Wall { from, to, after: 0 },
+                })
             }
             _ => match self.pins.pop_front() {
                 Some(pin) => Action::Order(StorageRequest::Unpin { pin: PinId(pin) }),
@@ -254,7 +275,12 @@ impl Workload {
         self.media = self.now;
         self.began = self.now;
         self.reached = self.now;
-        StorageRequest::NoteGap(Gap { from, to: stamp(self.now), reason: GapReason::CameraDown, bytes: 0 })
+        StorageRequest::NoteGap(Gap {
+            from,
+            to: stamp(self.now),
+            reason: GapReason::CameraDown,
+            bytes: 0,
+        })
     }
 
     /// A full frame queue: the rest of this GOP and the next one are dropped.
@@ -310,12 +336,28 @@ fn video(mark: u8, len: usize) -> Arc<TrackParams> {
     sample_entry.resize(len, mark);
     let digest = Digest::of(&sample_entry);
     let (kind, codec, annex_b) = (TrackKind::Video, Codec::H264, vec![0, 0, 0, 1, 0x67, mark]);
-    Arc::new(TrackParams { kind, codec, timescale: 90_000, sample_entry, annex_b, size: (64, 36), digest })
+    Arc::new(TrackParams {
+        kind,
+        codec,
+        timescale: 90_000,
+        sample_entry,
+        annex_b,
+        size: (64, 36),
+        digest,
+    })
 }
 
 fn sound() -> Arc<TrackParams> {
     let sample_entry = vec![0, 0, 0, 8, b'a', b'l', b'a', b'w'];
     let digest = Digest::of(&sample_entry);
     let (kind, codec, annex_b) = (TrackKind::Audio, Codec::PcmAlaw, Vec::new());
-    Arc::new(TrackParams { kind, codec, timescale: 8000, sample_entry, annex_b, size: (0, 0), digest })
+    Arc::new(TrackParams {
+        kind,
+        codec,
+        timescale: 8000,
+        sample_entry,
+        annex_b,
+        size: (0, 0),
+        digest,
+    })
 }

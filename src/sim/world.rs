@@ -96,14 +96,19 @@ pub fn run(seed: u64, without: Option<Barrier>) -> Result<Summary, String> {
 fn settings() -> Result<Settings, String> {
     let text = "site = \"sim\"\ncamera.main_url = \"rtsp://127.0.0.1/\"\nuplink.host = \"127.0.0.1\"\n[storage]\ndir = \"/sim\"\n\
                 segment = \"256 KiB\"\nbudget = \"4 MiB\"\njournal_slots = 512\nsnapshot_slots = 8\nsnapshot_size = \"16 KiB\"\n";
-    parse::parse(text, &|path| Err(format!("{}: none here", path.display()))).map_err(|problems| problems.to_string())
+    parse::parse(text, &|path| Err(format!("{}: none here", path.display())))
+        .map_err(|problems| problems.to_string())
 }
 
 impl World {
     fn new(seed: u64, without: Option<Barrier>) -> Result<World, String> {
         let settings = settings()?;
         let disk = FaultyDisk::new(without);
-        let now = Timestamp { mono: MonoTime(1_000_000), wall: WallTime(1_790_000_000_000_000), quality: ClockQuality::Ntp };
+        let now = Timestamp {
+            mono: MonoTime(1_000_000),
+            wall: WallTime(1_790_000_000_000_000),
+            quality: ClockQuality::Ntp,
+        };
         let sample_entry = vec![0, 0, 0, 8, b'a', b'v', b'c', b'1'];
         let params = TrackParams {
             kind: TrackKind::Video,
@@ -114,7 +119,8 @@ impl World {
             annex_b: Vec::new(),
             size: (64, 36),
         };
-        let (engine, update) = Engine::open(Arc::new(disk.clone()), &settings.storage, now).map_err(|error| error.to_string())?;
+        let (engine, update) = Engine::open(Arc::new(disk.clone()), &settings.storage, now)
+            .map_err(|error| error.to_string())?;
         let mut world = World {
             rng: Rng::new(seed),
             flood: Flood::new(seed),
@@ -186,7 +192,8 @@ impl World {
             true if self.rng.one_in(300) => {
                 self.camera_up = false;
                 let (fault, detail) = (CameraFault::Stalled, String::new());
-                let update = CameraUpdate::Down { role: StreamRole::Main, fault, detail, since: self.now };
+                let update =
+                    CameraUpdate::Down { role: StreamRole::Main, fault, detail, since: self.now };
                 self.inputs.push_back(AgentInput::Camera(update));
             }
             false if self.rng.one_in(30) => self.camera_up_again(),
@@ -199,7 +206,11 @@ impl World {
             self.camera_up = true;
             self.run += 1;
             self.frame = 0;
-            let update = CameraUpdate::Up { role: StreamRole::Main, tracks: "h264 64x36".into(), at: self.now };
+            let update = CameraUpdate::Up {
+                role: StreamRole::Main,
+                tracks: "h264 64x36".into(),
+                at: self.now,
+            };
             self.inputs.push_back(AgentInput::Camera(update));
         }
     }
@@ -250,7 +261,11 @@ impl World {
         self.inputs.push_back(AgentInput::Analytics(AnalyticsUpdate::Motion(update)));
         if phase == MotionPhase::End {
             let jpeg = vec![motion as u8; 5000];
-            self.inputs.push_back(AgentInput::Analytics(AnalyticsUpdate::Snapshot { event_no: motion, at, jpeg }));
+            self.inputs.push_back(AgentInput::Analytics(AnalyticsUpdate::Snapshot {
+                event_no: motion,
+                at,
+                jpeg,
+            }));
             self.moving = None;
         }
     }
@@ -261,7 +276,12 @@ impl World {
         let mut out = Vec::new();
         let limits = delivery::BrokerLimits { receive_max: 20, max_packet: 1 << 20, retain: true };
         self.link.connected(self.now, self.conn, limits, 0, &mut out);
-        self.link.message(self.now, &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
+        self.link.message(
+            self.now,
+            &topics::host_state("office"),
+            b"{\"state\":\"online\"}",
+            &mut out,
+        );
         self.link_effects(out);
     }
 
@@ -295,8 +315,10 @@ impl World {
     fn content(&self, seq: u64) -> Result<(u32, Digest), String> {
         let index = heads(&self.disk).map_err(|fault| fault.to_string())?.index;
         let query = SpanQuery::Seq { first: seq, last: seq };
-        let span = locate(&self.disk, &index, u64::MAX, &query).map_err(|fault| fault.to_string())?;
-        let fragment = span.and_then(|span| span.fragments.into_iter().next()).ok_or("not in the ring")?;
+        let span =
+            locate(&self.disk, &index, u64::MAX, &query).map_err(|fault| fault.to_string())?;
+        let fragment =
+            span.and_then(|span| span.fragments.into_iter().next()).ok_or("not in the ring")?;
         let bytes = self.reader.fragment(&fragment).map_err(|fault| fault.to_string())?;
         Ok((fragment.segment, Digest::of(&bytes)))
     }
@@ -362,7 +384,13 @@ impl World {
                 }
                 delivery::DeliveryEffect::Read { entry_id, offset, len } => {
                     if let Some(source) = self.link.source(entry_id) {
-                        self.link.chunk(self.now, entry_id, offset, source.read(offset, len), &mut more);
+                        self.link.chunk(
+                            self.now,
+                            entry_id,
+                            offset,
+                            source.read(offset, len),
+                            &mut more,
+                        );
                     }
                 }
                 delivery::DeliveryEffect::Publish { token, topic, payload, .. } => {
@@ -375,7 +403,13 @@ impl World {
 
     /// Delivers a publish through a broker that may drop it, double it, or end the session after
     /// it.
-    fn broker(&mut self, token: u64, topic: &str, payload: &[u8], more: &mut Vec<delivery::DeliveryEffect>) {
+    fn broker(
+        &mut self,
+        token: u64,
+        topic: &str,
+        payload: &[u8],
+        more: &mut Vec<delivery::DeliveryEffect>,
+    ) {
         let mood = if self.stormy { self.rng.below(100) } else { 0 };
         let times = match mood {
             0..=93 => 1,
@@ -403,12 +437,17 @@ impl World {
         self.now = self.now.at(self.now.mono.plus_secs(5));
         let open = || Engine::open(Arc::new(self.disk.clone()), &self.settings.storage, self.now);
         // A failed flush ends a boot, and the service manager starts it again.
-        let (mut engine, update) =
-            open().or_else(|_| open()).map_err(|error| format!("the ring did not open after a power cut: {error}"))?;
+        let (mut engine, update) = open()
+            .or_else(|_| open())
+            .map_err(|error| format!("the ring did not open after a power cut: {error}"))?;
         let pieces: Result<Vec<_>, _> = std::iter::from_fn(|| engine.found().transpose()).collect();
         self.engine = engine;
         self.agent = agent(&self.disk, &self.settings, self.rng.bits());
-        self.link = Delivery::new(self.settings.site.clone(), self.summary.cuts as u32 + 1, &self.settings.uplink);
+        self.link = Delivery::new(
+            self.settings.site.clone(),
+            self.summary.cuts as u32 + 1,
+            &self.settings.uplink,
+        );
         self.flood.restart(self.now.mono.0);
         self.connected = false;
         self.camera_up = false;
@@ -434,8 +473,12 @@ impl World {
         for (seq, content) in &self.durable {
             match self.content(*seq) {
                 Ok(now) if now == *content => {}
-                Ok(_) => self.wrongs.push(format!("record {seq} was durable and now reads differently")),
-                Err(reason) => self.wrongs.push(format!("record {seq} was durable and is lost: {reason}")),
+                Ok(_) => {
+                    self.wrongs.push(format!("record {seq} was durable and now reads differently"))
+                }
+                Err(reason) => {
+                    self.wrongs.push(format!("record {seq} was durable and is lost: {reason}"))
+                }
             }
         }
     }
@@ -456,7 +499,8 @@ impl World {
         }
         let highest = numbers.last().copied().unwrap_or(0);
         if numbers.len() as u64 != highest {
-            let missing: Vec<u64> = (1..=highest).filter(|number| !numbers.contains(number)).collect();
+            let missing: Vec<u64> =
+                (1..=highest).filter(|number| !numbers.contains(number)).collect();
             wrongs.push(format!("numbers are missing at the office: {missing:?}"));
         }
         let of = |kind: &str| -> BTreeSet<String> {
@@ -467,13 +511,19 @@ impl World {
         for event in starts.difference(&ends) {
             wrongs.push(format!("event {event} started and never ended"));
         }
-        let planned =
-            events.iter().filter(|event| event.data["clip"] == "planned").filter_map(|event| event.data["event"].as_str());
+        let planned = events
+            .iter()
+            .filter(|event| event.data["clip"] == "planned")
+            .filter_map(|event| event.data["event"].as_str());
         for event in planned {
             let here =
-                self.office.files.values().any(|(manifest, _)| manifest.event == event && manifest.media_type == "video/mp4");
+                self.office.files.values().any(|(manifest, _)| {
+                    manifest.event == event && manifest.media_type == "video/mp4"
+                });
             if !here && !lost.contains(event) {
-                wrongs.push(format!("the promised clip of event {event} neither arrived nor was reported lost"));
+                wrongs.push(format!(
+                    "the promised clip of event {event} neither arrived nor was reported lost"
+                ));
             }
         }
         self.summary.events = events.len() as u64;
@@ -499,7 +549,10 @@ mod tests {
     fn worlds_with_power_cuts_and_lost_sessions_keep_promises() {
         for seed in 1..=6 {
             let summary = run(seed, None).unwrap_or_else(|wrongs| panic!("seed {seed}: {wrongs}"));
-            assert!(summary.events > 0 && summary.durable > 0, "seed {seed} was empty: {summary:?}");
+            assert!(
+                summary.events > 0 && summary.durable > 0,
+                "seed {seed} was empty: {summary:?}"
+            );
         }
     }
 

@@ -115,11 +115,15 @@ struct Before {
 ///
 /// # Errors
 /// When the directory cannot be read at all.
-pub fn check(disk: &Arc<dyn Disk>, mut progress: impl FnMut(usize, usize)) -> Result<CheckReport, DiskFault> {
+pub fn check(
+    disk: &Arc<dyn Disk>,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<CheckReport, DiskFault> {
     let Heads { index, troubles, older, card, .. } = heads(disk.as_ref())?;
     let card = card.unwrap_or_default();
     let blank = (index.blank().len() + index.aside().len()) as u64;
-    let mut checked = CheckReport { segments: index.live().len() as u64, blank, ..CheckReport::default() };
+    let mut checked =
+        CheckReport { segments: index.live().len() as u64, blank, ..CheckReport::default() };
     if let Some(file) = older {
         let what =
             "written in a format that only an older taimat reads: export it with that version's `taimat ring export`".into();
@@ -150,7 +154,13 @@ pub fn check(disk: &Arc<dyn Disk>, mut progress: impl FnMut(usize, usize)) -> Re
 
 /// Both copies of every head. One that is wrong in a segment with nothing in it yet was cut while the segment was begun.
 /// Without an ordered stop so may have been a second copy in one of the oldest files, whose turn it was.
-fn check_heads(disk: &dyn Disk, index: &Index, troubles: &[HeadTrouble], clean: bool, checked: &mut CheckReport) {
+fn check_heads(
+    disk: &dyn Disk,
+    index: &Index,
+    troubles: &[HeadTrouble],
+    clean: bool,
+    checked: &mut CheckReport,
+) {
     let newest = index.live().last().map(|segment| segment.head.segment);
     let fresh = newest.filter(|_| checked.newest <= 1);
     for HeadTrouble { file, fault, what } in troubles {
@@ -175,7 +185,11 @@ fn check_heads(disk: &dyn Disk, index: &Index, troubles: &[HeadTrouble], clean: 
                 checked.torn.push(CheckProblem::new(name, segment.end, what, Remedy::Start));
                 continue;
             }
-            Ok(_) => ("the second copy of its head is damaged: a start, or the scrub, writes it again".into(), Remedy::Start),
+            Ok(_) => (
+                "the second copy of its head is damaged: a start, or the scrub, writes it again"
+                    .into(),
+                Remedy::Start,
+            ),
             Err(fault) => (fault.reason, Remedy::Export),
         };
         let problem = CheckProblem::new(name, segment.end, what.0, what.1);
@@ -184,12 +198,19 @@ fn check_heads(disk: &dyn Disk, index: &Index, troubles: &[HeadTrouble], clean: 
     }
 }
 
-fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<Before>, checked: &mut CheckReport) {
+fn check_segment(
+    disk: &dyn Disk,
+    index: &Index,
+    at: usize,
+    before: &mut Option<Before>,
+    checked: &mut CheckReport,
+) {
     let segment = &index.live()[at];
     let file = FileId::Segment(segment.head.segment);
     let name = file.name();
-    let mut wrong =
-        |offset: u64, what: String| checked.problems.push(CheckProblem::new(name.clone(), offset, what, Remedy::Export));
+    let mut wrong = |offset: u64, what: String| {
+        checked.problems.push(CheckProblem::new(name.clone(), offset, what, Remedy::Export))
+    };
     let newest = at + 1 == index.live().len();
     let mut now = before.take().unwrap_or_else(|| Before {
         next_seq: segment.head.first_seq,
@@ -201,9 +222,21 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
         checked.between.push((now.next_seq, segment.head.first_seq - 1));
         now.end = None;
     } else if now.next_seq > segment.head.first_seq {
-        wrong(0, format!("begins with record {}, and the file before ends before {}", segment.head.first_seq, now.next_seq));
+        wrong(
+            0,
+            format!(
+                "begins with record {}, and the file before ends before {}",
+                segment.head.first_seq, now.next_seq
+            ),
+        );
     } else if now.chain != segment.head.previous {
-        wrong(0, format!("record {} does not follow from the one before: the chain is broken", segment.head.first_seq));
+        wrong(
+            0,
+            format!(
+                "record {} does not follow from the one before: the chain is broken",
+                segment.head.first_seq
+            ),
+        );
     }
     let walked = match walk(disk, segment, ScanDepth::Content) {
         Ok(walked) => walked,
@@ -223,8 +256,12 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
                 checked.holes += u64::from(record.gap.is_some());
                 let marked = started || record.gap.is_some() || record.mark == mark;
                 started |= record.gap.is_none();
-                let marked = (!marked).then(|| format!("record {} does not name the head it lies behind", record.seq));
-                if let Some(what) = now.judge(record).or(marked).or_else(|| content(disk, segment, *offset, record)) {
+                let marked = (!marked).then(|| {
+                    format!("record {} does not name the head it lies behind", record.seq)
+                });
+                if let Some(what) =
+                    now.judge(record).or(marked).or_else(|| content(disk, segment, *offset, record))
+                {
                     wrong(*offset, what);
                 }
                 (now.next_seq, now.chain) = (record.seq + 1, record.link());
@@ -245,13 +282,20 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
             }
             // Damage up to the end of the file: which records it hit the next file says.
             false if walked.next_seq <= last => {
-                wrong(walked.at, format!("{} damaged, or never in it", numbers(walked.next_seq, last)));
+                wrong(
+                    walked.at,
+                    format!("{} damaged, or never in it", numbers(walked.next_seq, last)),
+                );
                 now.end = None;
             }
             false => wrong(walked.at, "neither a record nor free space".into()),
         }
     }
-    let end = if walked.end == ScanEnd::Torn && !newest { last } else { now.next_seq.saturating_sub(1).min(last) };
+    let end = if walked.end == ScanEnd::Torn && !newest {
+        last
+    } else {
+        now.next_seq.saturating_sub(1).min(last)
+    };
     now.there.add(segment.head.first_seq, end);
     checked.newest = walked.found.len();
     *before = Some(now);
@@ -265,33 +309,58 @@ impl Before {
             _ if record.gap.is_some() => None,
             Some((before, end)) if before == boot => {
                 let missing = begin.since(end);
-                (missing > SILENT_MAX)
-                    .then(|| format!("{} ms are missing before record {} and no record says why", missing / 1000, record.seq))
+                (missing > SILENT_MAX).then(|| {
+                    format!(
+                        "{} ms are missing before record {} and no record says why",
+                        missing / 1000,
+                        record.seq
+                    )
+                })
             }
-            Some(_) => Some(format!("record {} begins another start and no record says what is missing before", record.seq)),
+            Some(_) => Some(format!(
+                "record {} begins another start and no record says what is missing before",
+                record.seq
+            )),
             None => None,
         };
         let end = record.gap.map_or(begin.plus_micros(record.duration), |(to, ..)| to.mono);
         // A gap may be reported late, about a time before the footage that is there already.
-        let reached = self.end.filter(|(before, _)| *before == boot).map_or(end, |(_, reached)| reached.max(end));
+        let reached = self
+            .end
+            .filter(|(before, _)| *before == boot)
+            .map_or(end, |(_, reached)| reached.max(end));
         self.end = Some((boot, reached));
         let back = record.gap.is_none() && record.media < self.media;
         if record.gap.is_none() {
             self.media = record.media;
         }
-        silent.or_else(|| back.then(|| format!("record {} lies before the one in front of it on the media clock", record.seq)))
+        silent.or_else(|| {
+            back.then(|| {
+                format!(
+                    "record {} lies before the one in front of it on the media clock",
+                    record.seq
+                )
+            })
+        })
     }
 }
 
 /// What is wrong with the content of a record whose checksum is right.
 fn content(disk: &dyn Disk, segment: &Segment, offset: u64, record: &RingRecord) -> Option<String> {
-    let bytes = disk.read(FileId::Segment(segment.head.segment), offset, record.len as usize).ok()?;
+    let bytes =
+        disk.read(FileId::Segment(segment.head.segment), offset, record.len as usize).ok()?;
     let mut content = bytes[RECORD_BOX..].to_vec();
     if record.gap.is_none() {
         let moof = box_at(&content, 0).filter(|(name, _)| name == b"moof").map(|(_, len)| len);
-        let mdat = moof.and_then(|at| box_at(&content, at)).filter(|(name, _)| name == b"mdat").map(|(_, len)| len);
+        let mdat = moof
+            .and_then(|at| box_at(&content, at))
+            .filter(|(name, _)| name == b"mdat")
+            .map(|(_, len)| len);
         if moof.zip(mdat).is_none_or(|(moof, mdat)| moof + mdat != content.len()) {
-            return Some(format!("record {} holds something else than one moof and its mdat", record.seq));
+            return Some(format!(
+                "record {} holds something else than one moof and its mdat",
+                record.seq
+            ));
         }
     }
     if record.gap.is_none() && record.head != segment.layout {
@@ -299,7 +368,8 @@ fn content(disk: &dyn Disk, segment: &Segment, offset: u64, record: &RingRecord)
     }
     let scales: Vec<u32> = segment.head.tracks.iter().map(|track| track.timescale).collect();
     move_times(&mut content, &scales, segment.head.media, record.media);
-    (Digest::of(&content) != record.content).then(|| format!("record {} is not what its content digest says", record.seq))
+    (Digest::of(&content) != record.content)
+        .then(|| format!("record {} is not what its content digest says", record.seq))
 }
 
 /// What should be in the ring by its newest head and by the journal, and is in no file. What went is on record, and why.
@@ -309,9 +379,13 @@ fn check_missing(index: &Index, there: &Ranges, told: u64, checked: &mut CheckRe
     if told > newest {
         expected.add(newest + 1, told);
     }
-    let mut wrong = |what: String| checked.problems.push(CheckProblem::new("ring".into(), 0, what, Remedy::Export));
+    let mut wrong = |what: String| {
+        checked.problems.push(CheckProblem::new("ring".into(), 0, what, Remedy::Export))
+    };
     let (mut seen, mut missing) = (Ranges::default(), Ranges::default());
-    for Eviction { cause, first, last } in index.live().iter().flat_map(|segment| &segment.head.statement.evicted) {
+    for Eviction { cause, first, last } in
+        index.live().iter().flat_map(|segment| &segment.head.statement.evicted)
+    {
         expected.remove(*first, *last);
         // A head that never became durable may have said the same before.
         let new = Ranges::from_iter([(*first, *last)]).without(&seen);
@@ -320,12 +394,17 @@ fn check_missing(index: &Index, there: &Ranges, told: u64, checked: &mut CheckRe
             *checked.gone.entry(cause.as_str()).or_default() += last - first + 1;
             if *cause == EvictionCause::Missing {
                 missing.add(*first, *last);
-                wrong(format!("{} missing since a start, and nothing says that they were evicted", numbers(*first, *last)));
+                wrong(format!(
+                    "{} missing since a start, and nothing says that they were evicted",
+                    numbers(*first, *last)
+                ));
             }
         }
     }
     let lost = expected.without(there);
-    let went = |range: &&(u64, u64)| !Ranges::from_iter([**range]).without(&lost).without(&missing).list().is_empty();
+    let went = |range: &&(u64, u64)| {
+        !Ranges::from_iter([**range]).without(&lost).without(&missing).list().is_empty()
+    };
     checked.evicted = checked.between.iter().filter(went).count() as u64;
     for (first, last) in lost.list() {
         wrong(format!("{} missing: no head says that they were evicted", numbers(*first, *last)));
@@ -340,18 +419,22 @@ fn check_sides(
     checked: &mut CheckReport,
 ) -> Result<(), DiskFault> {
     let Some(kept) = kept else {
-        let problem = CheckProblem::new(FileId::Journal.name(), 0, journal::LOST.into(), Remedy::Export);
+        let problem =
+            CheckProblem::new(FileId::Journal.name(), 0, journal::LOST.into(), Remedy::Export);
         checked.problems.push(problem);
         return Ok(());
     };
     let files = disk.files()?;
     checked.entries = kept.entries.len() as u64;
     for copy in &kept.copies {
-        let what = "one of the two copies of this slot is damaged: the next start writes it again".into();
+        let what =
+            "one of the two copies of this slot is damaged: the next start writes it again".into();
         let problem = CheckProblem::new(FileId::Journal.name(), copy.offset, what, Remedy::Start);
         if copy.cut { checked.torn.push(problem) } else { checked.problems.push(problem) }
     }
-    let mut wrong = |file: FileId, what: String| checked.problems.push(CheckProblem::new(file.name(), 0, what, Remedy::Export));
+    let mut wrong = |file: FileId, what: String| {
+        checked.problems.push(CheckProblem::new(file.name(), 0, what, Remedy::Export))
+    };
     if kept.ring.is_none() && !index.live().is_empty() {
         wrong(FileId::Journal, journal::LOST.into());
     }
@@ -363,7 +446,13 @@ fn check_sides(
         Ok(locks) => {
             checked.locks = locks.list().len() as u64;
             for lock in locks.list().iter().filter(|lock| lock.first < oldest) {
-                wrong(FileId::Journal, format!("lock {:?} means record {}, which is no longer there", lock.id, lock.first));
+                wrong(
+                    FileId::Journal,
+                    format!(
+                        "lock {:?} means record {}, which is no longer there",
+                        lock.id, lock.first
+                    ),
+                );
             }
         }
         Err(reason) => wrong(FileId::Journal, reason),
@@ -375,7 +464,9 @@ fn check_sides(
     }
     if let Some(len) = snapshots {
         let damaged = snapshots::damaged(disk.as_ref(), *len, &kept.entries)?;
-        damaged.into_iter().for_each(|slot| wrong(FileId::Snapshots, format!("the snapshot at byte {slot} is damaged")));
+        damaged.into_iter().for_each(|slot| {
+            wrong(FileId::Snapshots, format!("the snapshot at byte {slot} is damaged"))
+        });
     }
     Ok(())
 }

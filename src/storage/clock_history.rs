@@ -116,7 +116,9 @@ impl ClockHistory {
     /// Corrects a stored timestamp by the first better clock that the same boot had later. Returns
     /// it unchanged if there is none.
     pub fn date(&self, boot: Boot, stamp: Timestamp) -> Timestamp {
-        let better = |known: &&BootClock| known.boot == boot && known.quality > stamp.quality && known.from >= stamp.mono;
+        let better = |known: &&BootClock| {
+            known.boot == boot && known.quality > stamp.quality && known.from >= stamp.mono
+        };
         match self.known.iter().find(better) {
             Some(known) => {
                 let wall = WallTime((stamp.mono.0 as i64).saturating_add(known.offset));
@@ -152,9 +154,15 @@ mod tests {
         assert_eq!(clock_history.learn(boot, early), None, "an unset clock is not stored");
         assert_eq!(clock_history.date(boot, early), early);
         let set = clock_history.learn(boot, stamp(3_605_000_000, NOON, ClockQuality::Ntp)).unwrap();
-        assert_eq!((set.before, set.step), (ClockQuality::Unset, NOON - 3_605_000_000 - (77 - 5_000_000)));
+        assert_eq!(
+            (set.before, set.step),
+            (ClockQuality::Unset, NOON - 3_605_000_000 - (77 - 5_000_000))
+        );
         let dated = clock_history.date(boot, early);
-        assert_eq!((dated.wall, dated.quality, dated.mono), (WallTime(NOON - 3_600_000_000), ClockQuality::Ntp, early.mono));
+        assert_eq!(
+            (dated.wall, dated.quality, dated.mono),
+            (WallTime(NOON - 3_600_000_000), ClockQuality::Ntp, early.mono)
+        );
         assert_eq!(clock_history.date(Boot(2), early), early, "another boot had another clock");
         assert_eq!(ClockHistory::decode(&clock_history.encode()).date(boot, early), dated);
     }
@@ -165,15 +173,24 @@ mod tests {
         let hour = 3_600_000_000;
         let fast = stamp(1_000_000, NOON + hour, ClockQuality::Rtc);
         assert!(clock_history.learn(boot, fast).is_some(), "the first valid clock");
-        assert_eq!(clock_history.learn(boot, stamp(2_000_000, NOON + hour + 1_000_000, ClockQuality::Rtc)), None);
-        let set = clock_history.learn(boot, stamp(20_000_000, NOON + 19_000_000, ClockQuality::Ntp)).unwrap();
+        assert_eq!(
+            clock_history.learn(boot, stamp(2_000_000, NOON + hour + 1_000_000, ClockQuality::Rtc)),
+            None
+        );
+        let set = clock_history
+            .learn(boot, stamp(20_000_000, NOON + 19_000_000, ClockQuality::Ntp))
+            .unwrap();
         assert_eq!(set.step, -hour);
         assert_eq!(clock_history.date(boot, fast).wall, WallTime(NOON));
         let trusted = stamp(21_000_000, NOON + 20_000_000, ClockQuality::Ntp);
         assert_eq!(clock_history.date(boot, trusted), trusted);
         // NTP itself was wrong and steps by a second: footage recorded under it keeps its time as
         // evidence.
-        assert!(clock_history.learn(boot, stamp(40_000_000, NOON + 40_000_000, ClockQuality::Ntp)).is_some());
+        assert!(
+            clock_history
+                .learn(boot, stamp(40_000_000, NOON + 40_000_000, ClockQuality::Ntp))
+                .is_some()
+        );
         assert_eq!(clock_history.date(boot, trusted), trusted);
     }
 
@@ -197,7 +214,12 @@ mod tests {
         clock_history = ClockHistory::decode(&clock_history.encode());
         clock_history.learn(Boot(2), stamp(2_000_000, NOON + 60_000_000, ClockQuality::Ntp));
         let from = stamp(9_000_000, NOON + 9_000_000, ClockQuality::Rtc);
-        let gap = Gap { from, to: stamp(1_000_000, 5, ClockQuality::Unset), reason: GapReason::PowerCut, bytes: 0 };
+        let gap = Gap {
+            from,
+            to: stamp(1_000_000, 5, ClockQuality::Unset),
+            reason: GapReason::PowerCut,
+            bytes: 0,
+        };
         let dated = clock_history.date_gap(&gap, Boot(1), Boot(2));
         assert_eq!((dated.from, dated.to.wall), (from, WallTime(NOON + 59_000_000)));
     }

@@ -18,8 +18,9 @@ impl Span {
     pub fn unreadable(&self, reader: &dyn FootageReader) -> Vec<(u64, GapReason)> {
         // Retry once: a bus reset fails a single read.
         let read = |fragment| reader.fragment(fragment).or_else(|_| reader.fragment(fragment));
-        let faults =
-            self.fragments.iter().filter_map(|fragment| read(fragment).err().map(|fault| (fragment.seq, fault.reason())));
+        let faults = self.fragments.iter().filter_map(|fragment| {
+            read(fragment).err().map(|fault| (fragment.seq, fault.reason()))
+        });
         faults.collect()
     }
 
@@ -27,12 +28,18 @@ impl Span {
     /// cannot be decoded until the next key frame. `None` when no footage is left.
     pub fn without(mut self, unreadable: &[(u64, GapReason)]) -> Option<Span> {
         let mut left: Vec<Gap> = Vec::new();
-        let reason_of = |seq: u64| unreadable.iter().find(|(of, _)| *of == seq).map(|(_, reason)| *reason);
+        let reason_of =
+            |seq: u64| unreadable.iter().find(|(of, _)| *of == seq).map(|(_, reason)| *reason);
         let mut last = None;
         self.fragments.retain(|fragment| {
             let reason = reason_of(fragment.seq);
             if let Some(reason) = reason {
-                let gap = Gap { from: fragment.start, to: fragment.end(), reason, bytes: fragment.len.into() };
+                let gap = Gap {
+                    from: fragment.start,
+                    to: fragment.end(),
+                    reason,
+                    bytes: fragment.len.into(),
+                };
                 match left.last_mut().filter(|before| last.is_some() && before.reason == reason) {
                     Some(before) => {
                         before.to = gap.to;
@@ -55,14 +62,21 @@ impl Span {
     pub fn lost(&self, unreadable: &[(u64, GapReason)]) -> Vec<Gap> {
         let mut gaps: Vec<Gap> = Vec::new();
         for fragment in &self.fragments {
-            let Some((_, reason)) = unreadable.iter().find(|(seq, _)| *seq == fragment.seq) else { continue };
+            let Some((_, reason)) = unreadable.iter().find(|(seq, _)| *seq == fragment.seq) else {
+                continue;
+            };
             match gaps.last_mut().filter(|before| before.reason == *reason) {
                 Some(before) => {
                     before.to = fragment.end();
                     before.bytes += u64::from(fragment.len);
                 }
                 None => {
-                    gaps.push(Gap { from: fragment.start, to: fragment.end(), reason: *reason, bytes: fragment.len.into() });
+                    gaps.push(Gap {
+                        from: fragment.start,
+                        to: fragment.end(),
+                        reason: *reason,
+                        bytes: fragment.len.into(),
+                    });
                 }
             }
         }
@@ -72,7 +86,9 @@ impl Span {
     /// Removes the records in `missing`, so that a file that was built without them can be built
     /// again.
     pub fn as_before(mut self, missing: &[(u64, u64)]) -> Span {
-        self.fragments.retain(|fragment| !missing.iter().any(|(first, last)| (*first..=*last).contains(&fragment.seq)));
+        self.fragments.retain(|fragment| {
+            !missing.iter().any(|(first, last)| (*first..=*last).contains(&fragment.seq))
+        });
         self
     }
 }
@@ -106,7 +122,13 @@ mod tests {
 
     fn left(span: &Span) -> (Vec<u64>, Vec<(u64, u64)>) {
         let seqs = span.fragments.iter().map(|fragment| fragment.seq).collect();
-        (seqs, span.gaps.iter().map(|gap| (gap.from.mono.0 / 1_000_000, gap.to.mono.0 / 1_000_000)).collect())
+        (
+            seqs,
+            span.gaps
+                .iter()
+                .map(|gap| (gap.from.mono.0 / 1_000_000, gap.to.mono.0 / 1_000_000))
+                .collect(),
+        )
     }
 
     #[test]
@@ -115,16 +137,23 @@ mod tests {
         let whole = span(&[(4, true), (5, false), (6, true), (7, false)]);
         let rest = whole.clone().without(&bad).unwrap();
         assert_eq!(left(&rest), (vec![4, 6, 7], vec![(5, 6)]));
-        assert_eq!((rest.damaged.clone(), rest.gaps[0].reason, rest.gaps[0].bytes), (vec![(5, 5)], GapReason::Damaged, 100));
+        assert_eq!(
+            (rest.damaged.clone(), rest.gaps[0].reason, rest.gaps[0].bytes),
+            (vec![(5, 5)], GapReason::Damaged, 100)
+        );
         assert_eq!(whole.as_before(&[(5, 5)]).fragments, rest.fragments);
     }
 
     #[test]
     fn adjacent_damaged_records_form_one_gap() {
-        let rest = span(&[(4, true), (5, false), (6, true)]).without(&[(4, GapReason::Damaged)]).unwrap();
+        let rest =
+            span(&[(4, true), (5, false), (6, true)]).without(&[(4, GapReason::Damaged)]).unwrap();
         assert_eq!(left(&rest), (vec![5, 6], vec![(4, 5)]));
         let both = [(5, GapReason::Damaged), (6, GapReason::Damaged)];
-        assert_eq!(left(&span(&[(4, true), (5, false), (6, true)]).without(&both).unwrap()), (vec![4], vec![(5, 7)]));
+        assert_eq!(
+            left(&span(&[(4, true), (5, false), (6, true)]).without(&both).unwrap()),
+            (vec![4], vec![(5, 7)])
+        );
         assert!(span(&[(4, true)]).without(&[(4, GapReason::Damaged)]).is_none());
     }
 }

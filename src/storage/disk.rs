@@ -43,7 +43,9 @@ impl FileId {
             _ => {
                 let number = |begin, end| name.strip_prefix(begin)?.strip_suffix(end)?.parse().ok();
                 let segment = number("seg-", ".mp4").map(FileId::Segment);
-                segment.or_else(|| number("foreign-", ".taimat").map(FileId::Foreign)).filter(|file| file.name() == name)
+                segment
+                    .or_else(|| number("foreign-", ".taimat").map(FileId::Foreign))
+                    .filter(|file| file.name() == name)
             }
         }
     }
@@ -65,7 +67,9 @@ pub struct DiskFault {
 
 /// The segment files among `files`: number and length.
 pub fn segments(files: &BTreeMap<FileId, u64>) -> BTreeMap<u32, u64> {
-    let number = |(file, len): (&FileId, &u64)| if let FileId::Segment(number) = file { Some((*number, *len)) } else { None };
+    let number = |(file, len): (&FileId, &u64)| {
+        if let FileId::Segment(number) = file { Some((*number, *len)) } else { None }
+    };
     files.iter().filter_map(number).collect()
 }
 
@@ -169,8 +173,12 @@ impl RealDisk {
         if !dir.exists() {
             std::fs::create_dir(dir).map_err(unusable)?;
         }
-        let lock = regular_file::open(&dir.join("lock"), OpenOptions::new().create(true).write(true), Links::Refuse)
-            .map_err(|error| DirFault::Unusable(dir.to_owned(), format!("lock: {error}")))?;
+        let lock = regular_file::open(
+            &dir.join("lock"),
+            OpenOptions::new().create(true).write(true),
+            Links::Refuse,
+        )
+        .map_err(|error| DirFault::Unusable(dir.to_owned(), format!("lock: {error}")))?;
         match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(RealDisk {
                 dir: dir.to_owned(),
@@ -194,12 +202,18 @@ impl RealDisk {
             return Err(unusable("is no directory".into()));
         }
         // A relative name of one part has an empty parent.
-        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent =
+            dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let there = if dir.exists() { dir } else { parent };
         if !there.is_dir() {
-            return Err(unusable(format!("cannot be made: {} is no directory: make it, or mount the card", there.display())));
+            return Err(unusable(format!(
+                "cannot be made: {} is no directory: make it, or mount the card",
+                there.display()
+            )));
         }
-        match require_mount && same_device(there, Path::new("/")).map_err(|error| unusable(error.to_string()))? {
+        match require_mount
+            && same_device(there, Path::new("/")).map_err(|error| unusable(error.to_string()))?
+        {
             true => Err(DirFault::NotMounted(dir.to_owned())),
             false => Ok(()),
         }
@@ -213,7 +227,13 @@ impl RealDisk {
         if !dir.is_dir() {
             return Err(DirFault::Unusable(dir.to_owned(), "no such directory".into()));
         }
-        Ok(RealDisk { dir: dir.to_owned(), writable: false, open: Mutex::default(), slowest: AtomicU64::new(0), _lock: None })
+        Ok(RealDisk {
+            dir: dir.to_owned(),
+            writable: false,
+            open: Mutex::default(),
+            slowest: AtomicU64::new(0),
+            _lock: None,
+        })
     }
 
     fn file(&self, file: FileId) -> io::Result<Arc<File>> {
@@ -223,7 +243,11 @@ impl RealDisk {
         }
         let path = self.dir.join(file.name());
         // A foreign card must neither block the reader nor lead it to other files.
-        let handle = regular_file::open(&path, OpenOptions::new().read(true).write(self.writable), Links::Refuse)?;
+        let handle = regular_file::open(
+            &path,
+            OpenOptions::new().read(true).write(self.writable),
+            Links::Refuse,
+        )?;
         let handle = Arc::new(handle);
         if self.writable {
             // Opening a ring reads one block of each of thousands of files. Read-ahead would read
@@ -238,7 +262,12 @@ impl RealDisk {
         Ok(handle)
     }
 
-    fn fault(&self, file: FileId, what: &'static str, offset: u64) -> impl FnOnce(io::Error) -> DiskFault {
+    fn fault(
+        &self,
+        file: FileId,
+        what: &'static str,
+        offset: u64,
+    ) -> impl FnOnce(io::Error) -> DiskFault {
         let file = self.dir.join(file.name()).display().to_string();
         move |error| DiskFault { file, what, offset, reason: error.to_string() }
     }
@@ -331,7 +360,9 @@ impl Disk for RealDisk {
 
     fn forget(&self, file: FileId) {
         // Best effort: if the kernel keeps the pages, nothing changes.
-        let _ = self.file(file).map(|handle| rustix::fs::fadvise(&*handle, 0, None, rustix::fs::Advice::DontNeed));
+        let _ = self
+            .file(file)
+            .map(|handle| rustix::fs::fadvise(&*handle, 0, None, rustix::fs::Advice::DontNeed));
     }
 
     fn available(&self) -> u64 {
@@ -344,11 +375,13 @@ impl Disk for RealDisk {
 
     fn life_used(&self) -> Option<u8> {
         let device = std::fs::metadata(&self.dir).ok()?.dev();
-        let name = format!("/sys/dev/block/{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+        let name =
+            format!("/sys/dev/block/{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
         // The directory of a partition lies inside that of its disk.
         let here = std::fs::canonicalize(name).ok()?;
-        let text =
-            [here.as_path(), here.parent()?].iter().find_map(|dir| std::fs::read_to_string(dir.join("device/life_time")).ok());
+        let text = [here.as_path(), here.parent()?]
+            .iter()
+            .find_map(|dir| std::fs::read_to_string(dir.join("device/life_time")).ok());
         life_percent(&text?)
     }
 }
@@ -356,7 +389,9 @@ impl Disk for RealDisk {
 /// Parses `life_time`: two hexadecimal numbers, one for each kind of memory, that count started
 /// tenths of its life. 0x0b means beyond its life (JESD84-B51 7.4.40).
 fn life_percent(text: &str) -> Option<u8> {
-    let tenths = text.split_whitespace().filter_map(|word| u8::from_str_radix(word.trim_start_matches("0x"), 16).ok());
+    let tenths = text
+        .split_whitespace()
+        .filter_map(|word| u8::from_str_radix(word.trim_start_matches("0x"), 16).ok());
     tenths.filter(|tenths| (1..=11).contains(tenths)).max().map(|tenths| tenths * 10)
 }
 
@@ -367,7 +402,13 @@ mod tests {
 
     #[test]
     fn a_file_name_parses_to_one_file_only() {
-        for file in [FileId::Segment(0), FileId::Segment(123_456), FileId::Journal, FileId::Snapshots, FileId::Foreign(3)] {
+        for file in [
+            FileId::Segment(0),
+            FileId::Segment(123_456),
+            FileId::Journal,
+            FileId::Snapshots,
+            FileId::Foreign(3),
+        ] {
             assert_eq!(FileId::parse(&file.name()), Some(file));
         }
         assert_eq!(FileId::parse("seg-1.mp4"), None);
@@ -379,12 +420,19 @@ mod tests {
         for kind in ["pipe", "to-pipe", "dangling", "socket", "directory"] {
             let (dir, others) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
             no_files(others.path());
-            let made =
-                std::process::Command::new("cp").arg("-a").arg(others.path().join(kind)).arg(dir.path().join("lock")).status();
+            let made = std::process::Command::new("cp")
+                .arg("-a")
+                .arg(others.path().join(kind))
+                .arg(dir.path().join("lock"))
+                .status();
             assert!(made.unwrap().success());
             let ring = dir.path().to_owned();
-            let refused = at_once(move || RealDisk::open(&ring, false).map(|_| ())).unwrap_err().to_string();
-            assert!(refused.contains("lock") && refused.contains("not a file"), "{kind}: {refused}");
+            let refused =
+                at_once(move || RealDisk::open(&ring, false).map(|_| ())).unwrap_err().to_string();
+            assert!(
+                refused.contains("lock") && refused.contains("not a file"),
+                "{kind}: {refused}"
+            );
             assert!(!dir.path().join("nowhere").exists(), "made outside of the ring");
         }
     }
@@ -413,7 +461,11 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
         let (answer, answered) = std::sync::mpsc::channel();
         let dir = dir.path().to_owned();
-        std::thread::spawn(move || answer.send(RealDisk::open_read_only(&dir).unwrap().read(FileId::Segment(1), 0, 8).is_err()));
+        std::thread::spawn(move || {
+            answer.send(
+                RealDisk::open_read_only(&dir).unwrap().read(FileId::Segment(1), 0, 8).is_err(),
+            )
+        });
         assert_eq!(answered.recv_timeout(std::time::Duration::from_secs(10)), Ok(true));
     }
 
@@ -439,8 +491,16 @@ mod tests {
         assert_eq!(watch.join().unwrap(), Some(64 << 20), "a partial file under the final name");
         disk.write(FileId::Journal, 0, b"old").unwrap();
         disk.create(FileId::Journal, 8192).unwrap();
-        assert_eq!(disk.read(FileId::Journal, 0, 3).unwrap(), [0; 3], "the content of the previous file of that name");
-        assert_eq!(std::fs::read_dir(dir.path().join("ring")).unwrap().count(), 2, "the lock and the journal");
+        assert_eq!(
+            disk.read(FileId::Journal, 0, 3).unwrap(),
+            [0; 3],
+            "the content of the previous file of that name"
+        );
+        assert_eq!(
+            std::fs::read_dir(dir.path().join("ring")).unwrap().count(),
+            2,
+            "the lock and the journal"
+        );
     }
 
     #[test]
@@ -469,6 +529,10 @@ mod tests {
     #[test]
     fn a_missing_mount_is_named_in_the_error() {
         let error = RealDisk::open(Path::new("/taimat-test-not-mounted"), true).err().unwrap();
-        assert!(error.to_string().contains("/taimat-test-not-mounted") && error.to_string().contains("mounted"), "{error}");
+        assert!(
+            error.to_string().contains("/taimat-test-not-mounted")
+                && error.to_string().contains("mounted"),
+            "{error}"
+        );
     }
 }

@@ -106,7 +106,9 @@ impl Engine {
         if self.anchor.is_none_or(|anchor| anchor.run != frame.run) && video {
             self.start_run(frame, out);
         }
-        if self.anchor.is_none_or(|anchor| anchor.run != frame.run) || self.need_key && !(video && frame.key) {
+        if self.anchor.is_none_or(|anchor| anchor.run != frame.run)
+            || self.need_key && !(video && frame.key)
+        {
             return self.skip_frame(frame);
         }
         self.need_key = false;
@@ -136,7 +138,9 @@ impl Engine {
 
     fn fits_padding(&self, frame: &Arc<Frame>) -> bool {
         let layout = self.ring.layout_for(&self.builder.tracks());
-        self.anchor.is_some_and(|anchor| self.builder.fits_padding(frame, self.ring.room(), &anchor, &layout))
+        self.anchor.is_some_and(|anchor| {
+            self.builder.fits_padding(frame, self.ring.room(), &anchor, &layout)
+        })
     }
 
     /// Holds audio back until its video frame arrives; writes it alone after [`AUDIO_ALONE`].
@@ -162,7 +166,9 @@ impl Engine {
         self.flush_all(out);
         self.need_key = true;
         let since = match self.open_gap {
-            Some(gap) if self.until == Timestamp::default() => frame.at.wall.0.saturating_sub(gap.from.wall.0),
+            Some(gap) if self.until == Timestamp::default() => {
+                frame.at.wall.0.saturating_sub(gap.from.wall.0)
+            }
             _ if self.until == Timestamp::default() => 0,
             _ => frame.at.mono.since(self.until.mono) as i64,
         };
@@ -175,11 +181,19 @@ impl Engine {
         self.flush_all(out);
         self.need_key = true;
         self.ring.counts.skipped += u64::from(skip.frames);
-        self.record_gap(Gap { from: skip.from, to: skip.to, reason: GapReason::FellBehind, bytes: skip.bytes }, out);
+        self.record_gap(
+            Gap { from: skip.from, to: skip.to, reason: GapReason::FellBehind, bytes: skip.bytes },
+            out,
+        );
     }
 
     /// Executes a request.
-    pub fn request(&mut self, now: Timestamp, request: StorageRequest, out: &mut Vec<StorageUpdate>) {
+    pub fn request(
+        &mut self,
+        now: Timestamp,
+        request: StorageRequest,
+        out: &mut Vec<StorageUpdate>,
+    ) {
         match request {
             StorageRequest::PinOpen { pin, class, from } => self.pin_open(pin, class, from),
             StorageRequest::Locate { pin, class, query } => self.query(now, pin, class, query, out),
@@ -187,7 +201,9 @@ impl Engine {
                 self.waiting.retain(|waiting| waiting.pin != pin);
                 self.ring.pins.remove(pin);
             }
-            StorageRequest::Enqueue { entry_id, entry, snapshot } => self.enqueue(entry_id, entry, snapshot, out),
+            StorageRequest::Enqueue { entry_id, entry, snapshot } => {
+                self.enqueue(entry_id, entry, snapshot, out)
+            }
             StorageRequest::EnqueueAll { entries } => self.enqueue_all(entries, out),
             StorageRequest::Release { entry_ids } => {
                 for entry_id in entry_ids {
@@ -197,13 +213,17 @@ impl Engine {
             }
             StorageRequest::Fetch { entry_id } => {
                 let read = self.journal.entry(entry_id).map_err(|fault| fault.to_string());
-                let outcome = read.and_then(|entry| entry.ok_or_else(|| "both copies are damaged on the card".to_owned()));
+                let outcome = read.and_then(|entry| {
+                    entry.ok_or_else(|| "both copies are damaged on the card".to_owned())
+                });
                 out.push(StorageUpdate::Fetched { entry_id, outcome });
             }
-            StorageRequest::SaveCell { cell, bytes } => out.push(match self.journal.save(cell, bytes) {
-                Ok(()) => StorageUpdate::CellSaved { cell },
-                Err(fault) => StorageUpdate::Trouble { detail: fault.to_string(), lost: true },
-            }),
+            StorageRequest::SaveCell { cell, bytes } => {
+                out.push(match self.journal.save(cell, bytes) {
+                    Ok(()) => StorageUpdate::CellSaved { cell },
+                    Err(fault) => StorageUpdate::Trouble { detail: fault.to_string(), lost: true },
+                })
+            }
             StorageRequest::NoteGap(gap) => {
                 // Footage in memory precedes the gap. Recording the gap first would leave a time
                 // without footage and without a gap after a power cut.
@@ -220,7 +240,13 @@ impl Engine {
         }
     }
 
-    fn enqueue(&mut self, entry_id: EntryId, entry: Vec<u8>, snapshot: Option<Vec<u8>>, out: &mut Vec<StorageUpdate>) {
+    fn enqueue(
+        &mut self,
+        entry_id: EntryId,
+        entry: Vec<u8>,
+        snapshot: Option<Vec<u8>>,
+        out: &mut Vec<StorageUpdate>,
+    ) {
         if let Some(jpeg) = snapshot {
             match self.snapshots.store(entry_id, &jpeg) {
                 Ok(written) => self.ring.counts.written += written,
@@ -248,7 +274,11 @@ impl Engine {
         self.count_journal_result(stored, out);
     }
 
-    fn count_journal_result(&mut self, stored: Result<(), JournalFault>, out: &mut Vec<StorageUpdate>) {
+    fn count_journal_result(
+        &mut self,
+        stored: Result<(), JournalFault>,
+        out: &mut Vec<StorageUpdate>,
+    ) {
         match stored {
             Err(JournalFault::Disk(fault)) => self.journal_refused(fault.to_string(), out),
             Ok(()) | Err(_) => self.refusals = 0,
@@ -268,7 +298,11 @@ impl Engine {
 
     /// Runs periodic work; called when no frame or request is pending.
     pub fn idle(&mut self, now: Timestamp, out: &mut Vec<StorageUpdate>) {
-        if self.builder.last().is_some_and(|last| now.mono.duration_since(last.at.mono) > FLUSH_TIMEOUT) {
+        if self
+            .builder
+            .last()
+            .is_some_and(|last| now.mono.duration_since(last.at.mono) > FLUSH_TIMEOUT)
+        {
             self.flush(None, out);
         }
         self.answer_due(now.mono, out);
@@ -308,7 +342,15 @@ impl Engine {
         counts.lifetime = self.ring.lifetime() + self.journal.lifetime();
         counts.in_memory = self.ring.is_in_memory() || self.card.holds(FileId::Journal);
         let (lifetime, written, since) = (counts.lifetime, counts.written, self.started);
-        let wear = WriteLoad { lifetime, written, since, now, endurance: self.endurance, device: self.card.life_used() }.wear();
+        let wear = WriteLoad {
+            lifetime,
+            written,
+            since,
+            now,
+            endurance: self.endurance,
+            device: self.card.life_used(),
+        }
+        .wear();
         counts.worn = wear.percent;
         counts.days_left = wear.days_left;
         if wear.percent >= ALARM && !self.wear_reported {
@@ -340,7 +382,8 @@ impl Engine {
             Err(fault) => {
                 out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: true });
                 self.need_key = true;
-                let too_large = matches!(fault, AppendFault::TooLarge { .. } | AppendFault::Head { .. });
+                let too_large =
+                    matches!(fault, AppendFault::TooLarge { .. } | AppendFault::Head { .. });
                 let reason = if too_large { GapReason::TooLarge } else { GapReason::DiskError };
                 self.extend_open_gap(first.at, reason, bytes);
             }
@@ -392,7 +435,11 @@ impl Engine {
         self.ring.counts.skipped += u64::from(fragment.dropped_audio);
         self.media_end = self.media_end.max(fragment.media + fragment.duration);
         self.until = fragment.start.after(fragment.duration);
-        self.recent.push_back(RecentFragment { seq, start: fragment.start.mono, key: fragment.key });
+        self.recent.push_back(RecentFragment {
+            seq,
+            start: fragment.start.mono,
+            key: fragment.key,
+        });
         if self.recent.len() > RECENT_MAX {
             self.recent.pop_front();
         }
@@ -419,6 +466,7 @@ impl Engine {
 /// The fragment in the form that the ring appends.
 fn draft_of(fragment: &Fragment) -> NewFragment<'_> {
     let Fragment { content, start, key, media, lead, duration, payload, .. } = fragment;
-    let (start, key, payload, media, lead, duration) = (*start, *key, *payload, *media, *lead, *duration);
+    let (start, key, payload, media, lead, duration) =
+        (*start, *key, *payload, *media, *lead, *duration);
     NewFragment { start, key, payload, media, lead, duration, gap: None, content }
 }

@@ -42,7 +42,12 @@ impl Engine {
     pub(super) fn queue_stall_gap(&mut self, begin: Timestamp) {
         let end = self.until.mono.max(self.named_until);
         if self.until != Timestamp::default() && begin.mono.duration_since(end) > GAP_MIN {
-            self.queue_gap(Gap { from: self.until.at(end), to: begin, reason: GapReason::CameraDown, bytes: 0 });
+            self.queue_gap(Gap {
+                from: self.until.at(end),
+                to: begin,
+                reason: GapReason::CameraDown,
+                bytes: 0,
+            });
         }
     }
 
@@ -50,7 +55,8 @@ impl Engine {
     pub(super) fn record_gap(&mut self, gap: Gap, out: &mut Vec<StorageUpdate>) {
         // The open gap ends here. After a power cut, recording is known to continue behind the
         // newest record.
-        let before = |open: &mut OpenGap| open.reason.is_between_starts() || open.from.mono <= gap.from.mono;
+        let before =
+            |open: &mut OpenGap| open.reason.is_between_starts() || open.from.mono <= gap.from.mono;
         if let Some(OpenGap { from, reason, bytes }) = self.open_gap.take_if(before) {
             self.queue_gap(Gap { from, to: gap.from, reason, bytes });
         }
@@ -64,7 +70,11 @@ impl Engine {
     pub(super) fn queue_gap(&mut self, gap: Gap) {
         self.named_until = self.named_until.max(gap.to.mono);
         let full = self.pending_gaps.len() >= PENDING_GAPS_MAX;
-        let same = |last: &Gap| last.reason == gap.reason && gap.from.mono <= last.to.mono && last.from.mono <= gap.from.mono;
+        let same = |last: &Gap| {
+            last.reason == gap.reason
+                && gap.from.mono <= last.to.mono
+                && last.from.mono <= gap.from.mono
+        };
         match self.pending_gaps.last_mut() {
             Some(last) if full || same(last) => {
                 last.to = gap.to;
@@ -76,12 +86,26 @@ impl Engine {
 
     /// Records the queued gaps at `media` on the media clock. Gaps that [`super::Recovered`] already
     /// reported are recorded but not reported again.
-    pub(super) fn write_gaps(&mut self, media: u64, tracks: &[Arc<TrackParams>], out: &mut Vec<StorageUpdate>) {
+    pub(super) fn write_gaps(
+        &mut self,
+        media: u64,
+        tracks: &[Arc<TrackParams>],
+        out: &mut Vec<StorageUpdate>,
+    ) {
         let mut gaps = VecDeque::from(std::mem::take(&mut self.pending_gaps));
         while let Some(gap) = gaps.pop_front() {
             let what = Some((gap.to, gap.reason, gap.bytes));
             let start = gap.from;
-            let draft = NewFragment { start, key: false, payload: 0, media, lead: 0, duration: 0, gap: what, content: &[] };
+            let draft = NewFragment {
+                start,
+                key: false,
+                payload: 0,
+                media,
+                lead: 0,
+                duration: 0,
+                gap: what,
+                content: &[],
+            };
             match self.ring.append(&draft, tracks, out) {
                 Ok(_) if gap.reason == GapReason::Damaged => {}
                 Ok(_) => out.push(StorageUpdate::Gap(gap)),

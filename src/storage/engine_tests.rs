@@ -45,12 +45,24 @@ fn audio() -> Arc<TrackParams> {
     let sample_entry = vec![0, 0, 0, 8, b'a', b'l', b'a', b'w'];
     let digest = Digest::of(&sample_entry);
     let (kind, codec) = (TrackKind::Audio, Codec::PcmAlaw);
-    Arc::new(TrackParams { kind, codec, timescale: 8000, sample_entry, annex_b: Vec::new(), size: (0, 0), digest })
+    Arc::new(TrackParams {
+        kind,
+        codec,
+        timescale: 8000,
+        sample_entry,
+        annex_b: Vec::new(),
+        size: (0, 0),
+        digest,
+    })
 }
 
 impl Bench {
     pub(super) fn new(settings: StorageSettings) -> Bench {
-        let now = Timestamp { mono: MonoTime(1_000_000), wall: WallTime(NOON), quality: ClockQuality::Ntp };
+        let now = Timestamp {
+            mono: MonoTime(1_000_000),
+            wall: WallTime(NOON),
+            quality: ClockQuality::Ntp,
+        };
         let disk = FaultyDisk::new(None);
         let (engine, update) = Engine::open(Arc::new(disk.clone()), &settings, now).unwrap();
         Bench { disk, settings, engine, now, run: 1, frames: 0, update }
@@ -60,7 +72,8 @@ impl Bench {
     pub(super) fn restart(&mut self, settings: StorageSettings) -> Recovered {
         self.now.mono = MonoTime(1_000_000);
         self.settings = settings;
-        let (engine, update) = Engine::open(Arc::new(self.disk.clone()), &self.settings, self.now).unwrap();
+        let (engine, update) =
+            Engine::open(Arc::new(self.disk.clone()), &self.settings, self.now).unwrap();
         self.engine = engine;
         self.update = update;
         self.run += 1;
@@ -79,7 +92,15 @@ impl Bench {
     pub(super) fn go_on(&self, disk: FaultyDisk) -> Bench {
         let now = Timestamp { mono: MonoTime(1_000_000), ..self.now };
         let (engine, update) = Engine::open(Arc::new(disk.clone()), &self.settings, now).unwrap();
-        Bench { disk, settings: self.settings.clone(), engine, now, run: self.run + 1, frames: 0, update }
+        Bench {
+            disk,
+            settings: self.settings.clone(),
+            engine,
+            now,
+            run: self.run + 1,
+            frames: 0,
+            update,
+        }
     }
 
     pub(super) fn wait(&mut self, micros: u64) {
@@ -100,7 +121,16 @@ impl Bench {
 
     fn frame(&mut self, params: &Arc<TrackParams>, pts: i64, key: bool, len: usize) {
         let (params, data) = (params.clone(), vec![self.frames as u8; len].into());
-        let frame = Frame { role: StreamRole::Main, params, data, key, pts, run: self.run, at: self.now, lost: 0 };
+        let frame = Frame {
+            role: StreamRole::Main,
+            params,
+            data,
+            key,
+            pts,
+            run: self.run,
+            at: self.now,
+            lost: 0,
+        };
         self.engine.frame(&Arc::new(frame), &mut self.update);
     }
 
@@ -140,7 +170,11 @@ impl Bench {
             query: SpanQuery::Wall { from, to, after: 0 },
         });
         self.wait(11_000_000);
-        let at = self.update.iter().rposition(|update| matches!(update, StorageUpdate::Located { .. })).unwrap();
+        let at = self
+            .update
+            .iter()
+            .rposition(|update| matches!(update, StorageUpdate::Located { .. }))
+            .unwrap();
         let StorageUpdate::Located { span, .. } = self.update.remove(at) else { panic!() };
         self.order(StorageRequest::Unpin { pin: PinId(1) });
         span.map_or(Vec::new(), |span| span.fragments.iter().map(|fragment| fragment.seq).collect())
@@ -158,14 +192,17 @@ impl Bench {
     fn bytes_on_card(&self) -> u64 {
         use super::disk::Disk as _;
         let files = self.disk.files().unwrap();
-        files.iter().filter(|(file, _)| matches!(file, super::disk::FileId::Segment(_))).map(|(_, len)| len).sum()
+        files
+            .iter()
+            .filter(|(file, _)| matches!(file, super::disk::FileId::Segment(_)))
+            .map(|(_, len)| len)
+            .sum()
     }
 
     fn durable(&self) -> Option<u64> {
-        self.update
-            .iter()
-            .rev()
-            .find_map(|update| if let StorageUpdate::Durable { seq, .. } = update { Some(*seq) } else { None })
+        self.update.iter().rev().find_map(|update| {
+            if let StorageUpdate::Durable { seq, .. } = update { Some(*seq) } else { None }
+        })
     }
 
     /// Asserts that the ring has no damage, consecutive record numbers, and a gap for every missing
@@ -193,7 +230,11 @@ fn a_short_stall_is_reported_as_a_gap() {
 fn check_names_file_and_offset_of_each_damage() {
     use super::disk::{Disk as _, FileId};
     let mut bench = Bench::new(small());
-    bench.order(StorageRequest::Enqueue { entry_id: EntryId(1), entry: vec![7; 99], snapshot: Some(vec![1; 999]) });
+    bench.order(StorageRequest::Enqueue {
+        entry_id: EntryId(1),
+        entry: vec![7; 99],
+        snapshot: Some(vec![1; 999]),
+    });
     bench.record(100);
     bench.is_whole();
     let segment = bench.engine.ring.index().live()[1].clone();
@@ -207,11 +248,15 @@ fn check_names_file_and_offset_of_each_damage() {
     flip(FileId::Snapshots, BLOCK + 5);
     let disk: Arc<dyn super::disk::Disk> = Arc::new(bench.disk.clone());
     let problems = super::check::check(&disk, |_, _| {}).unwrap().problems;
-    let reported: Vec<(&str, u64)> = problems.iter().map(|problem| (problem.file.as_str(), problem.offset)).collect();
+    let reported: Vec<(&str, u64)> =
+        problems.iter().map(|problem| (problem.file.as_str(), problem.offset)).collect();
     assert_eq!(reported, [(file.name().as_str(), offset), ("snapshots.taimat", 0)], "{problems:?}");
     flip(file, 700);
     let problems = super::check::check(&disk, |_, _| {}).unwrap().problems;
-    assert!(problems.iter().any(|problem| problem.file == file.name() && problem.what.contains("head")), "{problems:?}");
+    assert!(
+        problems.iter().any(|problem| problem.file == file.name() && problem.what.contains("head")),
+        "{problems:?}"
+    );
 }
 
 #[test]
@@ -224,10 +269,15 @@ fn a_new_segment_size_keeps_old_footage_until_recycling() {
     assert!(bench.find(199, 200).contains(&newest), "the old footage is kept");
     for second in 0..300 {
         bench.record(1);
-        assert!(bench.bytes_on_card() <= budget, "{} bytes after {second} s", bench.bytes_on_card());
+        assert!(
+            bench.bytes_on_card() <= budget,
+            "{} bytes after {second} s",
+            bench.bytes_on_card()
+        );
     }
     bench.is_whole();
-    let sizes: Vec<u64> = bench.engine.ring.index().live().iter().map(|segment| segment.head.size).collect();
+    let sizes: Vec<u64> =
+        bench.engine.ring.index().live().iter().map(|segment| segment.head.size).collect();
     assert!(sizes.len() >= 4 && sizes.iter().all(|size| *size == 24 * BLOCK), "{sizes:?}");
 }
 
@@ -236,14 +286,21 @@ fn a_smaller_budget_evicts_the_oldest_footage_only() {
     let mut bench = Bench::new(small());
     bench.record(200);
     let before = bench.find(0, 200);
-    bench.order(StorageRequest::Resize { budget: 5 * small().segment, pin_quota: small().pin_quota, endurance: 0 });
+    bench.order(StorageRequest::Resize {
+        budget: 5 * small().segment,
+        pin_quota: small().pin_quota,
+        endurance: 0,
+    });
     bench.record(20);
     assert!(bench.bytes_on_card() <= 5 * small().segment);
     let after = bench.find(0, 200);
     assert!(after.len() < before.len() && before.ends_with(&after), "{before:?} {after:?}");
     bench.restart(StorageSettings { budget: 12 * small().segment, ..small() });
     bench.record(200);
-    assert!(bench.bytes_on_card() > 8 * small().segment && bench.bytes_on_card() <= 12 * small().segment);
+    assert!(
+        bench.bytes_on_card() > 8 * small().segment
+            && bench.bytes_on_card() <= 12 * small().segment
+    );
     bench.is_whole();
 }
 
@@ -286,12 +343,18 @@ fn an_impossible_lock_is_rejected_with_the_reason() {
     let mut bench = Bench::new(small());
     bench.record(200);
     assert!(bench.lock("a", 5, 5).unwrap_err().contains("before"));
-    assert!(bench.lock("a", -900, -800).unwrap_err().contains("not") || bench.lock("a", -900, -800).is_err());
+    assert!(
+        bench.lock("a", -900, -800).unwrap_err().contains("not")
+            || bench.lock("a", -900, -800).is_err()
+    );
     assert!(bench.lock("a", 100, 199).unwrap_err().contains("storage.pin_quota"));
     assert!(bench.engine.locks.list().is_empty());
     bench.disk.read_only(true);
     assert!(bench.lock("a", 195, 199).unwrap_err().contains("read-only"));
-    assert!(bench.engine.locks.list().is_empty(), "a lock that the journal rejected does not count");
+    assert!(
+        bench.engine.locks.list().is_empty(),
+        "a lock that the journal rejected does not count"
+    );
 }
 
 #[test]
@@ -305,7 +368,12 @@ fn a_frame_larger_than_a_segment_is_reported_as_a_gap() {
     }
     bench.frames = (bench.frames + 19) / 20 * 20;
     bench.record(30);
-    assert_eq!(bench.gaps().iter().filter(|(reason, ..)| *reason == GapReason::TooLarge).count(), 1, "{:?}", bench.gaps());
+    assert_eq!(
+        bench.gaps().iter().filter(|(reason, ..)| *reason == GapReason::TooLarge).count(),
+        1,
+        "{:?}",
+        bench.gaps()
+    );
     assert!(
         bench
             .update
@@ -338,9 +406,15 @@ fn recording_continues_in_memory_on_a_read_only_card() {
     let lost =
         bench.update.iter().filter(|update| matches!(update, StorageUpdate::CardLost { detail } if detail.contains("read-only")));
     assert_eq!(lost.count(), 1);
-    assert_eq!(bench.gaps().iter().map(|(reason, ..)| *reason).collect::<Vec<_>>(), [GapReason::DiskError]);
+    assert_eq!(
+        bench.gaps().iter().map(|(reason, ..)| *reason).collect::<Vec<_>>(),
+        [GapReason::DiskError]
+    );
     let (reason, from, to) = bench.gaps()[0];
-    assert!(to - from <= 80, "{reason:?} from {from} to {to}: the gap ends when recording continues in memory");
+    assert!(
+        to - from <= 80,
+        "{reason:?} from {from} to {to}: the gap ends when recording continues in memory"
+    );
     assert!(!bench.find(5, 9).is_empty(), "the card stays readable");
     let seen = bench.find(45, 50);
     assert!(seen.len() >= 5, "current footage can be read: {seen:?}");
@@ -348,7 +422,11 @@ fn recording_continues_in_memory_on_a_read_only_card() {
     let found = bench.restart(small());
     assert_eq!((found.last_seq, found.clean), (durable, false));
     bench.record(3);
-    assert_eq!(bench.gaps()[0].0, GapReason::PowerCut, "the footage in memory is reported as a gap");
+    assert_eq!(
+        bench.gaps()[0].0,
+        GapReason::PowerCut,
+        "the footage in memory is reported as a gap"
+    );
     bench.is_whole();
 }
 
@@ -361,7 +439,8 @@ fn a_short_write_failure_is_a_gap_and_the_card_stays_in_use() {
     bench.disk.read_only(false);
     bench.record(30);
     assert!(!bench.update.iter().any(|update| matches!(update, StorageUpdate::CardLost { .. })));
-    let gaps: Vec<_> = bench.gaps().into_iter().filter(|(reason, ..)| *reason == GapReason::DiskError).collect();
+    let gaps: Vec<_> =
+        bench.gaps().into_iter().filter(|(reason, ..)| *reason == GapReason::DiskError).collect();
     assert!(matches!(gaps[..], [(_, from, to)] if to - from <= 60), "{gaps:?}");
     bench.is_whole();
 }
@@ -369,8 +448,11 @@ fn a_short_write_failure_is_a_gap_and_the_card_stays_in_use() {
 #[test]
 fn entries_are_kept_in_memory_when_the_journal_fails() {
     let mut bench = Bench::new(small());
-    let entry =
-        |entry_id: u64| StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![7; 99], snapshot: Some(vec![1; 999]) };
+    let entry = |entry_id: u64| StorageRequest::Enqueue {
+        entry_id: EntryId(entry_id),
+        entry: vec![7; 99],
+        snapshot: Some(vec![1; 999]),
+    };
     bench.order(entry(1));
     bench.disk.read_only(true);
     for _ in 0..3 {
@@ -381,7 +463,10 @@ fn entries_are_kept_in_memory_when_the_journal_fails() {
     bench.order(entry(2));
     assert!(bench.update.contains(&StorageUpdate::Enqueued { entry_id: EntryId(2) }));
     let geometry = super::open::snapshot_geometry(&bench.settings);
-    assert_eq!(super::snapshots::read(bench.engine.card().as_ref(), geometry, EntryId(2)), Ok(vec![1; 999]));
+    assert_eq!(
+        super::snapshots::read(bench.engine.card().as_ref(), geometry, EntryId(2)),
+        Ok(vec![1; 999])
+    );
 }
 
 #[test]
@@ -428,12 +513,20 @@ fn a_camera_with_a_key_frame_a_minute_is_flushed_every_second() {
 #[test]
 fn footage_of_1970_is_found_by_its_corrected_time() {
     let mut bench = Bench::new(small());
-    bench.now = Timestamp { mono: MonoTime(1_000_000), wall: WallTime(1_000_000), quality: ClockQuality::Unset };
+    bench.now = Timestamp {
+        mono: MonoTime(1_000_000),
+        wall: WallTime(1_000_000),
+        quality: ClockQuality::Unset,
+    };
     bench.record(20);
     assert_eq!(bench.find(5, 9), [] as [u64; 0]);
     // The clock is set by NTP; the device was switched on at noon.
     let mono = bench.now.mono;
-    bench.now = Timestamp { mono, wall: WallTime(NOON + mono.0 as i64 - 1_000_000), quality: ClockQuality::Ntp };
+    bench.now = Timestamp {
+        mono,
+        wall: WallTime(NOON + mono.0 as i64 - 1_000_000),
+        quality: ClockQuality::Ntp,
+    };
     bench.record(20);
     let found = bench.find(5, 9);
     assert!((4..=7).contains(&found.len()), "{found:?}");
@@ -450,7 +543,8 @@ fn a_clock_set_back_an_hour_hides_no_footage() {
     bench.now.quality = ClockQuality::Rtc;
     bench.now.wall = WallTime(NOON + 3_600_000_000);
     bench.record(20);
-    bench.now = Timestamp { wall: WallTime(NOON + 20_000_000), quality: ClockQuality::Ntp, ..bench.now };
+    bench.now =
+        Timestamp { wall: WallTime(NOON + 20_000_000), quality: ClockQuality::Ntp, ..bench.now };
     bench.record(20);
     let found = bench.find(0, 40);
     assert!(found.len() >= 38, "{} of 40 seconds", found.len());
@@ -469,9 +563,13 @@ fn the_reported_oldest_footage_advances_with_the_ring() {
             }
         });
     }
-    let begin = |reported: &Option<WallTime>| reported.map_or(0, |wall| (wall.0 - NOON) / 1_000_000);
+    let begin =
+        |reported: &Option<WallTime>| reported.map_or(0, |wall| (wall.0 - NOON) / 1_000_000);
     assert!(begin(&reported[1]) < 5, "the ring is not in its second lap yet: {reported:?}");
-    assert!(begin(reported.last().unwrap()) > 60, "evicted footage is reported as the oldest: {reported:?}");
+    assert!(
+        begin(reported.last().unwrap()) > 60,
+        "evicted footage is reported as the oldest: {reported:?}"
+    );
 }
 
 #[test]

@@ -62,7 +62,9 @@ impl Disk for FallbackDisk {
 
     fn create(&self, file: FileId, len: u64) -> Result<(), DiskFault> {
         match file {
-            FileId::Segment(number) if is_in_memory(number) => drop(self.memory().insert(file, vec![0; len as usize])),
+            FileId::Segment(number) if is_in_memory(number) => {
+                drop(self.memory().insert(file, vec![0; len as usize]))
+            }
             _ => return self.disk.create(file, len),
         }
         Ok(())
@@ -78,7 +80,9 @@ impl Disk for FallbackDisk {
     fn read(&self, file: FileId, offset: u64, len: usize) -> Result<Vec<u8>, DiskFault> {
         if let Some(bytes) = self.memory().get(&file) {
             let part = bytes.get(offset as usize..offset as usize + len);
-            return part.map(<[u8]>::to_vec).ok_or_else(|| fault(file, "read", offset, "past the end of a file in memory"));
+            return part
+                .map(<[u8]>::to_vec)
+                .ok_or_else(|| fault(file, "read", offset, "past the end of a file in memory"));
         }
         self.disk.read(file, offset, len)
     }
@@ -90,7 +94,9 @@ impl Disk for FallbackDisk {
             return self.disk.write(file, offset, bytes);
         };
         let target = whole.get_mut(offset as usize..offset as usize + bytes.len());
-        target.ok_or_else(|| fault(file, "write", offset, "past the end of a file in memory"))?.copy_from_slice(bytes);
+        target
+            .ok_or_else(|| fault(file, "write", offset, "past the end of a file in memory"))?
+            .copy_from_slice(bytes);
         Ok(())
     }
 

@@ -53,7 +53,12 @@ impl Piece {
 ///
 /// # Errors
 /// Never fails today: unreadable segments yield gaps.
-pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> Result<Option<Span>, DiskFault> {
+pub fn locate(
+    disk: &dyn Disk,
+    index: &Index,
+    newest: u64,
+    query: &SpanQuery,
+) -> Result<Option<Span>, DiskFault> {
     let (mut pieces, tracks) = pieces(disk, index, newest, query);
     let Some((first, last)) = stretch(&pieces, query) else {
         return Ok(None);
@@ -62,10 +67,17 @@ pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) ->
         return Ok(None);
     };
     let layout = start.layout;
-    let fits = |piece: &Piece| !matches!(piece, Piece::Fragment(fragment) if fragment.layout != layout);
+    let fits =
+        |piece: &Piece| !matches!(piece, Piece::Fragment(fragment) if fragment.layout != layout);
     let end = (first..=last).take_while(|at| fits(&pieces[*at])).last().unwrap_or(first);
-    let more = pieces[end + 1..].iter().any(|piece| matches!(piece, Piece::Fragment(f) if matches_query(f, query)));
-    let tracks = tracks.into_iter().find(|(of, _)| *of == layout).map(|(_, tracks)| tracks).unwrap_or_default();
+    let more = pieces[end + 1..]
+        .iter()
+        .any(|piece| matches!(piece, Piece::Fragment(f) if matches_query(f, query)));
+    let tracks = tracks
+        .into_iter()
+        .find(|(of, _)| *of == layout)
+        .map(|(_, tracks)| tracks)
+        .unwrap_or_default();
     let mut span = Span { tracks, more, ..Span::default() };
     let (first, end) = with_adjacent_damage(&pieces, (first, end), query, more);
     for piece in pieces.drain(first..=end) {
@@ -82,7 +94,12 @@ pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) ->
 }
 
 /// A span without footage, whose gaps tell why. `None` if the ring knows nothing of the range.
-pub(super) fn explain_absence(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> Option<Span> {
+pub(super) fn explain_absence(
+    disk: &dyn Disk,
+    index: &Index,
+    newest: u64,
+    query: &SpanQuery,
+) -> Option<Span> {
     let overlaps = |low: u64, high: u64, gap: &Gap| match *query {
         SpanQuery::Wall { from, to, .. } => gap.to.wall > from && gap.from.wall <= to,
         SpanQuery::Mono { from, to, .. } => gap.to.mono > from && gap.from.mono <= to,
@@ -110,17 +127,25 @@ pub fn gaps_between(disk: &dyn Disk, index: &Index, from: WallTime, to: WallTime
 
 /// The part of a query before the oldest footage of a ring that has evicted footage.
 fn evicted(index: &Index, query: &SpanQuery) -> Option<Gap> {
-    let head = index.live().first().map(|segment| &segment.head).filter(|head| head.first_seq > 1)?;
+    let head =
+        index.live().first().map(|segment| &segment.head).filter(|head| head.first_seq > 1)?;
     let oldest = index.clock_history.date(head.boot, head.start);
     let (from, to) = match *query {
         SpanQuery::Wall { from, to, .. } if from < oldest.wall => {
             (Timestamp { wall: from, ..oldest }, Timestamp { wall: to.min(oldest.wall), ..oldest })
         }
-        SpanQuery::Mono { boot, from, to, .. } if boot < head.boot || boot == head.boot && from < oldest.mono => {
+        SpanQuery::Mono { boot, from, to, .. }
+            if boot < head.boot || boot == head.boot && from < oldest.mono =>
+        {
             let to = if boot == head.boot { to.min(oldest.mono) } else { to };
             let at = |mono| {
-                let wall = WallTime(oldest.wall.0.saturating_sub(oldest.mono.0.saturating_sub(mono).min(i64::MAX as u64) as i64));
-                index.clock_history.date(boot, Timestamp { mono: MonoTime(mono), wall, ..Timestamp::default() })
+                let wall =
+                    WallTime(oldest.wall.0.saturating_sub(
+                        oldest.mono.0.saturating_sub(mono).min(i64::MAX as u64) as i64,
+                    ));
+                index
+                    .clock_history
+                    .date(boot, Timestamp { mono: MonoTime(mono), wall, ..Timestamp::default() })
             };
             (at(from.0), at(to.0))
         }
@@ -149,7 +174,9 @@ fn pieces(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> (Ve
                 ScanItem::Record(offset, record) if record.seq <= last => {
                     let before = pieces.iter().rev().find_map(Piece::boot).unwrap_or(record.boot);
                     let begin = index.clock_history.date(record.boot, record.start);
-                    pieces.extend(damaged.take().map(|(first, last)| Piece::damage(first, last, end, begin, GapReason::Damaged)));
+                    pieces.extend(damaged.take().map(|(first, last)| {
+                        Piece::damage(first, last, end, begin, GapReason::Damaged)
+                    }));
                     pieces.extend(piece(&index.clock_history, segment, *offset, record, before));
                     end = index.clock_history.date(record.boot, record.end());
                 }
@@ -159,7 +186,10 @@ fn pieces(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> (Ve
         }
         // Damage up to the end of a file: the next segment, started right behind it, gives the last
         // number.
-        let next = index.live().get(at + 1).filter(|next| next.head.lap == segment.head.lap + 1 && walked.next_seq <= last);
+        let next = index
+            .live()
+            .get(at + 1)
+            .filter(|next| next.head.lap == segment.head.lap + 1 && walked.next_seq <= last);
         if let Some(next) = next {
             let begin = index.clock_history.date(next.head.boot, next.head.start);
             pieces.push(Piece::damage(walked.next_seq, last, end, begin, GapReason::Damaged));
@@ -184,11 +214,20 @@ fn missing_behind(index: &Index, at: usize, from_seq: u64, end: Timestamp) -> Ve
 }
 
 /// Extends a stretch over adjacent damage that overlaps the query.
-fn with_adjacent_damage(pieces: &[Piece], (first, last): (usize, usize), query: &SpanQuery, more: bool) -> (usize, usize) {
+fn with_adjacent_damage(
+    pieces: &[Piece],
+    (first, last): (usize, usize),
+    query: &SpanQuery,
+    more: bool,
+) -> (usize, usize) {
     let (mut begin, mut end) = (first, last);
     let wanted = |piece: &Piece| match (piece, query) {
-        (Piece::Damage { gap, .. }, SpanQuery::Wall { from, to, .. }) => gap.to.wall > *from && gap.from.wall <= *to,
-        (Piece::Damage { gap, .. }, SpanQuery::Mono { from, to, .. }) => gap.to.mono > *from && gap.from.mono <= *to,
+        (Piece::Damage { gap, .. }, SpanQuery::Wall { from, to, .. }) => {
+            gap.to.wall > *from && gap.from.wall <= *to
+        }
+        (Piece::Damage { gap, .. }, SpanQuery::Mono { from, to, .. }) => {
+            gap.to.mono > *from && gap.from.mono <= *to
+        }
         _ => false,
     };
     while begin > 0 && wanted(&pieces[begin - 1]) {
@@ -201,9 +240,18 @@ fn with_adjacent_damage(pieces: &[Piece], (first, last): (usize, usize), query: 
 }
 
 /// Converts a record, with its times corrected. `before` is the boot of the footage in front of it.
-fn piece(clock_history: &ClockHistory, segment: &Segment, offset: u64, record: &RingRecord, before: Boot) -> Option<Piece> {
+fn piece(
+    clock_history: &ClockHistory,
+    segment: &Segment,
+    offset: u64,
+    record: &RingRecord,
+    before: Boot,
+) -> Option<Piece> {
     match record.gap() {
-        Some(gap) => Some(Piece::Gap { seq: record.seq, gap: clock_history.date_gap(&gap, before, record.boot) }),
+        Some(gap) => Some(Piece::Gap {
+            seq: record.seq,
+            gap: clock_history.date_gap(&gap, before, record.boot),
+        }),
         None => {
             let fragment = record.fragment(segment, offset)?;
             let start = clock_history.date(fragment.boot, fragment.start);
@@ -222,7 +270,9 @@ fn after(query: &SpanQuery) -> u64 {
 fn matches_query(fragment: &FragmentRef, query: &SpanQuery) -> bool {
     let end = fragment.end();
     match *query {
-        SpanQuery::Mono { boot, from, to, .. } => fragment.boot == boot && fragment.start.mono <= to && end.mono > from,
+        SpanQuery::Mono { boot, from, to, .. } => {
+            fragment.boot == boot && fragment.start.mono <= to && end.mono > from
+        }
         SpanQuery::Wall { from, to, .. } => fragment.start.wall <= to && end.wall > from,
         SpanQuery::Seq { first, last } => (first..=last).contains(&fragment.seq),
     }
@@ -231,7 +281,8 @@ fn matches_query(fragment: &FragmentRef, query: &SpanQuery) -> bool {
 /// The first contiguous stretch of matches, extended back to a key frame. Gaps do not interrupt it.
 /// Footage of another time does, e.g. when the clock was set back.
 fn stretch(pieces: &[Piece], query: &SpanQuery) -> Option<(usize, usize)> {
-    let matches = |at: &usize| matches!(&pieces[*at], Piece::Fragment(f) if matches_query(f, query));
+    let matches =
+        |at: &usize| matches!(&pieces[*at], Piece::Fragment(f) if matches_query(f, query));
     let hit = (0..pieces.len()).find(matches)?;
     let mut last = hit;
     for (at, piece) in pieces.iter().enumerate().skip(hit + 1) {
@@ -247,7 +298,8 @@ fn stretch(pieces: &[Piece], query: &SpanQuery) -> Option<(usize, usize)> {
     let key = |at: &usize| matches!(&pieces[*at], Piece::Fragment(f) if f.key);
     let before = (0..=hit).rev().find(key);
     // Footage behind damage is kept, even if it cannot be decoded.
-    let behind_damage = hit.checked_sub(1).is_some_and(|at| matches!(pieces[at], Piece::Damage { .. }));
+    let behind_damage =
+        hit.checked_sub(1).is_some_and(|at| matches!(pieces[at], Piece::Damage { .. }));
     let begin = before.or_else(|| behind_damage.then_some(hit));
     // Without a key frame before it, begin at the first key frame inside.
     Some((begin.or_else(|| (hit..=last).find(key))?, last))
@@ -262,14 +314,19 @@ fn candidates(index: &Index, newest: u64, query: &SpanQuery) -> std::ops::Range<
         let start = live[at].head.as_ref();
         let next = live.get(at + 1).map(|next| next.head.as_ref());
         match *query {
-            SpanQuery::Seq { first, last } => start.first_seq <= last && index.last_seq(at, newest) >= first,
+            SpanQuery::Seq { first, last } => {
+                start.first_seq <= last && index.last_seq(at, newest) >= first
+            }
             SpanQuery::Mono { boot, from, to, .. } => {
                 start.boot <= boot
                     && (start.boot < boot || start.start.mono <= to)
-                    && next.is_none_or(|next| next.boot > boot || next.boot == boot && next.start.mono >= from)
+                    && next.is_none_or(|next| {
+                        next.boot > boot || next.boot == boot && next.start.mono >= from
+                    })
             }
             SpanQuery::Wall { from, to, .. } => {
-                let wall = |head: &SegmentHead| index.clock_history.date(head.boot, head.start).wall;
+                let wall =
+                    |head: &SegmentHead| index.clock_history.date(head.boot, head.start).wall;
                 let (begin, end) = (wall(start), next.map_or(WallTime(i64::MAX), wall));
                 begin.min(end) <= to && begin.max(end) >= from
             }

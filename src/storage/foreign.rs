@@ -16,7 +16,9 @@ use crate::units::EntryId;
 pub fn describe(file: FileId, parts: usize) -> String {
     match file {
         FileId::Foreign(_) => format!("copy of a file with parts of another card: {NEXT}"),
-        _ => format!("{parts} parts belong to another card: the next boot copies the file to foreign-NNNNN.taimat; {NEXT}"),
+        _ => format!(
+            "{parts} parts belong to another card: the next boot copies the file to foreign-NNNNN.taimat; {NEXT}"
+        ),
     }
 }
 
@@ -24,9 +26,14 @@ pub fn describe(file: FileId, parts: usize) -> String {
 ///
 /// # Errors
 /// If the card reports an error.
-pub fn foreign_files(disk: &dyn Disk, card: CardId, loaded: Option<&LoadedJournal>) -> Result<Vec<(FileId, String)>, DiskFault> {
+pub fn foreign_files(
+    disk: &dyn Disk,
+    card: CardId,
+    loaded: Option<&LoadedJournal>,
+) -> Result<Vec<(FileId, String)>, DiskFault> {
     let mut found = Vec::new();
-    let mut add = |file, parts: usize| found.extend((parts > 0).then(|| (file, describe(file, parts))));
+    let mut add =
+        |file, parts: usize| found.extend((parts > 0).then(|| (file, describe(file, parts))));
     for (file, len) in disk.files()? {
         match file {
             FileId::Segment(_) => {}
@@ -70,7 +77,8 @@ pub fn open_snapshots(
     out: &mut Vec<StorageUpdate>,
 ) -> Result<SnapshotStore, DiskFault> {
     let step = if existing == Some(geometry.size()) { geometry.bytes } else { BLOCK };
-    let foreign = existing.map_or(Ok(Vec::new()), |len| snapshots::foreign(card.as_ref(), len, step, id))?;
+    let foreign =
+        existing.map_or(Ok(Vec::new()), |len| snapshots::foreign(card.as_ref(), len, step, id))?;
     if !foreign.is_empty() {
         set_aside(card, FileId::Snapshots, &foreign, out)?;
     }
@@ -79,11 +87,18 @@ pub fn open_snapshots(
 
 /// Copies a file, then wipes its blocks that belong to another card. If it cannot be copied, the
 /// card is left unchanged and the file is moved to memory.
-fn set_aside(card: &FallbackDisk, file: FileId, foreign: &[u64], out: &mut Vec<StorageUpdate>) -> Result<(), DiskFault> {
+fn set_aside(
+    card: &FallbackDisk,
+    file: FileId,
+    foreign: &[u64],
+    out: &mut Vec<StorageUpdate>,
+) -> Result<(), DiskFault> {
     let (name, parts) = (file.name(), foreign.len());
     let len = card.files()?.get(&file).copied().unwrap_or_default();
     let detail = match keep(card, file) {
-        Ok(copy) => format!("{name}: {parts} parts belong to another card; copied to {copy}: {NEXT}"),
+        Ok(copy) => {
+            format!("{name}: {parts} parts belong to another card; copied to {copy}: {NEXT}")
+        }
         Err(fault) => {
             card.hold_in_memory(file, len);
             format!(

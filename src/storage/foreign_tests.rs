@@ -30,7 +30,11 @@ fn ring(site: &str, byte: u8, seconds: i64) -> Bench {
     let mut bench = Bench::new(of_site(site));
     for entry_id in 1..=6 {
         let still = (entry_id <= 2).then(|| vec![byte; 9000]);
-        bench.order(StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![byte; 700], snapshot: still });
+        bench.order(StorageRequest::Enqueue {
+            entry_id: EntryId(entry_id),
+            entry: vec![byte; 700],
+            snapshot: still,
+        });
     }
     bench.record(seconds);
     bench.order(StorageRequest::Stop);
@@ -94,8 +98,12 @@ fn put(part: Part, ours: &mut CowImage, theirs: &CowImage, rng: &mut Rng) -> Vec
     let (half, len) = (copy_b(64) as usize, 64 * 4096);
     match part {
         Part::Journal => copy(theirs, FileId::Journal, ours, FileId::Journal),
-        Part::CopyA => ours.write(FileId::Journal, 0, &theirs.read(FileId::Journal, 0, len).unwrap()),
-        Part::CopyB => ours.write(FileId::Journal, half, &theirs.read(FileId::Journal, half, len).unwrap()),
+        Part::CopyA => {
+            ours.write(FileId::Journal, 0, &theirs.read(FileId::Journal, 0, len).unwrap())
+        }
+        Part::CopyB => {
+            ours.write(FileId::Journal, half, &theirs.read(FileId::Journal, half, len).unwrap())
+        }
         Part::Snapshots => copy(theirs, FileId::Snapshots, ours, FileId::Snapshots),
         Part::Instead(count) => (0..count).for_each(|n| copy(theirs, file(n), ours, file(n))),
         Part::Renamed(count) => {
@@ -123,8 +131,11 @@ fn try_part(part: Part, ours: &Bench, theirs: &Bench, rng: &mut Rng) {
     assert_eq!(card_of(&disk), id, "{name}: whose card it is");
     let lines = told(&disk);
     for file in &files {
-        let names =
-            |line: &String| line.starts_with(&file.name()) && line.contains("another card") && line.contains("taimat ring list");
+        let names = |line: &String| {
+            line.starts_with(&file.name())
+                && line.contains("another card")
+                && line.contains("taimat ring list")
+        };
         assert!(lines.iter().any(names), "{name}: check does not name {}: {lines:?}", file.name());
     }
     let kept = exported(&disk);
@@ -132,20 +143,29 @@ fn try_part(part: Part, ours: &Bench, theirs: &Bench, rng: &mut Rng) {
         Part::Instead(_) => assert!(kept.is_subset(&whole), "{name}"),
         _ => assert_eq!(kept, whole, "{name}: our own footage"),
     }
-    let (mut engine, mut update) = Engine::open(Arc::new(disk.clone()), &of_site("km-17"), ours.now()).unwrap();
+    let (mut engine, mut update) =
+        Engine::open(Arc::new(disk.clone()), &of_site("km-17"), ours.now()).unwrap();
     while let Some(more) = engine.found().unwrap() {
         update.push(more);
     }
     let entries = entries(&update);
-    assert!(entries.iter().all(|entry| entry.iter().all(|byte| *byte == 1)), "{name}: an entry of another card would be sent");
+    assert!(
+        entries.iter().all(|entry| entry.iter().all(|byte| *byte == 1)),
+        "{name}: an entry of another card would be sent"
+    );
     assert_eq!(entries.len(), if part == Part::Journal { 0 } else { 6 }, "{name}");
     for file in &files {
         let names = |update: &StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, lost: true } if detail.starts_with(&file.name()));
-        assert!(update.iter().any(names), "{name}: a start does not name {}: {update:?}", file.name());
+        assert!(
+            update.iter().any(names),
+            "{name}: a start does not name {}: {update:?}",
+            file.name()
+        );
     }
     let still = snapshots::read(&disk, snapshot_geometry(&small()), EntryId(1));
     assert!(
-        still.is_err() == (part == Part::Snapshots) && still.is_ok_and(|still| still[0] == 1) == (part != Part::Snapshots),
+        still.is_err() == (part == Part::Snapshots)
+            && still.is_ok_and(|still| still[0] == 1) == (part != Part::Snapshots),
         "{name}"
     );
     assert_eq!(exported(&disk), kept, "{name}: after a start");
@@ -154,7 +174,11 @@ fn try_part(part: Part, ours: &Bench, theirs: &Bench, rng: &mut Rng) {
     let mut bench = ours.go_on(disk.clone());
     bench.record(120);
     for file in &files {
-        let (file, shift) = if matches!(file, FileId::Segment(_)) { (*file, *file) } else { (FileId::Foreign(0), *file) };
+        let (file, shift) = if matches!(file, FileId::Segment(_)) {
+            (*file, *file)
+        } else {
+            (FileId::Foreign(0), *file)
+        };
         let len = card.len(shift);
         assert_eq!(
             disk.read(file, 0, len).unwrap(),
@@ -163,7 +187,10 @@ fn try_part(part: Part, ours: &Bench, theirs: &Bench, rng: &mut Rng) {
             shift.name()
         );
     }
-    assert!(bench.engine.ring.index().live().iter().all(|segment| segment.head.card == id), "{name}");
+    assert!(
+        bench.engine.ring.index().live().iter().all(|segment| segment.head.card == id),
+        "{name}"
+    );
     let shared: Arc<dyn Disk> = Arc::new(disk);
     let foreign = |problem: &super::check::CheckProblem| problem.what.contains("another card");
     let problems = check(&shared, |_, _| {}).unwrap().problems;
@@ -189,13 +216,20 @@ fn a_whole_card_goes_on_at_its_site_and_is_refused_elsewhere() {
     let bench = ring("km-17", 1, 120);
     let card = bench.disk.durable();
     let disk = FaultyDisk::with(card.clone(), None);
-    let refused = Engine::open(Arc::new(disk.clone()), &of_site("km-18"), bench.now()).err().unwrap();
-    assert!(matches!(refused, StorageFault::OtherSite) && refused.to_string().contains("ring export"), "{refused}");
+    let refused =
+        Engine::open(Arc::new(disk.clone()), &of_site("km-18"), bench.now()).err().unwrap();
+    assert!(
+        matches!(refused, StorageFault::OtherSite) && refused.to_string().contains("ring export"),
+        "{refused}"
+    );
     assert_eq!(disk.durable().hash(), card.hash(), "and not a byte of it is touched");
     // Another board of the same site has nothing but the card.
     let (_, update) = Engine::open(Arc::new(disk), &of_site("km-17"), bench.now()).unwrap();
     assert_eq!(entries(&update).len(), 6);
-    assert!(!update.iter().any(|update| matches!(update, StorageUpdate::Trouble { .. })), "{update:?}");
+    assert!(
+        !update.iter().any(|update| matches!(update, StorageUpdate::Trouble { .. })),
+        "{update:?}"
+    );
 }
 
 #[test]
@@ -204,17 +238,21 @@ fn missing_snapshots_that_entries_wait_for_are_named() {
     let mut card = bench.disk.durable();
     card.remove(FileId::Snapshots);
     bench.disk = FaultyDisk::with(card, None);
-    assert!(told(&bench.disk).iter().any(|line| line.contains(snapshots::LOST)), "{:?}", told(&bench.disk));
+    assert!(
+        told(&bench.disk).iter().any(|line| line.contains(snapshots::LOST)),
+        "{:?}",
+        told(&bench.disk)
+    );
     bench.restart(of_site("km-17"));
-    let names =
-        |update: &StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, lost: true } if detail == snapshots::LOST);
+    let names = |update: &StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, lost: true } if detail == snapshots::LOST);
     assert!(bench.update.iter().any(names), "{:?}", bench.update);
 }
 
 /// The numbers whose records end before byte `end` of a segment's file, and all numbers it holds.
 fn numbers_before(bench: &Bench, at: usize, end: u64) -> (BTreeSet<u64>, BTreeSet<u64>) {
     let segment = &bench.engine.ring.index().live()[at];
-    let found = super::scan::walk(&bench.disk, segment, super::scan::ScanDepth::Content).unwrap().found;
+    let found =
+        super::scan::walk(&bench.disk, segment, super::scan::ScanDepth::Content).unwrap().found;
     let (mut before, mut all) = (BTreeSet::new(), BTreeSet::new());
     for found in found {
         let super::scan::ScanItem::Record(offset, record) = found else { panic!("damaged") };
@@ -239,7 +277,8 @@ fn a_segment_that_was_cut_or_grown_costs_what_was_cut_off() {
         card.write(file, 0, &bytes[..bytes.len().min(len as usize)]);
         let disk = FaultyDisk::with(card, None);
         let (left, all) = numbers_before(&bench, at, len);
-        let expected: BTreeSet<u64> = whole.iter().copied().filter(|seq| !all.contains(seq) || left.contains(seq)).collect();
+        let expected: BTreeSet<u64> =
+            whole.iter().copied().filter(|seq| !all.contains(seq) || left.contains(seq)).collect();
         let name = format!("segment {at} with {len} bytes");
         assert_eq!(exported(&disk), expected, "{name}");
         assert!(
@@ -259,24 +298,36 @@ fn a_segment_that_was_cut_or_grown_costs_what_was_cut_off() {
 fn damage_in_the_newest_segment_is_told_at_one_start_only() {
     let records = |bench: &Bench| {
         let index = super::head_selection::heads(&bench.disk).unwrap().index;
-        super::scan::walk(&bench.disk, index.live().last().unwrap(), super::scan::ScanDepth::Records).unwrap().found.len()
+        super::scan::walk(
+            &bench.disk,
+            index.live().last().unwrap(),
+            super::scan::ScanDepth::Records,
+        )
+        .unwrap()
+        .found
+        .len()
     };
-    let mut bench = (120..).map(|seconds| ring("km-17", 1, seconds)).find(|bench| records(bench) > 2).unwrap();
+    let mut bench =
+        (120..).map(|seconds| ring("km-17", 1, seconds)).find(|bench| records(bench) > 2).unwrap();
     let (file, at) = {
         let live = bench.engine.ring.index().live();
         let newest = live.last().unwrap();
-        let found = super::scan::walk(&bench.disk, newest, super::scan::ScanDepth::Records).unwrap().found;
+        let found =
+            super::scan::walk(&bench.disk, newest, super::scan::ScanDepth::Records).unwrap().found;
         let super::scan::ScanItem::Record(offset, _) = found[0] else { panic!() };
         (FileId::Segment(newest.head.segment), offset + 300)
     };
     let byte = bench.disk.read(file, at, 1).unwrap()[0];
     bench.disk.write(file, at, &[byte ^ 1]).unwrap();
     bench.disk.sync(file).unwrap();
-    let damage = |found: &Recovered| found.repairs.iter().filter(|repair| repair.kind == RepairKind::Damaged).count();
+    let damage = |found: &Recovered| {
+        found.repairs.iter().filter(|repair| repair.kind == RepairKind::Damaged).count()
+    };
     assert_eq!(damage(&bench.restart(of_site("km-17"))), 1);
     bench.record(2);
-    let counts =
-        bench.update.iter().find_map(|update| if let StorageUpdate::Counts(counts) = update { Some(*counts) } else { None });
+    let counts = bench.update.iter().find_map(|update| {
+        if let StorageUpdate::Counts(counts) = update { Some(*counts) } else { None }
+    });
     assert_eq!(counts.unwrap().damaged, 1, "counted");
     bench.order(StorageRequest::Stop);
     assert_eq!(damage(&bench.restart(of_site("km-17"))), 0, "the next start tells it again");

@@ -100,7 +100,9 @@ impl FragmentBuilder {
 
     /// The tracks of the gathered frames, video first.
     pub fn tracks(&self) -> Vec<Arc<TrackParams>> {
-        let of = |kind| self.frames.iter().find(|frame| frame.kind() == kind).map(|frame| frame.params.clone());
+        let of = |kind| {
+            self.frames.iter().find(|frame| frame.kind() == kind).map(|frame| frame.params.clone())
+        };
         [of(TrackKind::Video), of(TrackKind::Audio)].into_iter().flatten().collect()
     }
 
@@ -123,7 +125,10 @@ impl FragmentBuilder {
         self.first().is_some_and(|first| frame.run != first.run)
             || self.bytes + frame.data.len() > room
             || self.frames.len() >= FRAMES_MAX
-            || self.frames.iter().any(|old| old.kind() == frame.kind() && old.params.digest != frame.params.digest)
+            || self
+                .frames
+                .iter()
+                .any(|old| old.kind() == frame.kind() && old.params.digest != frame.params.digest)
     }
 
     /// Microseconds from the first frame to `frame`.
@@ -136,9 +141,17 @@ impl FragmentBuilder {
     ///  Adding the frame then costs no block; at 1 Mbit/s this saves one in three fragments a
     /// block. Never true in a run with B-frames, or before the run is known to have none, because
     /// they would be separated from the frame.
-    pub fn fits_padding(&self, frame: &Arc<Frame>, room: usize, anchor: &Anchor, layout: &[Arc<TrackParams>]) -> bool {
+    pub fn fits_padding(
+        &self,
+        frame: &Arc<Frame>,
+        room: usize,
+        anchor: &Anchor,
+        layout: &[Arc<TrackParams>],
+    ) -> bool {
         let plain = self.reordered != Some(frame.run) && self.previous_run == Some(frame.run);
-        let picture = frame.kind() == TrackKind::Video && !frame.key && self.length_before(frame) >= FRAGMENT_MAX;
+        let picture = frame.kind() == TrackKind::Video
+            && !frame.key
+            && self.length_before(frame) >= FRAGMENT_MAX;
         if !plain || !picture || self.cannot_add(frame, room) {
             return false;
         }
@@ -181,7 +194,8 @@ impl FragmentBuilder {
         let leading = frames.iter().filter(|frame| frame.kind() == first.kind());
         let media = leading.map(|frame| anchor.tick(frame)).min()? * 1_000_000 / scale;
         // A file that begins with the previous fragment has no place for older audio.
-        let oldest = if self.previous_run == Some(anchor.run) { self.previous_media } else { media };
+        let oldest =
+            if self.previous_run == Some(anchor.run) { self.previous_media } else { media };
         let on_time = |frame: &Frame| anchor.tick(frame) >= ticks(oldest, frame.params.timescale);
         let gathered = frames.len();
         frames.retain(|frame| frame.kind() == TrackKind::Video || on_time(frame));
@@ -190,14 +204,16 @@ impl FragmentBuilder {
         let mut runs = runs(&frames, anchor, next, layout);
         let payload: usize = frames.iter().map(|frame| frame.data.len()).sum();
         // Video is the first track of every layout; audio without video is the only track.
-        let length: u64 = runs.first()?.samples.iter().map(|sample| u64::from(sample.duration)).sum();
+        let length: u64 =
+            runs.first()?.samples.iter().map(|sample| u64::from(sample.duration)).sum();
         let ahead = |run: &TrackRun| {
             let scale = layout[run.track as usize - 1].timescale;
             (ticks(media, scale).saturating_sub(run.start) * 1000).div_ceil(u64::from(scale.max(1)))
         };
         let lead = runs.iter().map(ahead).max()?.min(u64::from(u16::MAX)) as u16;
         for run in &mut runs {
-            run.start = run.start.wrapping_sub(ticks(media, layout[run.track as usize - 1].timescale));
+            run.start =
+                run.start.wrapping_sub(ticks(media, layout[run.track as usize - 1].timescale));
         }
         let mut content = moof(number, &runs);
         content.reserve(payload + 8);
@@ -223,8 +239,15 @@ impl FragmentBuilder {
 }
 
 /// The samples of every track that has any.
-fn runs(frames: &[Arc<Frame>], anchor: &Anchor, next: Option<&Frame>, layout: &[Arc<TrackParams>]) -> Vec<TrackRun> {
-    let of = |(track, params): (usize, &Arc<TrackParams>)| run(track as u32 + 1, params, frames, anchor, next);
+fn runs(
+    frames: &[Arc<Frame>],
+    anchor: &Anchor,
+    next: Option<&Frame>,
+    layout: &[Arc<TrackParams>],
+) -> Vec<TrackRun> {
+    let of = |(track, params): (usize, &Arc<TrackParams>)| {
+        run(track as u32 + 1, params, frames, anchor, next)
+    };
     layout.iter().enumerate().filter_map(of).collect()
 }
 
@@ -232,14 +255,23 @@ fn runs(frames: &[Arc<Frame>], anchor: &Anchor, next: Option<&Frame>, layout: &[
 ///
 /// The decode times are the sorted presentation times. This order is valid because a fragment ends
 /// only before a frame later than all earlier frames.
-fn run(track: u32, params: &TrackParams, frames: &[Arc<Frame>], anchor: &Anchor, next: Option<&Frame>) -> Option<TrackRun> {
-    let mine: Vec<&Arc<Frame>> = frames.iter().filter(|frame| frame.kind() == params.kind).collect();
+fn run(
+    track: u32,
+    params: &TrackParams,
+    frames: &[Arc<Frame>],
+    anchor: &Anchor,
+    next: Option<&Frame>,
+) -> Option<TrackRun> {
+    let mine: Vec<&Arc<Frame>> =
+        frames.iter().filter(|frame| frame.kind() == params.kind).collect();
     let shown: Vec<u64> = mine.iter().map(|frame| anchor.tick(frame)).collect();
     let mut decoded = shown.clone();
     decoded.sort_unstable();
     let after = next.filter(|next| next.kind() == params.kind).map(|next| anchor.tick(next));
     let usual = decoded.windows(2).map(|pair| pair[1] - pair[0]).next_back();
-    let end = after.unwrap_or_else(|| decoded.last().copied().unwrap_or(0) + usual.unwrap_or(u64::from(params.timescale) / 25));
+    let end = after.unwrap_or_else(|| {
+        decoded.last().copied().unwrap_or(0) + usual.unwrap_or(u64::from(params.timescale) / 25)
+    });
     let samples = mine.iter().enumerate().map(|(i, frame)| Sample {
         duration: decoded.get(i + 1).copied().unwrap_or(end).saturating_sub(decoded[i]) as u32,
         size: frame.data.len() as u32,
@@ -281,7 +313,16 @@ mod tests {
     fn frame(pts_ms: i64, key: bool) -> Arc<Frame> {
         let at = Timestamp { mono: MonoTime(pts_ms as u64 * 1000), ..Timestamp::default() };
         let data = vec![7; 10].into();
-        Arc::new(Frame { role: StreamRole::Main, params: video(1), data, key, pts: pts_ms * 90, run: 1, at, lost: 0 })
+        Arc::new(Frame {
+            role: StreamRole::Main,
+            params: video(1),
+            data,
+            key,
+            pts: pts_ms * 90,
+            run: 1,
+            at,
+            lost: 0,
+        })
     }
 
     /// Presentation times, in milliseconds, at which a stream of (milliseconds, key) is cut.
@@ -311,9 +352,13 @@ mod tests {
         let (mut builder, mut lengths) = (FragmentBuilder::default(), Vec::new());
         let (anchor, layout) = (Anchor { run: 1, pts: 0, media: 0 }, [video(1)]);
         for (n, (at, bytes)) in pictures.iter().enumerate() {
-            let next = Frame { data: vec![7; *bytes].into(), ..Frame::clone(&frame(at * 40, n % 50 == 0)) };
+            let next = Frame {
+                data: vec![7; *bytes].into(),
+                ..Frame::clone(&frame(at * 40, n % 50 == 0))
+            };
             let next = Arc::new(next);
-            let along = builder.ends_before(&next, 1 << 20) && builder.fits_padding(&next, 1 << 20, &anchor, &layout);
+            let along = builder.ends_before(&next, 1 << 20)
+                && builder.fits_padding(&next, 1 << 20, &anchor, &layout);
             if !along && builder.ends_before(&next, 1 << 20) {
                 lengths.push(builder.finish(&anchor, Some(&next), &layout, 1).unwrap().frames);
             }
@@ -328,7 +373,11 @@ mod tests {
     #[test]
     fn a_frame_that_fits_the_padding_joins_the_fragment() {
         let in_order = |bytes| (0..201).map(|n| (n, bytes)).collect::<Vec<_>>();
-        assert_eq!(lengths(&in_order(10)), [25, 25, 26, 24, 26, 24, 26, 24], "B-frames cannot be ruled out in the first second");
+        assert_eq!(
+            lengths(&in_order(10)),
+            [25, 25, 26, 24, 26, 24, 26, 24],
+            "B-frames cannot be ruled out in the first second"
+        );
         assert_eq!(lengths(&in_order(4090)), [25; 8], "an added frame needs another block");
         let late = |n| [n, 4, 3][usize::from(n == 3) + 2 * usize::from(n == 4)];
         assert_eq!(
@@ -342,7 +391,9 @@ mod tests {
     fn a_fragment_never_begins_with_a_b_frame() {
         // Decode order of an IBBP stream: after one second a fragment may begin with a P, never
         // with a B.
-        let stream: Vec<_> = (0..20).flat_map(|i| [(i * 120 + 80, i == 0), (i * 120, false), (i * 120 + 40, false)]).collect();
+        let stream: Vec<_> = (0..20)
+            .flat_map(|i| [(i * 120 + 80, i == 0), (i * 120, false), (i * 120 + 40, false)])
+            .collect();
         for start in cuts(&stream) {
             assert_eq!(start % 120, 80, "a fragment begins with the B-frame at {start} ms");
         }
@@ -351,7 +402,9 @@ mod tests {
     #[test]
     fn composition_offsets_restore_presentation_order() {
         let mut builder = FragmentBuilder::default();
-        for (pts, key) in [(80, true), (0, false), (40, false), (200, false), (120, false), (160, false)] {
+        for (pts, key) in
+            [(80, true), (0, false), (40, false), (200, false), (120, false), (160, false)]
+        {
             builder.push(frame(pts, key));
         }
         let anchor = Anchor { run: 1, pts: 0, media: 0 };
@@ -384,7 +437,15 @@ mod tests {
         let sample_entry = vec![0, 0, 0, 8, b'a', b'l', b'a', b'w'];
         let digest = crate::units::Digest::of(&sample_entry);
         let (kind, codec) = (TrackKind::Audio, crate::camera::Codec::PcmAlaw);
-        let params = TrackParams { kind, codec, timescale: 8000, sample_entry, annex_b: Vec::new(), size: (0, 0), digest };
+        let params = TrackParams {
+            kind,
+            codec,
+            timescale: 8000,
+            sample_entry,
+            annex_b: Vec::new(),
+            size: (0, 0),
+            digest,
+        };
         let params = Arc::new(params);
         let sound = |ms: i64| {
             let (pts, data) = (ms * 8, vec![1; 160].into());
@@ -397,10 +458,18 @@ mod tests {
             builder.finish(&anchor, None, &layout, 1).unwrap()
         };
         let first = cut(&[frame(0, true), sound(-20), sound(0), frame(40, false)]);
-        assert_eq!((first.lead, first.dropped_audio, first.frames), (0, 1, 3), "audio before the first video frame is dropped");
+        assert_eq!(
+            (first.lead, first.dropped_audio, first.frames),
+            (0, 1, 3),
+            "audio before the first video frame is dropped"
+        );
         let second = cut(&[frame(80, true), sound(20), frame(120, false), sound(40)]);
         assert_eq!((second.media, second.lead, second.dropped_audio), (10_080_000, 60, 0));
         let third = cut(&[frame(160, true), sound(79), sound(80)]);
-        assert_eq!((third.lead, third.dropped_audio), (80, 1), "audio older than the previous fragment is dropped");
+        assert_eq!(
+            (third.lead, third.dropped_audio),
+            (80, 1),
+            "audio older than the previous fragment is dropped"
+        );
     }
 }

@@ -24,7 +24,9 @@ use super::journal_load;
 use super::segment_index::{Index, SetAside};
 use crate::format::card_id::CardId;
 use crate::format::record::{BLOCK, RECORD_BOX, RingRecord};
-use crate::format::segment_head::{HEAD_MAX, Segment, SegmentHead, copy_len_at_end, head_digest, is_older};
+use crate::format::segment_head::{
+    HEAD_MAX, Segment, SegmentHead, copy_len_at_end, head_digest, is_older,
+};
 use crate::units::SiteId;
 
 /// Problem of a segment head.
@@ -98,7 +100,12 @@ pub fn heads(disk: &dyn Disk) -> Result<Heads, DiskFault> {
 
 /// Reads the heads of `files` (number and length). `journal` are the cards that the copies of the
 /// journal name; `site` is the site of the device.
-pub fn read_heads(disk: &dyn Disk, files: &BTreeMap<u32, u64>, journal: Vec<CardId>, site: Option<&SiteId>) -> Heads {
+pub fn read_heads(
+    disk: &dyn Disk,
+    files: &BTreeMap<u32, u64>,
+    journal: Vec<CardId>,
+    site: Option<&SiteId>,
+) -> Heads {
     let mut heads = Heads::default();
     let mut votes = CardVotes { journal, ..CardVotes::default() };
     let mut all = Vec::new();
@@ -122,7 +129,11 @@ pub fn read_heads(disk: &dyn Disk, files: &BTreeMap<u32, u64>, journal: Vec<Card
             }
             Ok(FileContent::Blank) => heads.index.add_blank(*file),
             Ok(FileContent::Segment(segment, trouble)) => {
-                heads.troubles.extend(trouble.map(|(fault, what)| HeadTrouble { file: *file, fault, what }));
+                heads.troubles.extend(trouble.map(|(fault, what)| HeadTrouble {
+                    file: *file,
+                    fault,
+                    what,
+                }));
                 heads.index.add(segment);
             }
             Ok(FileContent::Unreadable(lap, what)) => {
@@ -130,12 +141,20 @@ pub fn read_heads(disk: &dyn Disk, files: &BTreeMap<u32, u64>, journal: Vec<Card
                     Some(lap) => heads.index.put_aside(SetAside { file: *file, lap, size: *size }),
                     None => heads.index.add_blank(*file),
                 }
-                heads.troubles.push(HeadTrouble { file: *file, fault: HeadFault::Unreadable, what });
+                heads.troubles.push(HeadTrouble {
+                    file: *file,
+                    fault: HeadFault::Unreadable,
+                    what,
+                });
             }
             Ok(FileContent::Older) => heads.older = Some(FileId::Segment(*file).name()),
             Err(what) => {
                 heads.index.put_aside(SetAside { file: *file, lap: u32::MAX, size: *size });
-                heads.troubles.push(HeadTrouble { file: *file, fault: HeadFault::Unreadable, what });
+                heads.troubles.push(HeadTrouble {
+                    file: *file,
+                    fault: HeadFault::Unreadable,
+                    what,
+                });
             }
         }
     }
@@ -148,10 +167,17 @@ pub fn read_heads(disk: &dyn Disk, files: &BTreeMap<u32, u64>, journal: Vec<Card
 /// head, and the same record begins another file.
 fn free_unstarted(heads: &mut Heads) {
     let live = heads.index.live();
-    let again = |at: usize| live.get(at + 1).is_some_and(|next| next.head.first_seq == live[at].head.first_seq);
-    let started: Vec<u32> = (0..live.len()).filter(|at| again(*at)).map(|at| live[at].head.segment).collect();
+    let again = |at: usize| {
+        live.get(at + 1).is_some_and(|next| next.head.first_seq == live[at].head.first_seq)
+    };
+    let started: Vec<u32> =
+        (0..live.len()).filter(|at| again(*at)).map(|at| live[at].head.segment).collect();
     for file in started {
-        if heads.troubles.iter().any(|trouble| trouble.file == file && trouble.fault == HeadFault::First) {
+        if heads
+            .troubles
+            .iter()
+            .any(|trouble| trouble.file == file && trouble.fault == HeadFault::First)
+        {
             heads.troubles.retain(|trouble| trouble.file != file);
             heads.index.forget(file);
             heads.index.add_blank(file);
@@ -183,13 +209,16 @@ fn read_file(disk: &dyn Disk, file: u32, size: u64) -> Result<FileContent, DiskF
     let blank = !bytes.is_empty() && bytes.iter().take(8).all(|byte| *byte == 0);
     let long = || read(HEAD_MAX).ok().and_then(|bytes| SegmentHead::decode(&bytes));
     let first = if blank { None } else { SegmentHead::decode(&bytes).or_else(long) };
-    if let Some((head, head_len)) = first.as_ref().filter(|(head, _)| head.segment == file && head.size == size) {
+    if let Some((head, head_len)) =
+        first.as_ref().filter(|(head, _)| head.segment == file && head.size == size)
+    {
         return Ok(FileContent::Segment(segment_of(head.clone(), *head_len, file), None));
     }
     let second = read_copy(disk, file, size)?.filter(|copy| copy.size == size);
     Ok(match (first, second) {
         (Some((head, _)), Some(copy)) if copy.segment == file => {
-            let what = format!("begins with the head of segment {}: using the second copy", head.segment);
+            let what =
+                format!("begins with the head of segment {}: using the second copy", head.segment);
             from_copy(copy, file, what)
         }
         (Some((head, head_len)), _) if head.size == size => {
@@ -197,17 +226,26 @@ fn read_file(disk: &dyn Disk, file: u32, size: u64) -> Result<FileContent, DiskF
             FileContent::Segment(segment_of(head, head_len, file), Some((HeadFault::Name, what)))
         }
         (Some((head, head_len)), _) => {
-            let what = format!("has {size} bytes; the head of segment {} states {}", head.segment, head.size);
+            let what = format!(
+                "has {size} bytes; the head of segment {} states {}",
+                head.segment, head.size
+            );
             let mut segment = segment_of(head, head_len, file);
             segment.end = segment.end.min(size - size % BLOCK);
             FileContent::Segment(segment, Some((HeadFault::Size, what)))
         }
-        (None, Some(copy)) => from_copy(copy, file, "damaged segment head: using the second copy".into()),
-        (None, None) if blank => FileContent::Blank,
-        (None, None) if let Some(copy) = find_copy(disk, file, size) => {
-            from_copy(copy, file, format!("damaged segment head and wrong length of {size} bytes: using the second copy"))
+        (None, Some(copy)) => {
+            from_copy(copy, file, "damaged segment head: using the second copy".into())
         }
-        (None, None) => FileContent::Unreadable(first_lap(disk, file, size), "damaged segment head".into()),
+        (None, None) if blank => FileContent::Blank,
+        (None, None) if let Some(copy) = find_copy(disk, file, size) => from_copy(
+            copy,
+            file,
+            format!("damaged segment head and wrong length of {size} bytes: using the second copy"),
+        ),
+        (None, None) => {
+            FileContent::Unreadable(first_lap(disk, file, size), "damaged segment head".into())
+        }
     })
 }
 
@@ -250,8 +288,10 @@ fn find_copy(disk: &dyn Disk, file: u32, size: u64) -> Option<SegmentHead> {
 /// The lap of the first whole record in a file without a readable head.
 fn first_lap(disk: &dyn Disk, file: u32, size: u64) -> Option<u32> {
     let id = FileId::Segment(file);
-    let record = |at: u64| disk.read(id, at, RECORD_BOX).ok().and_then(|bytes| RingRecord::decode(&bytes));
-    let found = (0..size / BLOCK).find_map(|block| record(block * BLOCK).map(|record| (block * BLOCK, record)));
+    let record =
+        |at: u64| disk.read(id, at, RECORD_BOX).ok().and_then(|bytes| RingRecord::decode(&bytes));
+    let found = (0..size / BLOCK)
+        .find_map(|block| record(block * BLOCK).map(|record| (block * BLOCK, record)));
     let (at, record) = found?;
     let whole = disk.read(id, at, (record.len as usize).min((size - at) as usize)).ok()?;
     record.intact(&whole).then_some(record.lap)

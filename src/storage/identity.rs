@@ -64,7 +64,8 @@ impl CardVotes {
     /// The owner of the ring by the table above. `site` is the site of the device; `None` accepts
     /// every site.
     pub fn elect(&self, site: Option<&SiteId>) -> Option<CardId> {
-        let journal: Vec<CardId> = self.journal.iter().copied().filter(|card| card.may_be_of(site)).collect();
+        let journal: Vec<CardId> =
+            self.journal.iter().copied().filter(|card| card.may_be_of(site)).collect();
         let segments = self.segments.iter().filter(|(card, _)| card.may_be_of(site));
         let most = |both: bool| {
             let candidates = segments.clone().filter(|(card, _)| !both || journal.contains(card));
@@ -83,7 +84,8 @@ pub fn keep(disk: &dyn Disk, file: FileId) -> Result<String, DiskFault> {
     let len = files.get(&file).copied().unwrap_or_default();
     let free = (0..KEPT_MAX).map(FileId::Foreign).find(|kept| !files.contains_key(kept));
     let Some(kept) = free else {
-        let reason = format!("{KEPT_MAX} files of other cards are already kept here: move them away");
+        let reason =
+            format!("{KEPT_MAX} files of other cards are already kept here: move them away");
         return Err(DiskFault { file: file.name(), what: "copy", offset: 0, reason });
     };
     disk.create(kept, len)?;
@@ -121,17 +123,33 @@ mod tests {
         let (ours, older, other) = (card("km-17", 1), card("km-17", 2), card("km-18", 3));
         let votes = |journal: &[CardId], segments: &[(CardId, usize)]| {
             let mut votes = CardVotes { journal: journal.to_vec(), ..CardVotes::default() };
-            segments.iter().for_each(|(card, n)| (0..*n).for_each(|_| votes.add_segment(*card, WallTime(card.drawn as i64))));
+            segments.iter().for_each(|(card, n)| {
+                (0..*n).for_each(|_| votes.add_segment(*card, WallTime(card.drawn as i64)))
+            });
             votes
         };
-        let elect = |journal: &[CardId], segments: &[(CardId, usize)]| votes(journal, segments).elect(Some(&site));
+        let elect = |journal: &[CardId], segments: &[(CardId, usize)]| {
+            votes(journal, segments).elect(Some(&site))
+        };
         assert_eq!(elect(&[], &[]), None);
         assert_eq!(elect(&[other], &[(other, 5)]), None, "a card of another site");
-        assert_eq!(votes(&[other], &[(other, 5)]).elect(None), Some(other), "a reader without a site accepts it");
-        assert_eq!(elect(&[ours], &[(ours, 1), (older, 5)]), Some(ours), "named by the journal and one segment");
+        assert_eq!(
+            votes(&[other], &[(other, 5)]).elect(None),
+            Some(other),
+            "a reader without a site accepts it"
+        );
+        assert_eq!(
+            elect(&[ours], &[(ours, 1), (older, 5)]),
+            Some(ours),
+            "named by the journal and one segment"
+        );
         assert_eq!(elect(&[older], &[(ours, 1)]), Some(ours), "a journal that no segment confirms");
         assert_eq!(elect(&[], &[(ours, 2), (older, 2)]), Some(older), "the one recorded last");
-        assert_eq!(elect(&[older, ours], &[(ours, 2)]), Some(ours), "one copy of the journal names another card");
+        assert_eq!(
+            elect(&[older, ours], &[(ours, 2)]),
+            Some(ours),
+            "one copy of the journal names another card"
+        );
         assert_eq!(elect(&[ours], &[(other, 9)]), Some(ours));
         assert_eq!(elect(&[other], &[(ours, 1), (other, 9)]), Some(ours));
     }

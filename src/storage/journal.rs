@@ -40,7 +40,8 @@ pub fn file_len(slots: u64) -> u64 {
 }
 
 /// Problem reported for a ring with footage whose journal is missing or has no boot record.
-pub const LOST: &str = "journal.taimat is missing or empty: evidence locks and outbox entries are lost";
+pub const LOST: &str =
+    "journal.taimat is missing or empty: evidence locks and outbox entries are lost";
 
 /// The number of slots in a journal file of `len` bytes.
 pub(super) fn slots_of(len: u64) -> u64 {
@@ -147,7 +148,11 @@ impl Journal {
     ///
     /// # Errors
     /// If the card reports an error.
-    pub fn open_read_only(disk: Arc<dyn Disk>, card: CardId, len: u64) -> Result<LoadedJournal, DiskFault> {
+    pub fn open_read_only(
+        disk: Arc<dyn Disk>,
+        card: CardId,
+        len: u64,
+    ) -> Result<LoadedJournal, DiskFault> {
         match slots_of(len) {
             slots if slots > RESERVED as u64 => Ok(Journal::open(disk, card, 0, Some(len))?.1),
             _ => Ok(LoadedJournal::default()),
@@ -245,14 +250,21 @@ impl Journal {
         let newest = self.newest.map(|(_, slot)| slot);
         let usable = |slot: &&usize| Some(**slot) != newest;
         let (after, before) = (self.free.range(self.next..), self.free.range(..self.next));
-        let chosen: Vec<usize> = after.chain(before).filter(usable).take(entries.len()).copied().collect();
+        let chosen: Vec<usize> =
+            after.chain(before).filter(usable).take(entries.len()).copied().collect();
         if chosen.len() < entries.len() || entries.len() > BATCH_MAX {
             return Err(JournalFault::Full(self.slots - RESERVED));
         }
         let entry_ids: Vec<EntryId> = entries.iter().map(|(entry_id, _)| *entry_id).collect();
         let mut writes = Vec::with_capacity(entries.len());
         for (place, (at, (entry_id, bytes))) in chosen.iter().zip(entries).enumerate() {
-            writes.push(SlotWrite { at: *at, kind: ENTRY, place: place as u8, key: entry_id.0, bytes });
+            writes.push(SlotWrite {
+                at: *at,
+                kind: ENTRY,
+                place: place as u8,
+                key: entry_id.0,
+                bytes,
+            });
         }
         self.next = chosen.last().map_or(self.next, |slot| slot + 1);
         if let Err(fault) = self.commit(writes) {
@@ -287,7 +299,13 @@ impl Journal {
         if bytes.len() > ENTRY_MAX {
             return Err(JournalFault::TooLarge(bytes.len()));
         }
-        Ok(self.commit(vec![SlotWrite { at: cell as usize, kind: CELL, place: 0, key: cell as u64, bytes }])?)
+        Ok(self.commit(vec![SlotWrite {
+            at: cell as usize,
+            kind: CELL,
+            place: 0,
+            key: cell as u64,
+            bytes,
+        }])?)
     }
 
     /// Writes the tombstones of released entries, if there are any.
@@ -306,7 +324,12 @@ impl Journal {
     /// Writes slots and pending tombstones: all of copy A, a flush, all of copy B, a flush.
     fn commit(&mut self, writes: Vec<SlotWrite>) -> Result<(), DiskFault> {
         let mut blocks = BTreeMap::new();
-        let tombstones: Vec<usize> = self.uncommitted.iter().chain(self.released.keys().take(TOMBSTONES_MAX)).copied().collect();
+        let tombstones: Vec<usize> = self
+            .uncommitted
+            .iter()
+            .chain(self.released.keys().take(TOMBSTONES_MAX))
+            .copied()
+            .collect();
         for slot in tombstones.iter().filter(|slot| writes.iter().all(|write| write.at != **slot)) {
             blocks.insert(*slot, self.tombstone(*slot)?);
         }
@@ -344,7 +367,9 @@ impl Journal {
                 Block::Slot(slot) => Ok(slot.encode()),
                 Block::Again => self.slot(*at).map(|slot| encoded(slot.as_ref())),
             };
-            let write = |block: Vec<u8>| self.disk.write(FileId::Journal, base + *at as u64 * BLOCK, &block);
+            let write = |block: Vec<u8>| {
+                self.disk.write(FileId::Journal, base + *at as u64 * BLOCK, &block)
+            };
             written = written.and_then(|()| block.and_then(write));
             self.written_bytes += BLOCK;
         }
@@ -365,7 +390,10 @@ impl Journal {
                 Ok(self.free_slot(entry_id.0, bytes))
             }
             _ => {
-                let bytes = self.released.get(&slot).map_or(Vec::new(), |entry_id| entry_id.0.to_be_bytes().to_vec());
+                let bytes = self
+                    .released
+                    .get(&slot)
+                    .map_or(Vec::new(), |entry_id| entry_id.0.to_be_bytes().to_vec());
                 Ok(self.free_slot(0, bytes))
             }
         }

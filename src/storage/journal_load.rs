@@ -84,15 +84,16 @@ impl Journal {
                 loaded.foreign.extend(foreign_a.then_some(place));
                 loaded.foreign.extend(foreign_b.then_some(copy_b(self.slots as u64) + place));
                 spoiled.extend(spoiled_copy(first + at, self.slots, a, b));
-                let slot = self.compare(first + at, a, b, &mut in_b, &mut loaded).map(|mut slot| {
-                    released.extend(slot.tombstone_of());
-                    // Drop the bytes of entries: a full journal is larger than the memory of a
-                    // small board.
-                    if matches!(slot.kind, ENTRY | FREE) {
-                        slot.bytes = Vec::new();
-                    }
-                    (first + at, slot)
-                });
+                let slot =
+                    self.compare(first + at, a, b, &mut in_b, &mut loaded).map(|mut slot| {
+                        released.extend(slot.tombstone_of());
+                        // Drop the bytes of entries: a full journal is larger than the memory of a
+                        // small board.
+                        if matches!(slot.kind, ENTRY | FREE) {
+                            slot.bytes = Vec::new();
+                        }
+                        (first + at, slot)
+                    });
                 slots.extend(slot);
             }
         }
@@ -116,7 +117,14 @@ impl Journal {
 
     /// Compares the two copies of a slot. Returns the one that counts and marks what must be
     /// rewritten.
-    fn compare(&mut self, at: usize, a: &[u8], b: &[u8], in_b: &mut BTreeSet<usize>, loaded: &mut LoadedJournal) -> Option<Slot> {
+    fn compare(
+        &mut self,
+        at: usize,
+        a: &[u8],
+        b: &[u8],
+        in_b: &mut BTreeSet<usize>,
+        loaded: &mut LoadedJournal,
+    ) -> Option<Slot> {
         let newer = newer(a, b).map(|(slot, is_in_b)| {
             if is_in_b {
                 in_b.insert(at);
@@ -143,28 +151,44 @@ impl Journal {
     /// Only the newest batch can have such a gap, and only if none of its entries is in copy B:
     /// copy B is written after all of copy A is durable. An entry with a tombstone was
     /// delivered and is no gap; copy B may be damaged as a whole.
-    fn drop_torn(&mut self, slots: &[(usize, Slot)], in_b: &BTreeSet<usize>, released: &BTreeSet<u64>) {
+    fn drop_torn(
+        &mut self,
+        slots: &[(usize, Slot)],
+        in_b: &BTreeSet<usize>,
+        released: &BTreeSet<u64>,
+    ) {
         let Some((newest, newest_at)) = self.newest else {
             return;
         };
-        let Some(place) = slots.iter().find(|(at, _)| *at == newest_at).map(|(_, slot)| u64::from(slot.place)) else {
+        let Some(place) =
+            slots.iter().find(|(at, _)| *at == newest_at).map(|(_, slot)| u64::from(slot.place))
+        else {
             return;
         };
         let first = newest.0.saturating_sub(place);
-        let there: BTreeMap<u64, usize> =
-            self.slot_by_entry.range(EntryId(first)..).map(|(entry_id, at)| (entry_id.0, *at)).collect();
-        let gap = (first..=newest.0)
-            .find(|entry_id| !there.contains_key(entry_id) && !released.contains(entry_id) && *entry_id != newest.0);
-        let Some(gap) = gap.filter(|_| !there.values().chain([&newest_at]).any(|at| in_b.contains(at))) else {
+        let there: BTreeMap<u64, usize> = self
+            .slot_by_entry
+            .range(EntryId(first)..)
+            .map(|(entry_id, at)| (entry_id.0, *at))
+            .collect();
+        let gap = (first..=newest.0).find(|entry_id| {
+            !there.contains_key(entry_id) && !released.contains(entry_id) && *entry_id != newest.0
+        });
+        let Some(gap) =
+            gap.filter(|_| !there.values().chain([&newest_at]).any(|at| in_b.contains(at)))
+        else {
             return;
         };
         for (entry_id, at) in there.range(gap..).map(|(entry_id, at)| (EntryId(*entry_id), *at)) {
             self.release(entry_id);
             self.generation += 1;
             let free = Slot { generation: self.generation, ..self.free_slot(0, Vec::new()) };
-            self.unverified.iter_mut().for_each(|copy| _ = copy.insert(at, Block::Slot(free.clone())));
+            self.unverified
+                .iter_mut()
+                .for_each(|copy| _ = copy.insert(at, Block::Slot(free.clone())));
         }
-        let before = slots.iter().filter(|(at, slot)| *at >= RESERVED && (1..gap).contains(&slot.key));
+        let before =
+            slots.iter().filter(|(at, slot)| *at >= RESERVED && (1..gap).contains(&slot.key));
         let last = before.max_by_key(|(_, slot)| (slot.key, slot.generation));
         self.newest = last.map(|(at, slot)| (EntryId(slot.key), *at));
     }
@@ -175,7 +199,9 @@ impl Journal {
             START => {
                 loaded.boot = Boot(slot.key as u32);
                 loaded.clean = slot.bytes.first() == Some(&1);
-                let number = |from: usize| slot.bytes.get(from..from + 8)?.try_into().ok().map(u64::from_be_bytes);
+                let number = |from: usize| {
+                    slot.bytes.get(from..from + 8)?.try_into().ok().map(u64::from_be_bytes)
+                };
                 loaded.ring = number(1).map(RingId);
                 loaded.record = number(9).unwrap_or(0);
             }
@@ -208,7 +234,9 @@ pub(super) fn spoiled_copy(at: usize, slots: usize, a: &[u8], b: &[u8]) -> Optio
     match (Slot::decode(a), Slot::decode(b)) {
         (Some(slot), None) => Some((copy_b(slots as u64) + at, slot.generation)),
         (None, Some(slot)) => Some((at, slot.generation)),
-        (None, None) if empty(a) != empty(b) => Some((if empty(a) { copy_b(slots as u64) + at } else { at }, u64::MAX)),
+        (None, None) if empty(a) != empty(b) => {
+            Some((if empty(a) { copy_b(slots as u64) + at } else { at }, u64::MAX))
+        }
         _ => None,
     }
 }
@@ -217,8 +245,10 @@ pub(super) fn spoiled_copy(at: usize, slots: usize, a: &[u8], b: &[u8]) -> Optio
 /// the last commit.
 pub(super) fn judge_copies(loaded: &mut LoadedJournal, newest: u64, spoiled: &[(u64, u64)]) {
     let last_commit = newest.saturating_sub((TOMBSTONES_MAX + BATCH_MAX) as u64);
-    let judge =
-        |(offset, generation): &(u64, u64)| SpoiledCopy { offset: *offset, cut: !loaded.clean && *generation >= last_commit };
+    let judge = |(offset, generation): &(u64, u64)| SpoiledCopy {
+        offset: *offset,
+        cut: !loaded.clean && *generation >= last_commit,
+    };
     loaded.copies = spoiled.iter().map(judge).collect();
 }
 

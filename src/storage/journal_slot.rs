@@ -45,7 +45,8 @@ impl Slot {
 
     /// The entry whose tombstone this slot is.
     pub(super) fn tombstone_of(&self) -> Option<u64> {
-        let bytes = self.bytes.as_slice().try_into().ok().filter(|_| self.kind == FREE && self.key == 0);
+        let bytes =
+            self.bytes.as_slice().try_into().ok().filter(|_| self.kind == FREE && self.key == 0);
         bytes.map(u64::from_be_bytes)
     }
 
@@ -82,7 +83,9 @@ pub(super) fn encoded(slot: Option<&Slot>) -> Vec<u8> {
 /// The copy that counts, and whether it is copy B.
 pub(super) fn newer(a: &[u8], b: &[u8]) -> Option<(Slot, bool)> {
     let (slot_a, slot_b) = (Slot::decode(a), Slot::decode(b));
-    let in_b = slot_b.as_ref().is_some_and(|b| slot_a.as_ref().is_none_or(|a| a.generation <= b.generation));
+    let in_b = slot_b
+        .as_ref()
+        .is_some_and(|b| slot_a.as_ref().is_none_or(|a| a.generation <= b.generation));
     if in_b { Some((slot_b?, true)) } else { Some((slot_a?, false)) }
 }
 
@@ -99,9 +102,13 @@ mod tests {
     #[test]
     fn slot_bytes_are_fixed() {
         let card = CardId::read(b"0123456789abcdef").unwrap();
-        let slot = Slot { kind: ENTRY, place: 0, generation: 2, key: 3, card, bytes: b"hi".to_vec() };
+        let slot =
+            Slot { kind: ENTRY, place: 0, generation: 2, key: 3, card, bytes: b"hi".to_vec() };
         let block = slot.encode();
-        assert_eq!(&block[..42], b"TMJ2\x01\x00\x00\x02\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x030123456789abcdefhi");
+        assert_eq!(
+            &block[..42],
+            b"TMJ2\x01\x00\x00\x02\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x030123456789abcdefhi"
+        );
         assert_eq!(block.len(), 4096);
         assert_eq!(Slot::decode(&block), Some(slot));
         let mut damaged = block;

@@ -46,7 +46,11 @@ pub struct Lock {
 impl Lock {
     /// The part of `numbers` that the lock covers.
     pub fn within(&self, numbers: &Ranges) -> Ranges {
-        numbers.list().iter().map(|(first, last)| (self.first.max(*first), self.last.min(*last))).collect()
+        numbers
+            .list()
+            .iter()
+            .map(|(first, last)| (self.first.max(*first), self.last.min(*last)))
+            .collect()
     }
 
     /// Adds lost records.
@@ -74,8 +78,8 @@ impl Locks {
     /// # Errors
     /// If another version wrote it.
     pub fn decode(bytes: &[u8]) -> Result<Locks, String> {
-        let list: Vec<Lock> =
-            serde_json::from_slice(bytes).map_err(|error| format!("the list of locks cannot be read: {error}"))?;
+        let list: Vec<Lock> = serde_json::from_slice(bytes)
+            .map_err(|error| format!("the list of locks cannot be read: {error}"))?;
         let mut locks = Locks::default();
         for lock in list {
             locks.put(lock);
@@ -123,7 +127,9 @@ impl Locks {
         let len = self.encode().len();
         if len > ENTRY_MAX {
             self.locks = before;
-            return Err(format!("the list of locks would have {len} bytes; the limit is {ENTRY_MAX}: release one first"));
+            return Err(format!(
+                "the list of locks would have {len} bytes; the limit is {ENTRY_MAX}: release one first"
+            ));
         }
         Ok(())
     }
@@ -174,12 +180,14 @@ pub fn records(
     let (mut found, mut after) = (None::<(u64, u64)>, 0);
     loop {
         let span = locate(disk, index, newest, &SpanQuery::Wall { from, to, after })?;
-        let Some((first, last, more)) =
-            span.and_then(|span| Some((span.fragments.first()?.seq, span.fragments.last()?.seq, span.more)))
-        else {
+        let Some((first, last, more)) = span.and_then(|span| {
+            Some((span.fragments.first()?.seq, span.fragments.last()?.seq, span.more))
+        }) else {
             return Ok(found);
         };
-        found = Some(found.map_or((first, last), |(lowest, highest)| (lowest.min(first), highest.max(last))));
+        found = Some(
+            found.map_or((first, last), |(lowest, highest)| (lowest.min(first), highest.max(last))),
+        );
         if !more {
             return Ok(found);
         }
@@ -225,7 +233,10 @@ mod tests {
             locks.add(lock(&format!("{i}"), "y")).unwrap();
         }
         assert!(locks.add(lock("one more", "y")).unwrap_err().contains("release one"));
-        assert!(locks.add(lock("3", "another reason")).is_ok(), "a lock with the same id is replaced");
+        assert!(
+            locks.add(lock("3", "another reason")).is_ok(),
+            "a lock with the same id is replaced"
+        );
         assert_eq!(locks.list().len(), LOCKS_MAX);
     }
 

@@ -42,7 +42,10 @@ fn footage_asked_from_within_a_gap_has_that_gap_before_it() {
     let index = read(&shared).unwrap().index;
     let (from, to) = (WallTime(NOON + 40_000_000), WallTime(NOON + 75_000_000));
     let gaps = gaps_between(shared.as_ref(), &index, from, to);
-    assert!(gaps.len() == 1 && gaps[0].reason == GapReason::Stopped && gaps[0].from.wall < from, "{gaps:?}");
+    assert!(
+        gaps.len() == 1 && gaps[0].reason == GapReason::Stopped && gaps[0].from.wall < from,
+        "{gaps:?}"
+    );
 }
 
 #[test]
@@ -59,10 +62,18 @@ fn a_lost_segment_is_a_gap_in_an_export() {
 /// The gaps in the answer to a query: reason, start and end in seconds since noon.
 fn answer(bench: &mut Bench, from: i64, to: i64) -> Vec<(&'static str, i64, i64)> {
     let noon = super::engine_tests::NOON;
-    let query = SpanQuery::Wall { from: WallTime(noon + from * 1_000_000), to: WallTime(noon + to * 1_000_000), after: 0 };
+    let query = SpanQuery::Wall {
+        from: WallTime(noon + from * 1_000_000),
+        to: WallTime(noon + to * 1_000_000),
+        after: 0,
+    };
     bench.order(StorageRequest::Locate { pin: PinId(1), class: PinClass::Requested, query });
     bench.wait(11_000_000);
-    let at = bench.update.iter().rposition(|update| matches!(update, StorageUpdate::Located { .. })).unwrap();
+    let at = bench
+        .update
+        .iter()
+        .rposition(|update| matches!(update, StorageUpdate::Located { .. }))
+        .unwrap();
     let StorageUpdate::Located { span, .. } = bench.update.remove(at) else { panic!() };
     let span = span.unwrap();
     assert!(span.fragments.is_empty());
@@ -101,7 +112,9 @@ fn missing_records_are_reported_at_one_boot_only() {
     let (mut bench, bench_of_before) = (super::rot_tests::stopped(), super::rot_tests::stopped());
     let (card, _) = without(&bench, 3);
     bench.disk = FaultyDisk::with(card, None);
-    let missing = |found: &Recovered| found.repairs.iter().filter(|repair| repair.kind == RepairKind::Missing).count();
+    let missing = |found: &Recovered| {
+        found.repairs.iter().filter(|repair| repair.kind == RepairKind::Missing).count()
+    };
     let (_, lost) = without(&bench_of_before, 3);
     let found = bench.restart(small());
     assert_eq!(missing(&found), 1);
@@ -119,19 +132,35 @@ fn a_lock_that_lost_footage_is_reported_once() {
     let (mut card, lost) = without(&bench, 3);
     let shared: Arc<dyn Disk> = Arc::new(FaultyDisk::with(bench.disk.durable(), None));
     let len = shared.files().unwrap()[&FileId::Journal];
-    let (mut journal, kept) = super::journal::Journal::open(shared.clone(), read(&shared).unwrap().card, 0, Some(len)).unwrap();
+    let (mut journal, kept) =
+        super::journal::Journal::open(shared.clone(), read(&shared).unwrap().card, 0, Some(len))
+            .unwrap();
     let mut locks = kept.locks().unwrap();
     let (from, to, first, last) = (WallTime(1), WallTime(2), lost.0 + 1, u64::MAX);
-    locks.add(super::locks::Lock { id: "a".into(), from, to, first, last, reason: "b".into(), missing: Vec::new() }).unwrap();
+    locks
+        .add(super::locks::Lock {
+            id: "a".into(),
+            from,
+            to,
+            first,
+            last,
+            reason: "b".into(),
+            missing: Vec::new(),
+        })
+        .unwrap();
     journal.save(Cell::Locks, locks.encode()).unwrap();
     let bytes = shared.read(FileId::Journal, 0, len as usize).unwrap();
     card.write(FileId::Journal, 0, &bytes);
     bench.disk = FaultyDisk::with(card, None);
     let found = bench.restart(small());
     assert_eq!(found.locks[0].missing, [(lost.0 + 1, lost.1)]);
-    let reported =
-        |update: &StorageUpdate| matches!(update, StorageUpdate::LockBroken { lock, lost } if lock.id == "a" && lost.len() == 1);
-    assert_eq!(bench.update.iter().filter(|update| reported(update)).count(), 1, "{:?}", bench.update);
+    let reported = |update: &StorageUpdate| matches!(update, StorageUpdate::LockBroken { lock, lost } if lock.id == "a" && lost.len() == 1);
+    assert_eq!(
+        bench.update.iter().filter(|update| reported(update)).count(),
+        1,
+        "{:?}",
+        bench.update
+    );
     let again = bench.restart(small());
     assert!(!bench.update.iter().any(reported) && again.locks == found.locks);
 }
@@ -155,9 +184,15 @@ fn a_missing_truncated_or_wiped_journal_is_reported_once() {
         spoil(&mut card);
         bench.disk = FaultyDisk::with(card, None);
         let shared: Arc<dyn Disk> = Arc::new(bench.disk.clone());
-        assert!(read(&shared).unwrap().troubles.iter().any(|trouble| trouble == super::journal::LOST));
+        assert!(
+            read(&shared).unwrap().troubles.iter().any(|trouble| trouble == super::journal::LOST)
+        );
         let checked = super::check::check(&shared, |_, _| {}).unwrap();
-        assert!(checked.problems.iter().any(|problem| problem.what == super::journal::LOST), "{:?}", checked.problems);
+        assert!(
+            checked.problems.iter().any(|problem| problem.what == super::journal::LOST),
+            "{:?}",
+            checked.problems
+        );
         bench.restart(small());
         let reported = |update: &StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, lost: true } if detail == super::journal::LOST);
         assert!(bench.update.iter().any(reported), "the boot reports nothing");

@@ -33,31 +33,50 @@ pub struct MissingRecords {
 impl MissingRecords {
     /// Microseconds from `from` to `to`; 0 if either is unknown.
     pub fn micros(&self) -> u64 {
-        self.from.zip(self.to).map_or(0, |(from, to)| to.wall.0.saturating_sub(from.wall.0).max(0) as u64)
+        self.from
+            .zip(self.to)
+            .map_or(0, |(from, to)| to.wall.0.saturating_sub(from.wall.0).max(0) as u64)
     }
 }
 
 impl std::fmt::Display for MissingRecords {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let time = |stamp: Option<Timestamp>| stamp.map_or("?".into(), |stamp| stamp.wall.rfc3339());
-        write!(f, "{} missing, {} to {}", numbers(self.first, self.last), time(self.from), time(self.to))
+        let time =
+            |stamp: Option<Timestamp>| stamp.map_or("?".into(), |stamp| stamp.wall.rfc3339());
+        write!(
+            f,
+            "{} missing, {} to {}",
+            numbers(self.first, self.last),
+            time(self.from),
+            time(self.to)
+        )
     }
 }
 
 /// "record 14 is" or "records 14 to 20 are".
 pub fn numbers(first: u64, last: u64) -> String {
-    if first == last { format!("record {first} is") } else { format!("records {first} to {last} are") }
+    if first == last {
+        format!("record {first} is")
+    } else {
+        format!("records {first} to {last} are")
+    }
 }
 
 /// Record numbers that the heads of a ring list as missing.
 pub fn stated(index: &Index) -> Ranges {
     let stated = index.live().iter().flat_map(|segment| &segment.head.statement.evicted);
-    stated.filter(|evicted| evicted.cause == EvictionCause::Missing).map(|evicted| (evicted.first, evicted.last)).collect()
+    stated
+        .filter(|evicted| evicted.cause == EvictionCause::Missing)
+        .map(|evicted| (evicted.first, evicted.last))
+        .collect()
 }
 
 /// All missing record numbers. `known` is the highest record number that the journal knows.
 pub fn lost(disk: &dyn Disk, index: &Index, known: u64) -> Ranges {
-    let newest = index.live().last().map_or(0, |segment| walk_past(disk, segment, ScanDepth::Records).next_seq - 1);
+    let newest = index
+        .live()
+        .last()
+        .map_or(0, |segment| walk_past(disk, segment, ScanDepth::Records).next_seq - 1);
     let expected = expected(index, newest);
     let present = present_records(disk, index, newest, &expected);
     let mut lost = expected.without(&present);
@@ -71,13 +90,22 @@ pub fn lost(disk: &dyn Disk, index: &Index, known: u64) -> Ranges {
 /// The times around a stretch, from the records and heads beside it.
 pub fn locate_gap(disk: &dyn Disk, index: &Index, (first, last): (u64, u64)) -> MissingRecords {
     let live = index.live();
-    let before = live.partition_point(|segment| segment.head.first_seq < first).checked_sub(1).map(|at| &live[at]);
+    let before = live
+        .partition_point(|segment| segment.head.first_seq < first)
+        .checked_sub(1)
+        .map(|at| &live[at]);
     let from = before.map(|segment| {
-        let ends = walk_past(disk, segment, ScanDepth::Records).found.into_iter().filter_map(|found| match found {
-            ScanItem::Record(_, record) if record.seq < first && record.gap.is_none() => Some((record.boot, record.end())),
-            _ => None,
-        });
-        let (boot, end) = ends.reduce(|_, end| end).unwrap_or((segment.head.boot, segment.head.start));
+        let ends =
+            walk_past(disk, segment, ScanDepth::Records).found.into_iter().filter_map(|found| {
+                match found {
+                    ScanItem::Record(_, record) if record.seq < first && record.gap.is_none() => {
+                        Some((record.boot, record.end()))
+                    }
+                    _ => None,
+                }
+            });
+        let (boot, end) =
+            ends.reduce(|_, end| end).unwrap_or((segment.head.boot, segment.head.start));
         index.clock_history.date(boot, end)
     });
     let behind = live.iter().find(|segment| segment.head.first_seq > last);
@@ -88,8 +116,11 @@ pub fn locate_gap(disk: &dyn Disk, index: &Index, (first, last): (u64, u64)) -> 
 /// All missing stretches with their times; beyond [`REPORTED_MAX`] the last one covers the rest.
 pub fn locate_gaps(disk: &dyn Disk, index: &Index, lost: &Ranges) -> Vec<MissingRecords> {
     let list = lost.list();
-    let mut gaps: Vec<MissingRecords> = list.iter().take(REPORTED_MAX).map(|range| locate_gap(disk, index, *range)).collect();
-    if let (Some(end), Some(last)) = (list.get(REPORTED_MAX..).and_then(<[_]>::last), gaps.last_mut()) {
+    let mut gaps: Vec<MissingRecords> =
+        list.iter().take(REPORTED_MAX).map(|range| locate_gap(disk, index, *range)).collect();
+    if let (Some(end), Some(last)) =
+        (list.get(REPORTED_MAX..).and_then(<[_]>::last), gaps.last_mut())
+    {
         let rest = locate_gap(disk, index, *end);
         last.last = rest.last;
         last.to = rest.to;

@@ -83,7 +83,9 @@ use std::sync::Arc;
 
 pub use crate::format::fragment_ref::FragmentRef;
 pub use crate::format::gap::{Gap, GapReason};
-pub use messages::{Cell, Recovered, Repair, RepairKind, StorageCounts, StorageRequest, StorageUpdate};
+pub use messages::{
+    Cell, Recovered, Repair, RepairKind, StorageCounts, StorageRequest, StorageUpdate,
+};
 
 use crate::camera::TrackParams;
 use crate::units::{Boot, EntryId, MonoTime, WallTime};

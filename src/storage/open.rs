@@ -45,7 +45,9 @@ pub enum StorageFault {
     )]
     OtherSite,
     /// The file system has no room for the ring.
-    #[error("the ring needs {wanted} more bytes and the file system has {available}: lower storage.budget or free some space")]
+    #[error(
+        "the ring needs {wanted} more bytes and the file system has {available}: lower storage.budget or free some space"
+    )]
     NoRoom {
         /// Bytes still to be allocated.
         wanted: u64,
@@ -56,7 +58,10 @@ pub enum StorageFault {
 
 /// The geometry of the snapshot slots by the settings.
 pub fn snapshot_geometry(settings: &StorageSettings) -> snapshots::SnapshotGeometry {
-    snapshots::SnapshotGeometry { slots: settings.snapshot_slots, bytes: u64::from(settings.still_bytes) }
+    snapshots::SnapshotGeometry {
+        slots: settings.snapshot_slots,
+        bytes: u64::from(settings.still_bytes),
+    }
 }
 
 impl Engine {
@@ -88,14 +93,16 @@ impl Engine {
         let id = *heads.card.get_or_insert_with(|| CardId::new(site, disk.draw()));
         let mut beside = Vec::new();
         let len = |file| files.get(&file).copied();
-        let (mut journal, loaded) = open_journal(&card, id, settings.journal_slots, len(FileId::Journal), &mut beside)?;
+        let (mut journal, loaded) =
+            open_journal(&card, id, settings.journal_slots, len(FileId::Journal), &mut beside)?;
         let (ring_id, boot) = journal.start_boot()?;
         let (slots, made) = (snapshot_geometry(settings), len(FileId::Snapshots));
         // The snapshot file is created with the journal. If it is missing, the snapshots of pending
         // entries are lost.
         let no_snapshots = made.is_none() && !loaded.entries.is_empty();
         let snapshots = open_snapshots(&card, id, slots, made, &loaded.entries, &mut beside)?;
-        let mut found = recover_from(disk.as_ref(), heads, &segments, loaded.clock_history(), loaded.record);
+        let mut found =
+            recover_from(disk.as_ref(), heads, &segments, loaded.clock_history(), loaded.record);
         found.repairs.extend(loaded.copies.iter().map(|copy| Repair {
             file: FileId::Journal.name(),
             offset: copy.offset,
@@ -104,7 +111,11 @@ impl Engine {
             micros: 0,
             lost: None,
         }));
-        let geometry = RingGeometry { segment: settings.segment, budget: settings.budget, quota: settings.pin_quota };
+        let geometry = RingGeometry {
+            segment: settings.segment,
+            budget: settings.budget,
+            quota: settings.pin_quota,
+        };
         let ring = Ring::new(disk, &mut found, boot, geometry, segments);
         let reason = if loaded.clean { GapReason::Stopped } else { GapReason::PowerCut };
         let open_gap = found.end.map(|(_, from)| OpenGap { from, reason, bytes: 0 });
@@ -124,7 +135,12 @@ impl Engine {
             media_end: found.media,
             open_gap,
             // Missing records are recorded in the next head instead.
-            pending_gaps: found.gaps.iter().filter(|gap| gap.reason != GapReason::Missing).cloned().collect(),
+            pending_gaps: found
+                .gaps
+                .iter()
+                .filter(|gap| gap.reason != GapReason::Missing)
+                .cloned()
+                .collect(),
             named_until: MonoTime(0),
             until: Timestamp::default(),
             waiting: Vec::new(),
@@ -144,8 +160,13 @@ impl Engine {
         let mut update = engine.report_start(ring_id, found, loaded)?;
         update.extend(locks);
         update.extend(beside);
-        update.extend(no_snapshots.then(|| StorageUpdate::Trouble { detail: snapshots::LOST.into(), lost: true }));
-        update.extend(lost.then(|| StorageUpdate::Trouble { detail: journal::LOST.into(), lost: true }));
+        update.extend(
+            no_snapshots
+                .then(|| StorageUpdate::Trouble { detail: snapshots::LOST.into(), lost: true }),
+        );
+        update.extend(
+            lost.then(|| StorageUpdate::Trouble { detail: journal::LOST.into(), lost: true }),
+        );
         Ok((engine, update))
     }
 
@@ -163,8 +184,13 @@ impl Engine {
     }
 
     /// Reads entries; a damaged entry has no bytes, and the agent reports it.
-    fn read_entries(&self, entry_ids: impl Iterator<Item = EntryId>) -> Result<Vec<(EntryId, Vec<u8>)>, DiskFault> {
-        entry_ids.map(|entry_id| Ok((entry_id, self.journal.entry(entry_id)?.unwrap_or_default()))).collect()
+    fn read_entries(
+        &self,
+        entry_ids: impl Iterator<Item = EntryId>,
+    ) -> Result<Vec<(EntryId, Vec<u8>)>, DiskFault> {
+        entry_ids
+            .map(|entry_id| Ok((entry_id, self.journal.entry(entry_id)?.unwrap_or_default())))
+            .collect()
     }
 
     /// Pins the locked footage and reports newly lost parts of it, or an unreadable list.
@@ -180,7 +206,9 @@ impl Engine {
         }
         // If this write fails, the next boot reports the losses again.
         let saved = self.journal.save(Cell::Locks, self.locks.encode());
-        let trouble = saved.err().map(|fault| StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
+        let trouble = saved
+            .err()
+            .map(|fault| StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
         let reports = broken.into_iter().map(|(lock, lost)| {
             let lost = locate_gaps(self.card.as_ref(), self.ring.index(), &lost);
             StorageUpdate::LockBroken { lock, lost }
@@ -188,7 +216,12 @@ impl Engine {
         reports.chain(trouble).collect()
     }
 
-    fn report_start(&mut self, ring: RingId, found: Recovery, loaded: LoadedJournal) -> Result<Vec<StorageUpdate>, DiskFault> {
+    fn report_start(
+        &mut self,
+        ring: RingId,
+        found: Recovery,
+        loaded: LoadedJournal,
+    ) -> Result<Vec<StorageUpdate>, DiskFault> {
         let extent = found.oldest.zip(found.end).map(|(oldest, (_, end))| (oldest, end));
         let newest = self.unreported.split_off(self.unreported.len().saturating_sub(FOUND_MAX));
         self.unreported.reverse();
@@ -208,7 +241,10 @@ impl Engine {
             clean: loaded.clean,
             took: 0,
         };
-        let troubles = found.troubles.into_iter().map(|(detail, lost)| StorageUpdate::Trouble { detail, lost });
+        let troubles = found
+            .troubles
+            .into_iter()
+            .map(|(detail, lost)| StorageUpdate::Trouble { detail, lost });
         Ok(std::iter::once(StorageUpdate::Started(Box::new(recovered))).chain(troubles).collect())
     }
 }
@@ -222,7 +258,11 @@ pub fn room(disk: &dyn Disk, settings: &StorageSettings) -> Result<(u64, u64), D
     Ok((wanted(settings, &files, &segments(&files)), disk.available()))
 }
 
-fn wanted(settings: &StorageSettings, files: &BTreeMap<FileId, u64>, made: &BTreeMap<u32, u64>) -> u64 {
+fn wanted(
+    settings: &StorageSettings,
+    files: &BTreeMap<FileId, u64>,
+    made: &BTreeMap<u32, u64>,
+) -> u64 {
     let side = |file: FileId, size: u64| if files.contains_key(&file) { 0 } else { size };
     let whole = settings.budget - settings.budget % settings.segment;
     whole.saturating_sub(made.values().sum())
@@ -231,9 +271,17 @@ fn wanted(settings: &StorageSettings, files: &BTreeMap<FileId, u64>, made: &BTre
 }
 
 /// Rejects a ring that cannot reach its size, unless it already has enough segments to record.
-fn check_room(disk: &dyn Disk, settings: &StorageSettings, files: &BTreeMap<FileId, u64>) -> Result<(), StorageFault> {
+fn check_room(
+    disk: &dyn Disk,
+    settings: &StorageSettings,
+    files: &BTreeMap<FileId, u64>,
+) -> Result<(), StorageFault> {
     let made = segments(files);
     let wanted = wanted(settings, files, &made);
     let available = disk.available();
-    if made.len() >= SEGMENTS_MIN || wanted <= available { Ok(()) } else { Err(StorageFault::NoRoom { wanted, available }) }
+    if made.len() >= SEGMENTS_MIN || wanted <= available {
+        Ok(())
+    } else {
+        Err(StorageFault::NoRoom { wanted, available })
+    }
 }

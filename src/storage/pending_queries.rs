@@ -39,12 +39,21 @@ impl PendingQuery {
 impl Engine {
     /// Pins all footage from the last key frame at or before `from` on.
     pub(super) fn pin_open(&mut self, pin: PinId, class: PinClass, from: MonoTime) {
-        let before = self.recent.iter().rev().find(|fragment| fragment.key && fragment.start <= from);
-        let first = before.or(self.recent.front()).map_or(self.ring.newest() + 1, |fragment| fragment.seq);
+        let before =
+            self.recent.iter().rev().find(|fragment| fragment.key && fragment.start <= from);
+        let first =
+            before.or(self.recent.front()).map_or(self.ring.newest() + 1, |fragment| fragment.seq);
         self.ring.pins.set(pin, class, first, u64::MAX);
     }
 
-    pub(super) fn query(&mut self, now: Timestamp, pin: PinId, class: PinClass, query: SpanQuery, out: &mut Vec<StorageUpdate>) {
+    pub(super) fn query(
+        &mut self,
+        now: Timestamp,
+        pin: PinId,
+        class: PinClass,
+        query: SpanQuery,
+        out: &mut Vec<StorageUpdate>,
+    ) {
         let until = match query {
             SpanQuery::Mono { to, .. } => to.plus(QUERY_TIMEOUT),
             SpanQuery::Wall { .. } => now.mono.plus(QUERY_TIMEOUT),
@@ -61,13 +70,18 @@ impl Engine {
     fn answer(&mut self, waiting: &PendingQuery, out: &mut Vec<StorageUpdate>) {
         let PendingQuery { pin, class, query, .. } = waiting;
         let span = match locate(self.card.as_ref(), self.ring.index(), self.ring.newest(), query) {
-            Ok(span) => span.or_else(|| explain_absence(self.card.as_ref(), self.ring.index(), self.ring.newest(), query)),
+            Ok(span) => span.or_else(|| {
+                explain_absence(self.card.as_ref(), self.ring.index(), self.ring.newest(), query)
+            }),
             Err(fault) => {
                 out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
                 None
             }
         };
-        match span.as_ref().and_then(|span| Some((span.fragments.first()?.seq, span.fragments.last()?.seq))) {
+        match span
+            .as_ref()
+            .and_then(|span| Some((span.fragments.first()?.seq, span.fragments.last()?.seq)))
+        {
             Some((first, last)) => {
                 self.ring.pins.set(*pin, *class, first, last);
             }
@@ -80,7 +94,8 @@ impl Engine {
     pub(super) fn answer_due(&mut self, now: MonoTime, out: &mut Vec<StorageUpdate>) {
         let (boot, durable) = (self.boot, self.until);
         let due = |waiting: &PendingQuery| waiting.is_due(now, boot, durable);
-        let (ready, pending): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().partition(due);
+        let (ready, pending): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.waiting).into_iter().partition(due);
         self.waiting = pending;
         for waiting in ready {
             self.answer(&waiting, out);
@@ -88,12 +103,23 @@ impl Engine {
     }
 
     /// Locks footage as evidence if it exists and the pin quota allows it.
-    pub(super) fn lock(&mut self, id: String, span: (WallTime, WallTime), reason: String, out: &mut Vec<StorageUpdate>) {
+    pub(super) fn lock(
+        &mut self,
+        id: String,
+        span: (WallTime, WallTime),
+        reason: String,
+        out: &mut Vec<StorageUpdate>,
+    ) {
         let outcome = self.try_lock(&id, span, reason);
         out.push(StorageUpdate::Locked { id, outcome });
     }
 
-    fn try_lock(&mut self, id: &str, (from, to): (WallTime, WallTime), reason: String) -> Result<Lock, String> {
+    fn try_lock(
+        &mut self,
+        id: &str,
+        (from, to): (WallTime, WallTime),
+        reason: String,
+    ) -> Result<Lock, String> {
         if from >= to {
             return Err(format!("from ({from}) must lie before to ({to})"));
         }
@@ -104,16 +130,22 @@ impl Engine {
             Some(found) => found,
             None => return Err("the ring holds no footage of this range".into()),
         };
-        let mut lock = Lock { id: id.to_owned(), from, to, first, last, reason, missing: Vec::new() };
+        let mut lock =
+            Lock { id: id.to_owned(), from, to, first, last, reason, missing: Vec::new() };
         lock.add_missing(&lock.within(&self.ring.index().lost));
-        self.ring.check_lock_quota(self.locks.list().iter().filter(|other| other.id != id).chain([&lock]))?;
+        self.ring.check_lock_quota(
+            self.locks.list().iter().filter(|other| other.id != id).chain([&lock]),
+        )?;
         self.change_locks(|locks| locks.add(lock.clone()))?;
         Ok(lock)
     }
 
     /// Changes the locks, stores them and updates their pins. Reverts the change if the journal
     /// fails.
-    fn change_locks<T>(&mut self, change: impl FnOnce(&mut super::locks::Locks) -> Result<T, String>) -> Result<T, String> {
+    fn change_locks<T>(
+        &mut self,
+        change: impl FnOnce(&mut super::locks::Locks) -> Result<T, String>,
+    ) -> Result<T, String> {
         let before = self.locks.clone();
         let done = change(&mut self.locks)?;
         if let Err(fault) = self.journal.save(Cell::Locks, self.locks.encode()) {
@@ -134,10 +166,11 @@ impl Engine {
     /// Releases a lock.
     pub(super) fn unlock(&mut self, id: String, out: &mut Vec<StorageUpdate>) {
         let missing = || format!("there is no lock {id:?}");
-        let outcome = self.change_locks(|locks| locks.remove(&id).ok_or_else(missing)).map(|(pin, lock)| {
-            self.ring.pins.remove(pin);
-            lock
-        });
+        let outcome =
+            self.change_locks(|locks| locks.remove(&id).ok_or_else(missing)).map(|(pin, lock)| {
+                self.ring.pins.remove(pin);
+                lock
+            });
         out.push(StorageUpdate::Unlocked { id, outcome });
     }
 
@@ -147,7 +180,8 @@ impl Engine {
         let open = |lock: &Lock| lock.last == u64::MAX && lock.to <= until;
         let due: Vec<Lock> = self.locks.list().into_iter().filter(open).collect();
         for lock in due {
-            if let Err(detail) = self.change_locks(|locks| locks.add(Lock { last: newest, ..lock })) {
+            if let Err(detail) = self.change_locks(|locks| locks.add(Lock { last: newest, ..lock }))
+            {
                 out.push(StorageUpdate::Trouble { detail, lost: false });
             }
         }

@@ -26,7 +26,8 @@ struct Harness {
 
 fn opened() -> Harness {
     let (disk, script) = (FaultyDisk::new(None), Workload::new(1));
-    let (engine, update) = Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
+    let (engine, update) =
+        Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
     Harness { disk, engine, script, update }
 }
 
@@ -46,14 +47,16 @@ impl Harness {
     }
 
     fn start(&mut self) {
-        let (engine, update) = Engine::open(Arc::new(self.disk.clone()), &settings(), stamp(self.script.now)).unwrap();
+        let (engine, update) =
+            Engine::open(Arc::new(self.disk.clone()), &settings(), stamp(self.script.now)).unwrap();
         self.engine = engine;
         self.update = update;
     }
 
     fn found(&self) -> &Recovered {
-        let found =
-            self.update.iter().find_map(|update| if let StorageUpdate::Started(found) = update { Some(found) } else { None });
+        let found = self.update.iter().find_map(|update| {
+            if let StorageUpdate::Started(found) = update { Some(found) } else { None }
+        });
         found.unwrap()
     }
 
@@ -66,7 +69,11 @@ impl Harness {
     }
 
     fn enqueue(&mut self, entry_id: u64) -> bool {
-        self.order(StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![entry_id as u8; 900], snapshot: None });
+        self.order(StorageRequest::Enqueue {
+            entry_id: EntryId(entry_id),
+            entry: vec![entry_id as u8; 900],
+            snapshot: None,
+        });
         self.update.contains(&StorageUpdate::Enqueued { entry_id: EntryId(entry_id) })
     }
 
@@ -77,7 +84,11 @@ impl Harness {
         for segment in index.live() {
             for found in scan::walk(&self.disk, segment, scan::ScanDepth::Content).unwrap().found {
                 let scan::ScanItem::Record(_, record) = found else { panic!("damaged") };
-                let end = record.gap.map_or(record.start.wall.plus_micros(record.duration as i64), |(to, ..)| to.wall);
+                let end = record
+                    .gap
+                    .map_or(record.start.wall.plus_micros(record.duration as i64), |(to, ..)| {
+                        to.wall
+                    });
                 spans.push((record.start.wall.0, end.0));
             }
         }
@@ -96,7 +107,8 @@ impl Harness {
 fn every_segment_is_playable_after_any_torn_write() {
     for seed in 1..6 {
         let (disk, mut script, mut out) = (FaultyDisk::new(None), Workload::new(seed), Vec::new());
-        let (mut engine, _) = Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
+        let (mut engine, _) =
+            Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
         disk.take_points();
         for _ in 0..300 {
             engine.frame(&script.picture(), &mut out);
@@ -106,9 +118,16 @@ fn every_segment_is_playable_after_any_torn_write() {
             for number in 0..choices.outcomes().min(64) {
                 let disk = FaultyDisk::with(choices.outcome(&point.durable, number), None);
                 Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
-                for (file, pages) in disk.live().files().filter(|(file, _)| matches!(file, FileId::Segment(_))) {
+                for (file, pages) in
+                    disk.live().files().filter(|(file, _)| matches!(file, FileId::Segment(_)))
+                {
                     let tear = strict_reader::read(&pages.bytes()).tear;
-                    assert_eq!(tear, None, "seed {seed}, {file:?}, outcome {number} of {}", choices.outcomes());
+                    assert_eq!(
+                        tear,
+                        None,
+                        "seed {seed}, {file:?}, outcome {number} of {}",
+                        choices.outcomes()
+                    );
                 }
             }
         }
@@ -121,7 +140,12 @@ fn gathered_footage_is_written_before_the_gap_behind_it() {
         let mut ring = opened();
         ring.pictures(pictures);
         let (from, to) = (stamp(ring.script.now), stamp(ring.script.now + 300_000));
-        ring.order(StorageRequest::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
+        ring.order(StorageRequest::NoteGap(Gap {
+            from,
+            to,
+            reason: GapReason::CameraDown,
+            bytes: 0,
+        }));
         ring.cut();
         ring.pictures(40);
         assert_eq!(ring.silent(), [0_i64; 0], "ms without a gap after {pictures} frames");
@@ -148,7 +172,11 @@ fn a_journal_can_lose_each_copy_in_turn() {
     (1..=5).for_each(|entry_id| assert!(ring.enqueue(entry_id)));
     for copy in [0, 4 << 20] {
         let mut card = ring.disk.durable();
-        card.spoil(FileId::Journal, erase_block(FileId::Journal, copy, false), &Arc::new([0xff; 4096]));
+        card.spoil(
+            FileId::Journal,
+            erase_block(FileId::Journal, copy, false),
+            &Arc::new([0xff; 4096]),
+        );
         ring.disk.power_on_with(card);
         ring.start();
         assert_eq!(ring.entry_ids(), [1, 2, 3, 4, 5]);
@@ -176,7 +204,10 @@ fn a_cell_survives_a_failed_flush_and_a_power_cut() {
     for seed in 0..20 {
         let mut ring = opened();
         let save = |ring: &mut Harness, byte| {
-            ring.order(StorageRequest::SaveCell { cell: Cell::Configuration, bytes: vec![byte; 900] });
+            ring.order(StorageRequest::SaveCell {
+                cell: Cell::Configuration,
+                bytes: vec![byte; 900],
+            });
         };
         save(&mut ring, 1);
         ring.disk.fail_sync_after(2, &mut Rng::new(seed));
@@ -189,7 +220,12 @@ fn a_cell_survives_a_failed_flush_and_a_power_cut() {
                 ring.disk.power_on_with(choices.outcome(&point.durable, number));
                 ring.start();
                 let cell = ring.found().cells.first().map(|(_, bytes)| bytes.len());
-                assert_eq!(cell, Some(900), "seed {seed}, outcome {number} of {}", choices.outcomes());
+                assert_eq!(
+                    cell,
+                    Some(900),
+                    "seed {seed}, outcome {number} of {}",
+                    choices.outcomes()
+                );
             }
         }
     }
@@ -202,9 +238,17 @@ fn a_gap_record_moved_to_another_file_keeps_its_tracks() {
         ring.pictures(40);
         ring.disk.fail_sync_after(flush, &mut Rng::new(1));
         let (from, to) = (stamp(ring.script.now), stamp(ring.script.now + 300_000));
-        ring.order(StorageRequest::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
+        ring.order(StorageRequest::NoteGap(Gap {
+            from,
+            to,
+            reason: GapReason::CameraDown,
+            bytes: 0,
+        }));
         let index = head_selection::heads(&ring.disk).unwrap().index;
-        assert!(index.live().iter().all(|segment| !segment.head.tracks.is_empty()), "a segment without tracks is not playable");
+        assert!(
+            index.live().iter().all(|segment| !segment.head.tracks.is_empty()),
+            "a segment without tracks is not playable"
+        );
     }
 }
 
@@ -214,7 +258,9 @@ fn a_boot_with_a_failed_flush_keeps_the_boot_number() {
         let mut ring = opened();
         ring.enqueue(1);
         ring.disk.fail_sync_after(1, &mut Rng::new(seed));
-        let open = |disk: FaultyDisk| Engine::open(Arc::new(disk), &settings(), stamp(1)).map(|(_, update)| update);
+        let open = |disk: FaultyDisk| {
+            Engine::open(Arc::new(disk), &settings(), stamp(1)).map(|(_, update)| update)
+        };
         assert!(open(ring.disk.clone()).is_err());
         ring.disk.take_points();
         open(ring.disk.clone()).unwrap();
@@ -237,10 +283,14 @@ fn a_record_found_after_a_kill_survives_a_power_cut() {
     for point in ring.disk.take_points() {
         let disk = FaultyDisk::new(None);
         disk.killed_at(&point);
-        let last = |disk: &FaultyDisk| match &Engine::open(Arc::new(disk.clone()), &settings(), stamp(1)).unwrap().1[0] {
-            StorageUpdate::Started(found) => found.last_seq,
-            other => panic!("{other:?}"),
-        };
+        let last =
+            |disk: &FaultyDisk| match &Engine::open(Arc::new(disk.clone()), &settings(), stamp(1))
+                .unwrap()
+                .1[0]
+            {
+                StorageUpdate::Started(found) => found.last_seq,
+                other => panic!("{other:?}"),
+            };
         let found = last(&disk);
         disk.power_on_with(disk.durable());
         assert_eq!(last(&disk), found);
@@ -268,7 +318,9 @@ fn readable(ring: &mut Harness, last: u64) -> usize {
     while after < last {
         let query = SpanQuery::Seq { first: after + 1, last };
         ring.order(StorageRequest::Locate { pin: PinId(1), class: PinClass::Event, query });
-        let Some(StorageUpdate::Located { span: Some(span), .. }) = ring.update.pop() else { break };
+        let Some(StorageUpdate::Located { span: Some(span), .. }) = ring.update.pop() else {
+            break;
+        };
         count += span.fragments.len();
         after = span.fragments.last().unwrap().seq;
     }
@@ -289,7 +341,11 @@ fn a_single_read_error_at_boot_costs_no_footage() {
         let Ok((engine, update)) = opened else { continue };
         ring.engine = engine;
         ring.update = update;
-        assert_eq!((ring.found().last_seq, readable(&mut ring, last)), (last, whole), "read {read}");
+        assert_eq!(
+            (ring.found().last_seq, readable(&mut ring, last)),
+            (last, whole),
+            "read {read}"
+        );
     }
 }
 
@@ -297,7 +353,9 @@ fn a_single_read_error_at_boot_costs_no_footage() {
 fn a_read_error_during_repair_leaves_no_torn_file() {
     let mut ring = opened();
     ring.pictures(80);
-    let newest = |disk: &FaultyDisk| head_selection::heads(disk).unwrap().index.live().last().unwrap().clone();
+    let newest = |disk: &FaultyDisk| {
+        head_selection::heads(disk).unwrap().index.live().last().unwrap().clone()
+    };
     let ends = |disk: &FaultyDisk| walk(disk, &newest(disk), ScanDepth::Content).unwrap();
     while ends(&ring.disk).at + 8192 > newest(&ring.disk).end {
         ring.pictures(1);
@@ -335,8 +393,14 @@ fn records_behind_a_bad_sector_keep_their_numbers() {
     ring.start();
     assert!(readable(&mut ring, last) > 0 && ring.found().last_seq > last);
     let before = index.live().last().unwrap().head.first_seq;
-    ring.order(StorageRequest::Locate { pin: PinId(1), class: PinClass::Event, query: SpanQuery::Seq { first: before, last } });
-    let Some(StorageUpdate::Located { span: Some(span), .. }) = ring.update.pop() else { panic!("the records are lost") };
+    ring.order(StorageRequest::Locate {
+        pin: PinId(1),
+        class: PinClass::Event,
+        query: SpanQuery::Seq { first: before, last },
+    });
+    let Some(StorageUpdate::Located { span: Some(span), .. }) = ring.update.pop() else {
+        panic!("the records are lost")
+    };
     assert!(
         span.fragments.iter().all(|fragment| FileId::Segment(fragment.segment) == newest),
         "other records have their numbers"
@@ -348,8 +412,14 @@ fn a_snapshot_in_two_slots_is_read_from_the_whole_one() {
     let geometry = open::snapshot_geometry(&settings());
     for torn in 0..2 {
         let ring = opened();
-        let mut snapshots =
-            snapshots::SnapshotStore::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, None, &[]).unwrap();
+        let mut snapshots = snapshots::SnapshotStore::open(
+            Arc::new(ring.disk.clone()),
+            CardId::default(),
+            geometry,
+            None,
+            &[],
+        )
+        .unwrap();
         for _ in 0..2 {
             snapshots.store(EntryId(7), &[7; 3000]).unwrap();
         }
@@ -357,12 +427,25 @@ fn a_snapshot_in_two_slots_is_read_from_the_whole_one() {
         card.write(FileId::Snapshots, torn * geometry.bytes as usize + 5000, &[0; 500]);
         ring.disk.power_on_with(card);
         let len = u64::from(geometry.slots) * geometry.bytes;
-        let mut snapshots =
-            snapshots::SnapshotStore::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, Some(len), &[EntryId(7)])
-                .unwrap();
-        assert_eq!(snapshots::read(&ring.disk, geometry, EntryId(7)).unwrap(), [7; 3000], "slot {torn} is torn");
+        let mut snapshots = snapshots::SnapshotStore::open(
+            Arc::new(ring.disk.clone()),
+            CardId::default(),
+            geometry,
+            Some(len),
+            &[EntryId(7)],
+        )
+        .unwrap();
+        assert_eq!(
+            snapshots::read(&ring.disk, geometry, EntryId(7)).unwrap(),
+            [7; 3000],
+            "slot {torn} is torn"
+        );
         snapshots.store(EntryId(8), &[8; 3000]).unwrap();
-        assert_eq!(snapshots::read(&ring.disk, geometry, EntryId(7)).unwrap(), [7; 3000], "slot {torn} is torn");
+        assert_eq!(
+            snapshots::read(&ring.disk, geometry, EntryId(7)).unwrap(),
+            [7; 3000],
+            "slot {torn} is torn"
+        );
     }
 }
 
@@ -386,10 +469,14 @@ fn a_record_with_a_failed_flush_never_counts() {
 
 #[test]
 fn a_batch_hit_by_a_power_cut_keeps_a_prefix() {
-    let batch =
-        |from: u64, n: u64| (from..from + n).map(|entry_id| (EntryId(entry_id), vec![entry_id as u8; 700])).collect::<Vec<_>>();
+    let batch = |from: u64, n: u64| {
+        (from..from + n)
+            .map(|entry_id| (EntryId(entry_id), vec![entry_id as u8; 700]))
+            .collect::<Vec<_>>()
+    };
     let disk = FaultyDisk::new(None);
-    let (mut journal, _) = Journal::open(Arc::new(disk.clone()), CardId::default(), 40, None).unwrap();
+    let (mut journal, _) =
+        Journal::open(Arc::new(disk.clone()), CardId::default(), 40, None).unwrap();
     journal.start_boot().unwrap();
     journal.enqueue_all(batch(1, 4)).unwrap();
     // Entries 2 and 3 are delivered before the next batch, entries 1 and 4 before the one after.
@@ -404,15 +491,22 @@ fn a_batch_hit_by_a_power_cut_keeps_a_prefix() {
                 let after = FaultyDisk::with(choices.outcome(&point.durable, number), None);
                 // Open the journal twice: a second boot must find what the first one found.
                 let found = [0, 1].map(|_| {
-                    let (mut journal, kept) =
-                        Journal::open(Arc::new(after.clone()), CardId::default(), 40, Some(file_len(40))).unwrap();
+                    let (mut journal, kept) = Journal::open(
+                        Arc::new(after.clone()),
+                        CardId::default(),
+                        40,
+                        Some(file_len(40)),
+                    )
+                    .unwrap();
                     journal.start_boot().unwrap();
-                    let entry_ids: Vec<u64> = kept.entries.iter().map(|entry_id| entry_id.0).collect();
+                    let entry_ids: Vec<u64> =
+                        kept.entries.iter().map(|entry_id| entry_id.0).collect();
                     (entry_ids, kept.newest.map(|(entry_id, _)| entry_id.0))
                 });
                 assert_eq!(found[0], found[1]);
                 let (entry_ids, newest) = &found[0];
-                let of_batch: Vec<u64> = entry_ids.iter().copied().filter(|entry_id| *entry_id >= begin).collect();
+                let of_batch: Vec<u64> =
+                    entry_ids.iter().copied().filter(|entry_id| *entry_id >= begin).collect();
                 let until = begin + of_batch.len() as u64;
                 assert_eq!(of_batch, (begin..until).collect::<Vec<_>>(), "a gap in a batch");
                 assert_eq!(newest.unwrap(), (until - 1).max(begin - 1), "{entry_ids:?}");
@@ -426,6 +520,7 @@ fn a_batch_hit_by_a_power_cut_keeps_a_prefix() {
         delivered.into_iter().for_each(|entry_id| journal.release(EntryId(entry_id)));
     }
     assert!(cut > 20 && whole > 20, "{cut} cut, {whole} whole");
-    let (_, kept) = Journal::open(Arc::new(disk), CardId::default(), 40, Some(file_len(40))).unwrap();
+    let (_, kept) =
+        Journal::open(Arc::new(disk), CardId::default(), 40, Some(file_len(40))).unwrap();
     assert_eq!(kept.newest.unwrap().0, EntryId(15));
 }

@@ -80,7 +80,12 @@ pub struct Recovery {
 
 /// Recovers the ring in `files` (number and length). `newest` is the highest record number that the
 /// journal knows.
-pub fn recover(disk: &dyn Disk, files: &BTreeMap<u32, u64>, clock_history: ClockHistory, newest: u64) -> Recovery {
+pub fn recover(
+    disk: &dyn Disk,
+    files: &BTreeMap<u32, u64>,
+    clock_history: ClockHistory,
+    newest: u64,
+) -> Recovery {
     let cards = journal_load::cards(disk).unwrap_or_default();
     recover_from(disk, read_heads(disk, files, cards, None), files, clock_history, newest)
 }
@@ -93,7 +98,8 @@ pub fn recover_from(
     clock_history: ClockHistory,
     newest: u64,
 ) -> Recovery {
-    let mut found = Recovery { next_seq: 1, index: heads.index, foreign: heads.foreign, ..Recovery::default() };
+    let mut found =
+        Recovery { next_seq: 1, index: heads.index, foreign: heads.foreign, ..Recovery::default() };
     found.card = heads.card.unwrap_or_default();
     found.index.clock_history = clock_history;
     found.oldest = found.index.oldest();
@@ -117,7 +123,12 @@ pub const COPIES_MAX: usize = 16;
 fn repair_copies(disk: &dyn Disk, found: &mut Recovery) {
     let live = found.index.live();
     let newest = live.len().saturating_sub(1).max(COPIES_MAX.min(live.len()));
-    let checked: Vec<Segment> = live.iter().take(COPIES_MAX).chain(live.get(newest..).unwrap_or_default()).cloned().collect();
+    let checked: Vec<Segment> = live
+        .iter()
+        .take(COPIES_MAX)
+        .chain(live.get(newest..).unwrap_or_default())
+        .cloned()
+        .collect();
     for segment in checked {
         match repair_copy(disk, &segment) {
             Ok(repair) => found.repairs.extend(repair),
@@ -132,16 +143,29 @@ fn repair_copies(disk: &dyn Disk, found: &mut Recovery) {
 /// If the card reports an error.
 pub fn repair_copy(disk: &dyn Disk, segment: &Segment) -> Result<Option<Repair>, DiskFault> {
     let (file, head) = (FileId::Segment(segment.head.segment), segment.written());
-    if segment.is_cut() || read_copy(disk, segment.head.segment, head.size)?.as_ref() == Some(&head) {
+    if segment.is_cut() || read_copy(disk, segment.head.segment, head.size)?.as_ref() == Some(&head)
+    {
         return Ok(None);
     }
     disk.write(file, segment.end, &head.encode_copy())?;
     disk.sync(file)?;
-    Ok(Some(Repair { file: file.name(), offset: segment.end, kind: RepairKind::Copy, bytes: 0, micros: 0, lost: None }))
+    Ok(Some(Repair {
+        file: file.name(),
+        offset: segment.end,
+        kind: RepairKind::Copy,
+        bytes: 0,
+        micros: 0,
+        lost: None,
+    }))
 }
 
 /// Reports a problem of a head, and rewrites the first copy if only the second was readable.
-fn repair_head(disk: &dyn Disk, trouble: &HeadTrouble, files: &BTreeMap<u32, u64>, found: &mut Recovery) {
+fn repair_head(
+    disk: &dyn Disk,
+    trouble: &HeadTrouble,
+    files: &BTreeMap<u32, u64>,
+    found: &mut Recovery,
+) {
     let (file, name) = (trouble.file, FileId::Segment(trouble.file).name());
     // What an earlier boot reported as missing is not lost again.
     let lost = match trouble.fault {
@@ -155,17 +179,31 @@ fn repair_head(disk: &dyn Disk, trouble: &HeadTrouble, files: &BTreeMap<u32, u64
         HeadFault::Unreadable if !lost => {}
         HeadFault::Unreadable => {
             let bytes = files.get(&file).copied().unwrap_or_default();
-            found.repairs.push(Repair { file: name, offset: 0, kind: RepairKind::Head, bytes, micros: 0, lost: None });
+            found.repairs.push(Repair {
+                file: name,
+                offset: 0,
+                kind: RepairKind::Head,
+                bytes,
+                micros: 0,
+                lost: None,
+            });
         }
         HeadFault::First => {
             let segment = found.index.live().iter().find(|segment| segment.head.segment == file);
             let id = FileId::Segment(file);
-            let written = segment.map(|segment| disk.write(id, 0, &segment.written().encode()).and_then(|()| disk.sync(id)));
+            let written = segment.map(|segment| {
+                disk.write(id, 0, &segment.written().encode()).and_then(|()| disk.sync(id))
+            });
             match written {
                 Some(Err(fault)) => found.troubles.push((fault.to_string(), false)),
-                _ => {
-                    found.repairs.push(Repair { file: name, offset: 0, kind: RepairKind::Copy, bytes: 0, micros: 0, lost: None })
-                }
+                _ => found.repairs.push(Repair {
+                    file: name,
+                    offset: 0,
+                    kind: RepairKind::Copy,
+                    bytes: 0,
+                    micros: 0,
+                    lost: None,
+                }),
             }
         }
         HeadFault::Name | HeadFault::Duplicate | HeadFault::Size | HeadFault::Foreign => {}
@@ -192,9 +230,14 @@ fn find_missing(disk: &dyn Disk, newest: u64, found: &mut Recovery) {
     }
     // The next boot learns from the next head that these numbers were reported.
     found.open_at = None;
-    let record = |(first, last): &(u64, u64)| Eviction { cause: EvictionCause::Missing, first: *first, last: *last };
+    let record = |(first, last): &(u64, u64)| Eviction {
+        cause: EvictionCause::Missing,
+        first: *first,
+        last: *last,
+    };
     found.missing.extend(missing.list().iter().take(EVICTED_MAX - 1).map(record));
-    if let (Some((_, end)), Some(last)) = (missing.list().get(EVICTED_MAX - 1..).and_then(<[_]>::last), found.missing.last_mut())
+    if let (Some((_, end)), Some(last)) =
+        (missing.list().get(EVICTED_MAX - 1..).and_then(<[_]>::last), found.missing.last_mut())
     {
         last.last = *end;
     }
@@ -202,7 +245,12 @@ fn find_missing(disk: &dyn Disk, newest: u64, found: &mut Recovery) {
     for gap in &gaps {
         found.troubles.push((format!("{gap}, cause unknown: run taimat ring check"), true));
         let times = gap.from.zip(gap.to);
-        found.gaps.extend(times.map(|(from, to)| Gap { from, to, reason: GapReason::Missing, bytes: 0 }));
+        found.gaps.extend(times.map(|(from, to)| Gap {
+            from,
+            to,
+            reason: GapReason::Missing,
+            bytes: 0,
+        }));
     }
     let repairs = gaps.into_iter().map(|gap| Repair {
         file: "ring".into(),
@@ -274,15 +322,18 @@ pub fn read(disk: &Arc<dyn Disk>) -> Result<ReadOnlyRing, DiskFault> {
     let Heads { mut index, troubles, older, .. } = heads(disk.as_ref())?;
     let mut troubles: Vec<String> = troubles.iter().map(ToString::to_string).collect();
     let foreign_files = foreign::foreign_files(disk.as_ref(), card, loaded.as_ref())?;
-    troubles.extend(foreign_files.into_iter().map(|(file, what)| format!("{}: {what}", file.name())));
+    troubles
+        .extend(foreign_files.into_iter().map(|(file, what)| format!("{}: {what}", file.name())));
     let known_record = loaded.as_ref().map_or(0, |loaded| loaded.record);
     index.clock_history = loaded.as_ref().map(LoadedJournal::clock_history).unwrap_or_default();
     index.lost = missing_records::lost(disk.as_ref(), &index, known_record);
     let known = loaded.filter(|loaded| loaded.ring.is_some() || index.live().is_empty());
-    let locks = known.map_or(Err(journal::LOST.to_owned()), |loaded| loaded.locks()).unwrap_or_else(|reason| {
-        troubles.push(reason);
-        Locks::default()
-    });
+    let locks = known
+        .map_or(Err(journal::LOST.to_owned()), |loaded| loaded.locks())
+        .unwrap_or_else(|reason| {
+            troubles.push(reason);
+            Locks::default()
+        });
     Ok(ReadOnlyRing { card, index, locks, troubles, older })
 }
 
@@ -297,14 +348,20 @@ fn recover_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
     let file = FileId::Segment(newest.head.segment);
     let flushed = disk.sync(file);
     disk.forget(file);
-    let walked = match walk(disk, newest, ScanDepth::Content).or_else(|_| walk(disk, newest, ScanDepth::Content)) {
+    let walked = match walk(disk, newest, ScanDepth::Content)
+        .or_else(|_| walk(disk, newest, ScanDepth::Content))
+    {
         Ok(walked) => walked,
         Err(fault) => {
             // The number of its records is unknown. Skip their numbers, so that readable ones stay
             // valid.
             let first = found.next_seq;
             found.next_seq += newest.head.size / BLOCK;
-            found.missing.push(Eviction { cause: EvictionCause::Skipped, first, last: found.next_seq - 1 });
+            found.missing.push(Eviction {
+                cause: EvictionCause::Skipped,
+                first,
+                last: found.next_seq - 1,
+            });
             return found.troubles.push((fault.to_string(), true));
         }
     };
@@ -328,8 +385,18 @@ fn recover_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
         let first = found.next_seq;
         found.next_seq += (newest.head.size - walked.at) / BLOCK;
         let name = file.name();
-        found.troubles.push((format!("{name}: truncated behind record {}: the records that followed are lost", first - 1), true));
-        return found.missing.push(Eviction { cause: EvictionCause::Skipped, first, last: found.next_seq - 1 });
+        found.troubles.push((
+            format!(
+                "{name}: truncated behind record {}: the records that followed are lost",
+                first - 1
+            ),
+            true,
+        ));
+        return found.missing.push(Eviction {
+            cause: EvictionCause::Skipped,
+            first,
+            last: found.next_seq - 1,
+        });
     }
     found.open_at = Some(walked.at);
     let repaired = match walked.end {
@@ -351,7 +418,9 @@ fn recover_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
 }
 
 fn damaged_records(walked: &SegmentScan) -> u64 {
-    let damaged = |found: &ScanItem| if let ScanItem::Damaged { first, last, .. } = found { last - first + 1 } else { 0 };
+    let damaged = |found: &ScanItem| {
+        if let ScanItem::Damaged { first, last, .. } = found { last - first + 1 } else { 0 }
+    };
     walked.found.iter().map(damaged).sum()
 }
 
@@ -363,7 +432,9 @@ pub fn repair_tear(disk: &dyn Disk, segment: &Segment, at: u64) -> Result<Repair
     let file = FileId::Segment(segment.head.segment);
     // The dropped bytes are only reported, so a read error here does not prevent the repair.
     let bytes = disk.read(file, at, RECORD_BOX.min((segment.end - at) as usize)).ok();
-    let torn = bytes.and_then(|bytes| RingRecord::decode(&bytes)).filter(|record| record.lap == segment.head.lap);
+    let torn = bytes
+        .and_then(|bytes| RingRecord::decode(&bytes))
+        .filter(|record| record.lap == segment.head.lap);
     let (bytes, micros) = torn.map_or((0, 0), |record| (record.len.into(), record.duration));
     disk.write(file, at, &free_block(segment.end - at))?;
     disk.sync(file)?;
@@ -381,9 +452,22 @@ pub fn damages(segment: &Segment, walked: &SegmentScan) -> Vec<(Repair, Gap)> {
             (ScanItem::Damaged { offset, first, last }, Some(ScanItem::Record(next, record))) => {
                 let (bytes, to) = (next - offset, record.start);
                 let micros = to.mono.since(before.mono);
-                let lost = Some(MissingRecords { first: *first, last: *last, from: Some(before), to: Some(to), gaps: 1 });
+                let lost = Some(MissingRecords {
+                    first: *first,
+                    last: *last,
+                    from: Some(before),
+                    to: Some(to),
+                    gaps: 1,
+                });
                 out.push((
-                    Repair { file: file.clone(), offset: *offset, kind: RepairKind::Damaged, bytes, micros, lost },
+                    Repair {
+                        file: file.clone(),
+                        offset: *offset,
+                        kind: RepairKind::Damaged,
+                        bytes,
+                        micros,
+                        lost,
+                    },
                     Gap { from: before, to, reason: GapReason::Damaged, bytes },
                 ));
             }

@@ -44,7 +44,14 @@ enum Tail {
 }
 
 const HEADS: [Head; 5] = [Head::Whole, Head::Zeros, Head::Damaged, Head::Both, Head::Foreign];
-const TAILS: [Tail; 6] = [Tail::Free, Tail::TornRecord, Tail::TornContent, Tail::Garbage, Tail::Damage, Tail::DamageThenTorn];
+const TAILS: [Tail; 6] = [
+    Tail::Free,
+    Tail::TornRecord,
+    Tail::TornContent,
+    Tail::Garbage,
+    Tail::Damage,
+    Tail::DamageThenTorn,
+];
 
 fn put(bench: &Bench, file: FileId, at: u64, bytes: &[u8]) {
     bench.disk.write(file, at, bytes).unwrap();
@@ -122,7 +129,8 @@ fn ring() -> Bench {
     bench.record(120);
     let has_room = |bench: &Bench| {
         let (segment, places) = newest(bench);
-        places.len() >= 4 && places.last().is_some_and(|(at, len)| at + padded(*len) + BLOCK <= segment.end)
+        places.len() >= 4
+            && places.last().is_some_and(|(at, len)| at + padded(*len) + BLOCK <= segment.end)
     };
     while !has_room(&bench) {
         bench.record(1);
@@ -131,19 +139,37 @@ fn ring() -> Bench {
 }
 
 /// Asserts the result that the table states.
-fn expect(bench: &Bench, found: &Recovered, head: Head, tail: Tail, (first, last, lost): (u64, u64, u64)) {
+fn expect(
+    bench: &Bench,
+    found: &Recovered,
+    head: Head,
+    tail: Tail,
+    (first, last, lost): (u64, u64, u64),
+) {
     let kinds: Vec<RepairKind> = found.repairs.iter().map(|repair| repair.kind).collect();
     let name = format!("{head:?} {tail:?}: {:?} {:?}", found.repairs, found.gaps);
     if head == Head::Both {
-        assert!(kinds.contains(&RepairKind::Head) && found.last_seq == first - 1, "{name}: the ring ends before the segment");
+        assert!(
+            kinds.contains(&RepairKind::Head) && found.last_seq == first - 1,
+            "{name}: the ring ends before the segment"
+        );
         return;
     }
-    assert_eq!(kinds.contains(&RepairKind::Copy), head != Head::Whole, "{name}: the first copy is rewritten");
-    let torn = matches!(tail, Tail::TornRecord | Tail::TornContent | Tail::Garbage | Tail::DamageThenTorn);
+    assert_eq!(
+        kinds.contains(&RepairKind::Copy),
+        head != Head::Whole,
+        "{name}: the first copy is rewritten"
+    );
+    let torn =
+        matches!(tail, Tail::TornRecord | Tail::TornContent | Tail::Garbage | Tail::DamageThenTorn);
     let damaged = matches!(tail, Tail::Damage | Tail::DamageThenTorn);
     assert_eq!(kinds.contains(&RepairKind::Torn), torn, "{name}");
     assert_eq!(kinds.contains(&RepairKind::Damaged), damaged, "{name}");
-    assert_eq!(found.gaps.iter().filter(|gap| gap.reason == GapReason::Damaged).count(), usize::from(damaged), "{name}");
+    assert_eq!(
+        found.gaps.iter().filter(|gap| gap.reason == GapReason::Damaged).count(),
+        usize::from(damaged),
+        "{name}"
+    );
     let kept = if torn && tail != Tail::Garbage { last - 1 } else { last };
     assert_eq!(found.last_seq, kept, "{name}");
     let damage = found.repairs.iter().find(|repair| repair.kind == RepairKind::Damaged);
@@ -166,7 +192,10 @@ fn every_row_of_the_recovery_table_is_recovered() {
             let again = bench.restart(small());
             // Damage that is passed over is found again until its file is recycled; a tear is
             // repaired once.
-            assert!(again.repairs.iter().all(|repair| repair.kind != RepairKind::Torn), "{head:?} {tail:?}: repaired twice");
+            assert!(
+                again.repairs.iter().all(|repair| repair.kind != RepairKind::Torn),
+                "{head:?} {tail:?}: repaired twice"
+            );
             assert_eq!(again.last_seq, found.last_seq);
             bench.record(60);
             let disk: Arc<dyn Disk> = Arc::new(bench.disk.clone());
@@ -188,9 +217,18 @@ fn recording_leaves_a_segment_that_cannot_be_repaired() {
         spoil(&bench, Head::Whole, tail);
         bench.disk.read_only(true);
         let files = super::disk::segments(&bench.disk.files().unwrap());
-        let found = super::recovery::recover(&bench.disk, &files, super::clock_history::ClockHistory::default(), 0);
+        let found = super::recovery::recover(
+            &bench.disk,
+            &files,
+            super::clock_history::ClockHistory::default(),
+            0,
+        );
         assert_eq!(found.open_at, None, "{tail:?}: {} is sealed", segment.head.segment);
-        assert!(found.troubles.iter().any(|(trouble, _)| trouble.contains("read-only")), "{:?}", found.troubles);
+        assert!(
+            found.troubles.iter().any(|(trouble, _)| trouble.contains("read-only")),
+            "{:?}",
+            found.troubles
+        );
     }
 }
 
@@ -203,10 +241,14 @@ fn a_lost_head_inside_the_ring_is_reported_as_a_gap() {
     put(&bench, lost, index.live()[3].end + 40, &[0; 400]);
     let reads = bench.disk.reads();
     let found = bench.restart(small());
-    let damaged: Vec<_> = found.gaps.iter().filter(|gap| gap.reason == GapReason::Missing).collect();
+    let damaged: Vec<_> =
+        found.gaps.iter().filter(|gap| gap.reason == GapReason::Missing).collect();
     assert_eq!(damaged.len(), 1);
     assert_eq!(damaged[0].to, index.live()[4].head.start);
     let walked = bench.disk.reads() - reads;
     let records = newest(&bench).1.len() as u64;
-    assert!(walked < 80 + 4 * records, "{walked} reads: only the file before the gap and the newest may be scanned");
+    assert!(
+        walked < 80 + 4 * records,
+        "{walked} reads: only the file before the gap and the newest may be scanned"
+    );
 }

@@ -9,7 +9,10 @@ use crate::format::segment_head::{Eviction, EvictionCause};
 impl Ring {
     /// Selects the file of the next segment. Deletes files that exceed the budget or have another
     /// length. The footage of the file stays in the index until it is overwritten.
-    pub(super) fn next_file(&mut self, out: &mut Vec<StorageUpdate>) -> Result<(u32, EvictionCause), DiskFault> {
+    pub(super) fn next_file(
+        &mut self,
+        out: &mut Vec<StorageUpdate>,
+    ) -> Result<(u32, EvictionCause), DiskFault> {
         loop {
             let blank = self.index.blank().iter().copied().find(|file| self.is_usable(*file));
             let (file, cause) = match blank {
@@ -19,14 +22,18 @@ impl Ring {
                     None => self.evict_oldest(out)?,
                 },
             };
-            if self.files.get(&file) == Some(&self.geometry.segment) && self.allocated() <= self.geometry.budget {
+            if self.files.get(&file) == Some(&self.geometry.segment)
+                && self.allocated() <= self.geometry.budget
+            {
                 return Ok((file, cause));
             }
             if let Err(fault) = self.disk.remove(FileId::Segment(file)) {
                 self.refused.insert(file);
                 return Err(fault);
             }
-            if let Some(at) = self.index.live().iter().position(|segment| segment.head.segment == file) {
+            if let Some(at) =
+                self.index.live().iter().position(|segment| segment.head.segment == file)
+            {
                 let (first, last) = self.numbers_of(at);
                 self.note_eviction(Eviction { cause: EvictionCause::Resized, first, last });
             }
@@ -37,7 +44,11 @@ impl Ring {
 
     /// Bytes of all segment files on the current medium.
     fn allocated(&self) -> u64 {
-        self.files.iter().filter(|(file, _)| is_in_memory(**file) == self.in_memory).map(|(_, len)| len).sum()
+        self.files
+            .iter()
+            .filter(|(file, _)| is_in_memory(**file) == self.in_memory)
+            .map(|(_, len)| len)
+            .sum()
     }
 
     /// Creates a file if the budget and the card allow it.
@@ -46,7 +57,9 @@ impl Ring {
             return Ok(None);
         }
         let first = if self.in_memory { MEMORY_FIRST } else { 0 };
-        let Some(file) = (first..).find(|file| !self.files.contains_key(file) && !self.foreign.contains(file)) else {
+        let Some(file) =
+            (first..).find(|file| !self.files.contains_key(file) && !self.foreign.contains(file))
+        else {
             return Ok(None);
         };
         match self.disk.create(FileId::Segment(file), self.geometry.segment) {
@@ -68,11 +81,17 @@ impl Ring {
 
     /// Selects the file of the oldest unpinned segment. Releases pins, weakest first, if there is
     /// none or if pins exceed their quota.
-    fn evict_oldest(&mut self, out: &mut Vec<StorageUpdate>) -> Result<(u32, EvictionCause), DiskFault> {
+    fn evict_oldest(
+        &mut self,
+        out: &mut Vec<StorageUpdate>,
+    ) -> Result<(u32, EvictionCause), DiskFault> {
         let mut cause = EvictionCause::Oldest;
         loop {
-            let usable: Vec<usize> = (0..self.index.live().len()).filter(|at| self.is_usable(self.file_at(*at))).collect();
-            let (pinned, free): (Vec<usize>, Vec<usize>) = usable.into_iter().partition(|at| self.is_pinned(*at));
+            let usable: Vec<usize> = (0..self.index.live().len())
+                .filter(|at| self.is_usable(self.file_at(*at)))
+                .collect();
+            let (pinned, free): (Vec<usize>, Vec<usize>) =
+                usable.into_iter().partition(|at| self.is_pinned(*at));
             let held: u64 = pinned.iter().map(|at| self.index.live()[*at].head.size).sum();
             let over = held * 100 > u64::from(self.geometry.quota) * self.geometry.budget;
             // An unreadable file is recycled in its turn, because it holds whole records.
@@ -85,7 +104,10 @@ impl Ring {
                 return Ok((self.file_at(*at), cause));
             }
             let Some((pin, first, last)) = self.pins.weakest() else {
-                let reason = format!("every file of the ring rejected the write; last error: {}", self.last_fault);
+                let reason = format!(
+                    "every file of the ring rejected the write; last error: {}",
+                    self.last_fault
+                );
                 return Err(DiskFault { file: "ring".into(), what: "write", offset: 0, reason });
             };
             self.pins.remove(pin);
@@ -101,21 +123,31 @@ impl Ring {
 
     /// True for a file that may be written since this boot.
     fn is_usable(&self, file: u32) -> bool {
-        !self.refused.contains(&file) && !self.quarantined.contains(&file) && is_in_memory(file) == self.in_memory
+        !self.refused.contains(&file)
+            && !self.quarantined.contains(&file)
+            && is_in_memory(file) == self.in_memory
     }
 
     pub(super) fn is_pinned(&self, at: usize) -> bool {
-        self.pins.holds(self.index.live()[at].head.first_seq, self.index.last_seq(at, self.newest()))
+        self.pins
+            .holds(self.index.live()[at].head.first_seq, self.index.last_seq(at, self.newest()))
     }
 
     /// The time range of a released pin, as a gap.
     pub(super) fn gap_of_pin(&self, first: u64, last: u64) -> Option<Gap> {
         let live = self.index.live();
-        let holds = |at: &usize| live[*at].head.first_seq <= last && self.index.last_seq(*at, self.newest()) >= first;
+        let holds = |at: &usize| {
+            live[*at].head.first_seq <= last && self.index.last_seq(*at, self.newest()) >= first
+        };
         let from = (0..live.len()).find(holds)?;
         let to = (0..live.len()).rev().find(holds)?;
         let end = live.get(to + 1).map_or(live[to].head.start, |next| next.head.start);
-        Some(Gap { from: live[from].head.start, to: end, reason: GapReason::EvictedPinned, bytes: 0 })
+        Some(Gap {
+            from: live[from].head.start,
+            to: end,
+            reason: GapReason::EvictedPinned,
+            bytes: 0,
+        })
     }
 
     /// Bytes of segments with footage.

@@ -41,7 +41,9 @@ pub enum AppendFault {
     },
     /// The tracks need a head larger than the format allows; the camera sends invalid parameter
     /// sets.
-    #[error("a segment head of {len} bytes exceeds the format: the camera's parameter sets are too large")]
+    #[error(
+        "a segment head of {len} bytes exceeds the format: the camera's parameter sets are too large"
+    )]
     Head {
         /// Bytes of that head.
         len: u64,
@@ -121,10 +123,12 @@ impl Ring {
         files.retain(|file, _| !foreign.contains(file));
         let index = std::mem::take(&mut found.index);
         let aside = index.aside().iter().map(|aside| aside.lap).filter(|lap| *lap < u32::MAX);
-        let next_lap = index.live().iter().map(|segment| segment.head.lap).chain(aside).max().unwrap_or(0) + 1;
+        let next_lap =
+            index.live().iter().map(|segment| segment.head.lap).chain(aside).max().unwrap_or(0) + 1;
         let newest = index.live().last().cloned();
         let marked = found.marked;
-        let current = newest.zip(found.open_at).map(|(segment, at)| CurrentSegment { segment, at, marked });
+        let current =
+            newest.zip(found.open_at).map(|(segment, at)| CurrentSegment { segment, at, marked });
         Ring {
             disk,
             geometry,
@@ -200,16 +204,25 @@ impl Ring {
     ///
     /// # Errors
     /// Names the bytes they would hold and the limit.
-    pub fn check_lock_quota<'a>(&self, locks: impl Iterator<Item = &'a Lock>) -> Result<(), String> {
+    pub fn check_lock_quota<'a>(
+        &self,
+        locks: impl Iterator<Item = &'a Lock>,
+    ) -> Result<(), String> {
         let locks: Vec<&Lock> = locks.collect();
         let held = |at: &usize| {
-            let (first, last) = (self.index.live()[*at].head.first_seq, self.index.last_seq(*at, self.newest()));
+            let (first, last) =
+                (self.index.live()[*at].head.first_seq, self.index.last_seq(*at, self.newest()));
             locks.iter().any(|lock| lock.first <= last && first <= lock.last)
         };
-        let bytes: u64 = (0..self.index.live().len()).filter(held).map(|at| self.index.live()[at].head.size).sum();
+        let bytes: u64 = (0..self.index.live().len())
+            .filter(held)
+            .map(|at| self.index.live()[at].head.size)
+            .sum();
         let most = self.geometry.budget / 100 * u64::from(self.geometry.quota);
         if bytes > most {
-            return Err(format!("all locks together would hold {bytes} bytes; storage.pin_quota allows {most}"));
+            return Err(format!(
+                "all locks together would hold {bytes} bytes; storage.pin_quota allows {most}"
+            ));
         }
         Ok(())
     }
@@ -228,7 +241,9 @@ impl Ring {
     /// them.
     pub fn layout_for(&self, tracks: &[Arc<TrackParams>]) -> Vec<Arc<TrackParams>> {
         match &self.current {
-            Some(current) if covers(&current.segment.head.tracks, tracks) => current.segment.head.tracks.clone(),
+            Some(current) if covers(&current.segment.head.tracks, tracks) => {
+                current.segment.head.tracks.clone()
+            }
             _ => tracks.to_vec(),
         }
     }
@@ -247,7 +262,11 @@ impl Ring {
         let content = Digest::of(draft.content);
         // A gap record keeps the tracks of the open segment, also when it has to move to another
         // file.
-        let open = self.current.as_ref().filter(|_| tracks.is_empty()).map(|current| current.segment.head.tracks.clone());
+        let open = self
+            .current
+            .as_ref()
+            .filter(|_| tracks.is_empty())
+            .map(|current| current.segment.head.tracks.clone());
         let tracks = open.as_deref().unwrap_or(tracks);
         let mut reason = String::new();
         for _ in 0..TRIES {
@@ -260,7 +279,10 @@ impl Ring {
                 }
                 Err(fault) => {
                     reason = fault.to_string();
-                    out.push(StorageUpdate::Trouble { detail: format!("{reason}: trying another file"), lost: false });
+                    out.push(StorageUpdate::Trouble {
+                        detail: format!("{reason}: trying another file"),
+                        lost: false,
+                    });
                     self.abandon_segment(&fault);
                 }
             }
@@ -292,16 +314,22 @@ impl Ring {
     /// True when the current segment has room and covers the tracks.
     fn has_place(&self, draft: &NewFragment<'_>, tracks: &[Arc<TrackParams>]) -> bool {
         let need = padded_len(draft);
-        self.current.as_ref().is_some_and(|CurrentSegment { segment: Segment { head, end, .. }, at, .. }| {
-            // A video frame that arrives after its audio may start before a file that began with
-            // the audio.
-            covers(&head.tracks, tracks) && at + need <= *end && start_of(draft) >= head.media
-        })
+        self.current.as_ref().is_some_and(
+            |CurrentSegment { segment: Segment { head, end, .. }, at, .. }| {
+                // A video frame that arrives after its audio may start before a file that began with
+                // the audio.
+                covers(&head.tracks, tracks) && at + need <= *end && start_of(draft) >= head.media
+            },
+        )
     }
 
     /// The head of a segment that begins with `draft`, and its largest length. The file and the
     /// evictions are chosen later.
-    fn next_head(&self, draft: &NewFragment<'_>, tracks: &[Arc<TrackParams>]) -> (SegmentHead, u64) {
+    fn next_head(
+        &self,
+        draft: &NewFragment<'_>,
+        tracks: &[Arc<TrackParams>],
+    ) -> (SegmentHead, u64) {
         let head = SegmentHead {
             card: self.card,
             segment: 0,
@@ -320,7 +348,11 @@ impl Ring {
     }
 
     /// Starts a segment with `head` in a file that may be overwritten.
-    fn start_segment(&mut self, head: SegmentHead, out: &mut Vec<StorageUpdate>) -> Result<(), DiskFault> {
+    fn start_segment(
+        &mut self,
+        head: SegmentHead,
+        out: &mut Vec<StorageUpdate>,
+    ) -> Result<(), DiskFault> {
         self.current = None;
         let (file, cause) = self.next_file(out)?;
         let old = self.index.live().iter().position(|old| old.head.segment == file);
@@ -336,7 +368,8 @@ impl Ring {
         bytes.extend(free_block(end - head_len));
         let layout = head_digest(&head.tracks);
         let segment = Segment { head: Arc::new(head), head_len, end, layout, named: file };
-        self.current = Some(CurrentSegment { segment: segment.clone(), at: head_len, marked: false });
+        self.current =
+            Some(CurrentSegment { segment: segment.clone(), at: head_len, marked: false });
         self.write_bytes(file, end, &copy)?;
         if old.is_some() || self.is_used(file) {
             // The eviction must be durable before the old footage is overwritten.
@@ -361,21 +394,44 @@ impl Ring {
 
     /// True when a file without footage is not blank: it holds a duplicate or an unreadable head.
     fn is_used(&self, file: u32) -> bool {
-        self.disk.read(FileId::Segment(file), 0, 8).is_ok_and(|bytes| bytes.iter().any(|byte| *byte != 0))
+        self.disk
+            .read(FileId::Segment(file), 0, 8)
+            .is_ok_and(|bytes| bytes.iter().any(|byte| *byte != 0))
     }
 
     /// Writes the record at the end of the current segment.
     fn write(&mut self, draft: &NewFragment<'_>, content: Digest) -> Result<u64, DiskFault> {
         let Some(CurrentSegment { segment, at, marked }) = &self.current else {
-            return Err(DiskFault { file: "ring".into(), what: "write", offset: 0, reason: "no segment is open".into() });
+            return Err(DiskFault {
+                file: "ring".into(),
+                what: "write",
+                offset: 0,
+                reason: "no segment is open".into(),
+            });
         };
         let (file, at, begins) = (segment.head.segment, *at, draft.gap.is_none() && !marked);
         let NewFragment { start, key, payload, media, lead, duration, gap, .. } = draft.clone();
         let len = (RECORD_BOX + draft.content.len()) as u32;
         let (seq, lap, boot, previous) = (self.next_seq, segment.head.lap, self.boot, self.chain);
-        let (head, mark) = (segment.layout, if begins { segment.written().mark() } else { [0; MARK] });
-        let record =
-            RingRecord { seq, lap, boot, len, start, key, payload, media, lead, duration, gap, mark, previous, content, head };
+        let (head, mark) =
+            (segment.layout, if begins { segment.written().mark() } else { [0; MARK] });
+        let record = RingRecord {
+            seq,
+            lap,
+            boot,
+            len,
+            start,
+            key,
+            payload,
+            media,
+            lead,
+            duration,
+            gap,
+            mark,
+            previous,
+            content,
+            head,
+        };
         let scales: Vec<u32> = segment.head.tracks.iter().map(|track| track.timescale).collect();
         let mut placed = draft.content.to_vec();
         move_times(&mut placed, &scales, media, segment.head.media);
@@ -455,5 +511,7 @@ fn padded_len(draft: &NewFragment<'_>) -> u64 {
 
 /// True when `layout` contains every track of `tracks`.
 fn covers(layout: &[Arc<TrackParams>], tracks: &[Arc<TrackParams>]) -> bool {
-    tracks.iter().all(|track| layout.iter().any(|have| have.digest == track.digest && have.kind == track.kind))
+    tracks.iter().all(|track| {
+        layout.iter().any(|have| have.digest == track.digest && have.kind == track.kind)
+    })
 }

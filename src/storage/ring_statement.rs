@@ -1,12 +1,15 @@
 //! Ring statement: what a segment head states about present and evicted records.
 
 use super::ring::Ring;
-use crate::format::segment_head::{EVICTED_MAX, Eviction, EvictionCause, PRESENT_MAX, RingStatement};
+use crate::format::segment_head::{
+    EVICTED_MAX, Eviction, EvictionCause, PRESENT_MAX, RingStatement,
+};
 
 impl Ring {
     /// The record numbers of a segment: from its first to the one before the next segment.
     pub(super) fn numbers_of(&self, at: usize) -> (u64, u64) {
-        let (first, last) = (self.index.live()[at].head.first_seq, self.index.last_seq(at, self.newest()));
+        let (first, last) =
+            (self.index.live()[at].head.first_seq, self.index.last_seq(at, self.newest()));
         // Records between a pinned segment and the next one may have been evicted long ago.
         let stretch = self.present.list().iter().find(|(from, to)| *from <= first && first <= *to);
         (first, stretch.map_or(last, |(_, to)| last.min(*to)))
@@ -20,7 +23,9 @@ impl Ring {
         self.present.remove(evicted.first, evicted.last);
         let full = self.gone.len() >= EVICTED_MAX;
         match self.gone.last_mut() {
-            Some(last) if full || last.cause == evicted.cause && last.last + 1 == evicted.first => last.last = evicted.last,
+            Some(last) if full || last.cause == evicted.cause && last.last + 1 == evicted.first => {
+                last.last = evicted.last
+            }
             _ => self.gone.push(evicted),
         }
     }
@@ -43,7 +48,11 @@ impl Ring {
     /// A statement at least as long as any current [`Ring::statement`]: an eviction may split a
     /// stretch.
     pub(super) fn largest_statement(&self) -> RingStatement {
-        let mut largest = self.statement(Some(Eviction { cause: EvictionCause::Oldest, first: u64::MAX, last: u64::MAX }));
+        let mut largest = self.statement(Some(Eviction {
+            cause: EvictionCause::Oldest,
+            first: u64::MAX,
+            last: u64::MAX,
+        }));
         largest.present.resize((largest.present.len() + 1).min(PRESENT_MAX), (0, 0));
         largest
     }

@@ -30,7 +30,11 @@ pub(super) fn stopped() -> Bench {
     let mut bench = Bench::new(small());
     for entry_id in 1..=6 {
         let snapshot = (entry_id <= 2).then(|| vec![entry_id as u8; 9000]);
-        bench.order(StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![entry_id as u8; 700], snapshot });
+        bench.order(StorageRequest::Enqueue {
+            entry_id: EntryId(entry_id),
+            entry: vec![entry_id as u8; 700],
+            snapshot,
+        });
     }
     bench.order(StorageRequest::Release { entry_ids: vec![EntryId(4)] });
     bench.record(120);
@@ -57,8 +61,9 @@ fn covered(disk: &FaultyDisk) -> Vec<(FileId, Range<u64>)> {
         places.push((file, segment.end..segment.end + 500));
     }
     for (file, len) in disk.files().unwrap() {
-        let blocks =
-            (0..len).step_by(BLOCK as usize).filter(|at| disk.read(file, *at, 4096).unwrap().iter().any(|byte| *byte != 0));
+        let blocks = (0..len)
+            .step_by(BLOCK as usize)
+            .filter(|at| disk.read(file, *at, 4096).unwrap().iter().any(|byte| *byte != 0));
         match file {
             FileId::Segment(_) | FileId::Foreign(_) => {}
             FileId::Journal => places.extend(blocks.map(|at| (file, at..at + BLOCK))),
@@ -117,7 +122,12 @@ fn a_flipped_bit_is_reported_and_costs_at_most_its_record() {
     let bench = stopped();
     let card = bench.disk.durable();
     let (places, whole) = (covered(&bench.disk), exported(&bench.disk));
-    assert!(told(&bench.disk).is_empty() && whole.len() > 40, "{} {:?}", whole.len(), told(&bench.disk));
+    assert!(
+        told(&bench.disk).is_empty() && whole.len() > 40,
+        "{} {:?}",
+        whole.len(),
+        told(&bench.disk)
+    );
     let (mut rng, mut unreported, mut lost) = (Rng::new(18), Vec::new(), Vec::new());
     for _ in 0..PLACES {
         let (file, range) = &places[rng.below(places.len() as u64) as usize];
@@ -150,7 +160,8 @@ fn a_flipped_bit_costs_a_boot_at_most_one_record() {
         let (file, range) = &places[rng.below(places.len() as u64) as usize];
         let at = range.start + rng.below(range.end - range.start);
         let disk = flipped(&card, *file, at, rng.below(8));
-        super::engine::Engine::open(Arc::new(disk.clone()), &small(), Timestamp::default()).unwrap();
+        super::engine::Engine::open(Arc::new(disk.clone()), &small(), Timestamp::default())
+            .unwrap();
         let gone = whole.difference(&exported(&disk)).count();
         if gone > 1 {
             wrong.push((*file, at, gone));
@@ -178,16 +189,21 @@ fn the_scrub_reports_rot_once_and_repairs_a_copy() {
         (0..100).for_each(|_| bench.wait(1_000_000));
     }
     let repair = |update: &StorageUpdate| {
-        if let StorageUpdate::Repaired(repair) = update { Some((repair.kind, repair.offset)) } else { None }
+        if let StorageUpdate::Repaired(repair) = update {
+            Some((repair.kind, repair.offset))
+        } else {
+            None
+        }
     };
     let reported: Vec<_> = bench.update.iter().filter_map(repair).collect();
     assert_eq!(reported, [(RepairKind::Copy, end), (RepairKind::Damaged, at)]);
-    let counts = bench
-        .update
-        .iter()
-        .rev()
-        .find_map(|update| if let StorageUpdate::Counts(counts) = update { Some(*counts) } else { None });
-    assert!(counts.is_some_and(|counts| counts.scrubbed >= 15 && counts.damaged == 1), "{counts:?}");
+    let counts = bench.update.iter().rev().find_map(|update| {
+        if let StorageUpdate::Counts(counts) = update { Some(*counts) } else { None }
+    });
+    assert!(
+        counts.is_some_and(|counts| counts.scrubbed >= 15 && counts.damaged == 1),
+        "{counts:?}"
+    );
 }
 
 #[test]
@@ -199,7 +215,11 @@ fn a_card_of_format_1_is_rejected_with_a_remedy() {
     let at = head.windows(14).position(|bytes| bytes == b"taimat-segm-v2").unwrap();
     card.write(file, at + 13, b"1");
     let disk = FaultyDisk::with(card.clone(), None);
-    let refused = super::engine::Engine::open(Arc::new(disk.clone()), &small(), Timestamp::default()).err().unwrap().to_string();
+    let refused =
+        super::engine::Engine::open(Arc::new(disk.clone()), &small(), Timestamp::default())
+            .err()
+            .unwrap()
+            .to_string();
     assert!(refused.contains("seg-00000.mp4") && refused.contains("ring export"), "{refused}");
     assert_eq!(disk.durable().hash(), card.hash(), "the card was modified");
     assert!(told(&disk).iter().any(|line| line.contains("older taimat")));
@@ -221,7 +241,13 @@ fn tracks_too_large_for_a_head_are_reported_as_one_gap() {
 #[test]
 fn a_deleted_segment_file_is_reported() {
     let bench = stopped();
-    let files: Vec<FileId> = bench.disk.files().unwrap().into_keys().filter(|file| matches!(file, FileId::Segment(_))).collect();
+    let files: Vec<FileId> = bench
+        .disk
+        .files()
+        .unwrap()
+        .into_keys()
+        .filter(|file| matches!(file, FileId::Segment(_)))
+        .collect();
     for file in files {
         let mut card = bench.disk.durable();
         card.remove(file);
@@ -236,10 +262,17 @@ fn a_rotten_copy_is_mended_by_a_start_and_a_record_is_not() {
     let shared: Arc<dyn Disk> = Arc::new(bench.disk.clone());
     let first = read(&shared).unwrap().index.live()[0].clone();
     let file = FileId::Segment(first.head.segment);
-    for (at, remedy) in [(40, Remedy::Start), (first.end + 40, Remedy::Start), (first.head_len + 3000, Remedy::Export)] {
+    for (at, remedy) in [
+        (40, Remedy::Start),
+        (first.end + 40, Remedy::Start),
+        (first.head_len + 3000, Remedy::Export),
+    ] {
         let shared: Arc<dyn Disk> = Arc::new(flipped(&bench.disk.durable(), file, at, 2));
         let problems = check(&shared, |_, _| {}).unwrap().problems;
-        assert!(!problems.is_empty() && problems.iter().all(|problem| problem.remedy == remedy), "{at}: {problems:?}");
+        assert!(
+            !problems.is_empty() && problems.iter().all(|problem| problem.remedy == remedy),
+            "{at}: {problems:?}"
+        );
     }
 }
 
@@ -264,9 +297,15 @@ fn two_exchanged_segments_are_reported_and_cost_nothing() {
         let mut card = bench.disk.durable();
         card.exchange(FileId::Segment(one), FileId::Segment(other));
         let disk = FaultyDisk::with(card, None);
-        assert_eq!(told(&disk).iter().filter(|line| line.contains("name")).count(), 2, "{one} and {other}: {:?}", told(&disk));
+        assert_eq!(
+            told(&disk).iter().filter(|line| line.contains("name")).count(),
+            2,
+            "{one} and {other}: {:?}",
+            told(&disk)
+        );
         assert_eq!(exported(&disk), whole, "{one} and {other}");
-        super::engine::Engine::open(Arc::new(disk.clone()), &small(), Timestamp::default()).unwrap();
+        super::engine::Engine::open(Arc::new(disk.clone()), &small(), Timestamp::default())
+            .unwrap();
         assert_eq!(exported(&disk), whole, "{one} and {other} after a start");
     }
 }

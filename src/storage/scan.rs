@@ -8,7 +8,10 @@ use crate::format::segment_head::Segment;
 use crate::units::Digest;
 
 /// The content found where a record is expected.
-#[expect(clippy::large_enum_variant, reason = "nearly all are records: a box for each would cost more than it saves")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are records: a box for each would cost more than it saves"
+)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum ScanItem {
     /// A record at this offset.
@@ -61,7 +64,11 @@ pub enum ScanDepth {
 ///
 /// # Errors
 /// If the card reports a read error.
-pub fn walk(disk: &dyn Disk, segment: &Segment, depth: ScanDepth) -> Result<SegmentScan, DiskFault> {
+pub fn walk(
+    disk: &dyn Disk,
+    segment: &Segment,
+    depth: ScanDepth,
+) -> Result<SegmentScan, DiskFault> {
     let file = FileId::Segment(segment.head.segment);
     follow(&|at, len| disk.read(file, at, len), segment, depth)
 }
@@ -84,11 +91,18 @@ fn follow(read: Read<'_>, segment: &Segment, depth: ScanDepth) -> Result<Segment
     while walk.at + RECORD_BOX as u64 <= segment.end {
         let bytes = read(walk.at, RECORD_BOX)?;
         let record = RingRecord::decode(&bytes).filter(|record| follows(record, segment, walk.at));
-        let next = record.filter(|record| record.seq == walk.next_seq && record.previous == walk.chain);
+        let next =
+            record.filter(|record| record.seq == walk.next_seq && record.previous == walk.chain);
         match next {
-            Some(record) if depth == ScanDepth::Records || intact(read, segment, walk.at, &record)? => walk.take(record),
+            Some(record)
+                if depth == ScanDepth::Records || intact(read, segment, walk.at, &record)? =>
+            {
+                walk.take(record)
+            }
             _ => {
-                let free = box_at(&bytes, 0).is_some_and(|(name, len)| name == *b"free" && walk.at + len as u64 == segment.end);
+                let free = box_at(&bytes, 0).is_some_and(|(name, len)| {
+                    name == *b"free" && walk.at + len as u64 == segment.end
+                });
                 if free {
                     return Ok(walk);
                 }
@@ -96,7 +110,11 @@ fn follow(read: Read<'_>, segment: &Segment, depth: ScanDepth) -> Result<Segment
                     walk.end = ScanEnd::Torn;
                     return Ok(walk);
                 };
-                walk.found.push(ScanItem::Damaged { offset: walk.at, first: walk.next_seq, last: record.seq - 1 });
+                walk.found.push(ScanItem::Damaged {
+                    offset: walk.at,
+                    first: walk.next_seq,
+                    last: record.seq - 1,
+                });
                 walk.at = offset;
                 walk.take(record);
             }
@@ -126,7 +144,12 @@ fn follows(record: &RingRecord, segment: &Segment, at: u64) -> bool {
 }
 
 /// True when a record and the padding behind it are whole.
-fn intact(read: Read<'_>, segment: &Segment, at: u64, record: &RingRecord) -> Result<bool, DiskFault> {
+fn intact(
+    read: Read<'_>,
+    segment: &Segment,
+    at: u64,
+    record: &RingRecord,
+) -> Result<bool, DiskFault> {
     let padded = padded(record.len.into());
     if at + padded > segment.end {
         return Ok(false);
@@ -136,11 +159,16 @@ fn intact(read: Read<'_>, segment: &Segment, at: u64, record: &RingRecord) -> Re
 }
 
 /// Finds the next whole record of this lap behind damage.
-fn resume(read: Read<'_>, segment: &Segment, walk: &SegmentScan) -> Result<Option<(u64, RingRecord)>, DiskFault> {
+fn resume(
+    read: Read<'_>,
+    segment: &Segment,
+    walk: &SegmentScan,
+) -> Result<Option<(u64, RingRecord)>, DiskFault> {
     let mut at = walk.at + BLOCK;
     while at + RECORD_BOX as u64 <= segment.end {
         let bytes = read(at, RECORD_BOX)?;
-        let later = |record: &RingRecord| follows(record, segment, at) && record.seq > walk.next_seq;
+        let later =
+            |record: &RingRecord| follows(record, segment, at) && record.seq > walk.next_seq;
         if let Some(record) = RingRecord::decode(&bytes).filter(later)
             && intact(read, segment, at, &record)?
         {

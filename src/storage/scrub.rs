@@ -96,9 +96,17 @@ impl Engine {
         let Some(old) = live.len().checked_sub(1).filter(|old| *old > 0) else {
             return;
         };
-        let last = self.scrub.last.unwrap_or_else(|| live[(self.card.draw() % old as u64) as usize].head.lap);
-        let after = live[..old].iter().filter(|segment| segment.head.lap > last).min_by_key(|segment| segment.head.lap);
-        let Some(segment) = after.or_else(|| live[..old].iter().min_by_key(|segment| segment.head.lap)).cloned() else {
+        let last = self
+            .scrub
+            .last
+            .unwrap_or_else(|| live[(self.card.draw() % old as u64) as usize].head.lap);
+        let after = live[..old]
+            .iter()
+            .filter(|segment| segment.head.lap > last)
+            .min_by_key(|segment| segment.head.lap);
+        let Some(segment) =
+            after.or_else(|| live[..old].iter().min_by_key(|segment| segment.head.lap)).cloned()
+        else {
             return;
         };
         let laps: Vec<u32> = live.iter().map(|segment| segment.head.lap).collect();
@@ -112,8 +120,9 @@ impl Engine {
             match piece {
                 ScanItem::Record(offset, record) => left.push_back((*offset, record.clone())),
                 ScanItem::Damaged { offset, first, last } => {
-                    let next =
-                        walked.found.get(at + 1).map(|next| if let ScanItem::Record(next, _) = next { *next } else { *offset });
+                    let next = walked.found.get(at + 1).map(|next| {
+                        if let ScanItem::Record(next, _) = next { *next } else { *offset }
+                    });
                     found.add(*offset, last - first + 1, next.map_or(0, |next| next - offset), 0);
                 }
             }
@@ -123,7 +132,13 @@ impl Engine {
 
     fn scrub_record(&mut self, mut reading: ScrubPosition, out: &mut Vec<StorageUpdate>) {
         let (file, lap) = (reading.segment.head.segment, reading.segment.head.lap);
-        if !self.ring.index().live().iter().any(|segment| segment.head.lap == lap && segment.head.segment == file) {
+        if !self
+            .ring
+            .index()
+            .live()
+            .iter()
+            .any(|segment| segment.head.lap == lap && segment.head.segment == file)
+        {
             // The file was recycled meanwhile.
             return;
         }
@@ -143,7 +158,9 @@ impl Engine {
         self.ring.counts.scrubbed += 1;
         match repair_copy(self.card.as_ref(), segment) {
             Ok(repair) => out.extend(repair.map(StorageUpdate::Repaired)),
-            Err(fault) => out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false }),
+            Err(fault) => {
+                out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false })
+            }
         }
         let reported = self.scrub.reported.entry(segment.head.lap).or_default();
         let Some(offset) = found.offset.filter(|_| found.records > *reported) else {
@@ -153,6 +170,13 @@ impl Engine {
         *reported = found.records;
         let file = FileId::Segment(segment.head.segment).name();
         let (bytes, micros) = (found.bytes, found.micros);
-        out.push(StorageUpdate::Repaired(Repair { file, offset, kind: RepairKind::Damaged, bytes, micros, lost: None }));
+        out.push(StorageUpdate::Repaired(Repair {
+            file,
+            offset,
+            kind: RepairKind::Damaged,
+            bytes,
+            micros,
+            lost: None,
+        }));
     }
 }

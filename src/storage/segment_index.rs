@@ -78,7 +78,9 @@ impl Index {
 
     /// Capture time of the oldest footage, corrected by the clock history.
     pub fn oldest(&self) -> Option<Timestamp> {
-        self.live.first().map(|segment| self.clock_history.date(segment.head.boot, segment.head.start))
+        self.live
+            .first()
+            .map(|segment| self.clock_history.date(segment.head.boot, segment.head.start))
     }
 
     /// Number of the last record of the segment at index `at`; `newest` is the last record of the

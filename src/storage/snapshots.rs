@@ -104,8 +104,14 @@ impl SnapshotStore {
             return Ok(snapshots);
         }
         for slot in 0..geometry.slots {
-            let block = snapshots.disk.read(FileId::Snapshots, u64::from(slot) * geometry.bytes, BLOCK as usize)?;
-            if let Some((header, _)) = parse(&block).filter(|(header, _)| live.contains(&header.entry_id)) {
+            let block = snapshots.disk.read(
+                FileId::Snapshots,
+                u64::from(slot) * geometry.bytes,
+                BLOCK as usize,
+            )?;
+            if let Some((header, _)) =
+                parse(&block).filter(|(header, _)| live.contains(&header.entry_id))
+            {
                 snapshots.used.insert(slot, header.entry_id);
             }
         }
@@ -124,7 +130,10 @@ impl SnapshotStore {
     pub fn store(&mut self, entry_id: EntryId, jpeg: &[u8]) -> Result<u64, String> {
         let SnapshotGeometry { slots, bytes } = self.geometry;
         if jpeg.len() as u64 + BLOCK > bytes {
-            return Err(format!("a snapshot of {} bytes does not fit a slot of {bytes}", jpeg.len()));
+            return Err(format!(
+                "a snapshot of {} bytes does not fit a slot of {bytes}",
+                jpeg.len()
+            ));
         }
         let Some(slot) = (0..slots).find(|slot| !self.used.contains_key(slot)) else {
             return Err(format!("all {slots} snapshot slots are in use"));
@@ -132,7 +141,10 @@ impl SnapshotStore {
         let mut block = header(self.card, entry_id, jpeg);
         block.extend_from_slice(jpeg);
         let at = u64::from(slot) * bytes;
-        let written = self.disk.write(FileId::Snapshots, at, &block).and_then(|()| self.disk.sync(FileId::Snapshots));
+        let written = self
+            .disk
+            .write(FileId::Snapshots, at, &block)
+            .and_then(|()| self.disk.sync(FileId::Snapshots));
         written.map_err(|fault| fault.to_string())?;
         self.used.insert(slot, entry_id);
         Ok(block.len() as u64)
@@ -166,11 +178,14 @@ pub fn damaged(disk: &dyn Disk, len: u64, live: &[EntryId]) -> Result<Vec<u64>, 
     let mut found = Vec::new();
     for at in (0..len).step_by(BLOCK as usize) {
         let header = parse(&disk.read(FileId::Snapshots, at, (len - at).min(BLOCK) as usize)?);
-        let Some((header, both)) = header.filter(|(header, _)| live.contains(&header.entry_id)) else {
+        let Some((header, both)) = header.filter(|(header, _)| live.contains(&header.entry_id))
+        else {
             continue;
         };
         let fits = at + BLOCK + header.len as u64 <= len;
-        let whole = both && fits && crc32c::crc32c(&disk.read(FileId::Snapshots, at + BLOCK, header.len)?) == header.crc;
+        let whole = both
+            && fits
+            && crc32c::crc32c(&disk.read(FileId::Snapshots, at + BLOCK, header.len)?) == header.crc;
         found.extend((!whole).then_some(at));
     }
     Ok(found)
@@ -180,13 +195,21 @@ pub fn damaged(disk: &dyn Disk, len: u64, live: &[EntryId]) -> Result<Vec<u64>, 
 ///
 /// # Errors
 /// If it is gone or damaged, or the card reports an error.
-pub fn read(disk: &dyn Disk, geometry: SnapshotGeometry, entry_id: EntryId) -> Result<Vec<u8>, ReadFault> {
+pub fn read(
+    disk: &dyn Disk,
+    geometry: SnapshotGeometry,
+    entry_id: EntryId,
+) -> Result<Vec<u8>, ReadFault> {
     let io = |fault: DiskFault| ReadFault::Io(fault.to_string());
-    let mut fault = ReadFault::Gone(format!("{}: snapshot of entry {}", FileId::Snapshots.name(), entry_id.0));
+    let mut fault =
+        ReadFault::Gone(format!("{}: snapshot of entry {}", FileId::Snapshots.name(), entry_id.0));
     for slot in 0..geometry.slots {
         let at = u64::from(slot) * geometry.bytes;
-        let found = parse(&disk.read(FileId::Snapshots, at, BLOCK as usize).map_err(io)?).map(|(header, _)| header);
-        let fits = |header: &Header| header.entry_id == entry_id && header.len as u64 + BLOCK <= geometry.bytes;
+        let found = parse(&disk.read(FileId::Snapshots, at, BLOCK as usize).map_err(io)?)
+            .map(|(header, _)| header);
+        let fits = |header: &Header| {
+            header.entry_id == entry_id && header.len as u64 + BLOCK <= geometry.bytes
+        };
         let Some(header) = found.filter(fits) else {
             continue;
         };

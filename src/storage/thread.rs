@@ -40,12 +40,19 @@ impl CardReader {
 impl FootageReader for CardReader {
     fn fragment(&self, fragment: &FragmentRef) -> Result<Vec<u8>, ReadFault> {
         let file = FileId::Segment(fragment.segment);
-        let place = || format!("{} offset {} record {}", file.name(), fragment.offset, fragment.seq);
-        let bytes =
-            self.disk.read(file, fragment.offset, fragment.len as usize).map_err(|fault| ReadFault::Io(fault.to_string()))?;
+        let place =
+            || format!("{} offset {} record {}", file.name(), fragment.offset, fragment.seq);
+        let bytes = self
+            .disk
+            .read(file, fragment.offset, fragment.len as usize)
+            .map_err(|fault| ReadFault::Io(fault.to_string()))?;
         let Some(record) = RingRecord::decode(&bytes) else {
             let is_ours = bytes.get(8..24) == Some(&RECORD_TYPE);
-            return Err(if is_ours { ReadFault::Damaged(place()) } else { ReadFault::Gone(place()) });
+            return Err(if is_ours {
+                ReadFault::Damaged(place())
+            } else {
+                ReadFault::Gone(place())
+            });
         };
         if (record.seq, record.lap, record.len) != (fragment.seq, fragment.lap, fragment.len) {
             return Err(ReadFault::Gone(place()));

@@ -39,7 +39,10 @@ pub struct WriteLoad {
 impl WriteLoad {
     /// The wear: the larger of the report of the device and the share of the rated endurance.
     pub fn wear(&self) -> Wear {
-        let sheet = (u128::from(self.lifetime) * 100).checked_div(u128::from(self.endurance)).unwrap_or(0).min(255) as u8;
+        let sheet = (u128::from(self.lifetime) * 100)
+            .checked_div(u128::from(self.endurance))
+            .unwrap_or(0)
+            .min(255) as u8;
         Wear { percent: sheet.max(self.device.unwrap_or(0)), days_left: self.days_left() }
     }
 
@@ -50,7 +53,8 @@ impl WriteLoad {
         }
         let left = u128::from(self.endurance.saturating_sub(self.lifetime));
         let day = Duration::from_secs(86_400).as_micros();
-        u32::try_from(left * lasted.as_micros() / u128::from(self.written) / day).unwrap_or(u32::MAX)
+        u32::try_from(left * lasted.as_micros() / u128::from(self.written) / day)
+            .unwrap_or(u32::MAX)
     }
 }
 
@@ -80,6 +84,10 @@ mod tests {
     fn a_worse_device_report_overrides_the_rated_endurance() {
         assert_eq!(WriteLoad { device: Some(90), ..load() }.wear().percent, 90);
         assert_eq!(WriteLoad { endurance: 0, ..load() }.wear(), Wear::default());
-        assert_eq!(WriteLoad { now: MonoTime(60_000_000), ..load() }.wear().days_left, 0, "one minute is too short");
+        assert_eq!(
+            WriteLoad { now: MonoTime(60_000_000), ..load() }.wear().days_left,
+            0,
+            "one minute is too short"
+        );
     }
 }

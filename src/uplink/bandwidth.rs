@@ -108,7 +108,15 @@ impl Bandwidth {
     /// A limiter without measurements.
     pub fn new(settings: BandwidthSettings) -> Bandwidth {
         let spent = DataSpent::default();
-        Bandwidth { settings, rate: FIRST_GUESS, in_flight: 0, busy_since: None, measured: 0, next_at: MonoTime(0), spent }
+        Bandwidth {
+            settings,
+            rate: FIRST_GUESS,
+            in_flight: 0,
+            busy_since: None,
+            measured: 0,
+            next_at: MonoTime(0),
+            spent,
+        }
     }
 
     /// Applies new settings; the used budget stays.
@@ -148,16 +156,19 @@ impl Bandwidth {
     pub fn throttle(&self, now: Timestamp, chunk: u32, requested: bool) -> Option<Throttle> {
         let spent = self.spent.at(now.wall);
         let over = |budget: u64, used: u64| budget > 0 && used >= budget;
-        let in_flight_max =
-            ((self.rate * IN_FLIGHT_SECONDS) as u64).clamp(2 * u64::from(chunk), IN_FLIGHT_MAX.max(2 * u64::from(chunk)));
-        if over(self.settings.day_budget, spent.today) || over(self.settings.month_budget, spent.month) {
+        let in_flight_max = ((self.rate * IN_FLIGHT_SECONDS) as u64)
+            .clamp(2 * u64::from(chunk), IN_FLIGHT_MAX.max(2 * u64::from(chunk)));
+        if over(self.settings.day_budget, spent.today)
+            || over(self.settings.month_budget, spent.month)
+        {
             Some(Throttle::Budget)
         } else if !requested && self.settings.quiet.is_some_and(|quiet| quiet.holds(now.wall)) {
             Some(Throttle::Quiet)
         } else if now.mono < self.next_at {
             Some(Throttle::Cap)
         } else {
-            (self.in_flight > 0 && self.in_flight + u64::from(chunk) > in_flight_max).then_some(Throttle::InFlight)
+            (self.in_flight > 0 && self.in_flight + u64::from(chunk) > in_flight_max)
+                .then_some(Throttle::InFlight)
         }
     }
 
@@ -203,7 +214,11 @@ mod tests {
     use crate::units::ClockQuality;
 
     fn stamp(micros: u64) -> Timestamp {
-        Timestamp { mono: MonoTime(micros), wall: WallTime(1_790_000_000_000_000 + micros as i64), quality: ClockQuality::Ntp }
+        Timestamp {
+            mono: MonoTime(micros),
+            wall: WallTime(1_790_000_000_000_000 + micros as i64),
+            quality: ClockQuality::Ntp,
+        }
     }
 
     fn bandwidth(settings: BandwidthSettings) -> Bandwidth {
@@ -242,7 +257,11 @@ mod tests {
             let longest = moves(&mut limiter, rate, 400_000);
             assert!(longest <= 2_000_000, "{rate} bytes a second: {longest} µs");
             let measured = limiter.rate() as f64 / rate as f64;
-            assert!((0.8..1.3).contains(&measured), "{rate} bytes a second measured as {}", limiter.rate());
+            assert!(
+                (0.8..1.3).contains(&measured),
+                "{rate} bytes a second measured as {}",
+                limiter.rate()
+            );
         }
     }
 
@@ -258,7 +277,8 @@ mod tests {
 
     #[test]
     fn a_cap_is_kept_over_any_length_of_time() {
-        let mut limiter = bandwidth(BandwidthSettings { rate_cap: 10_000, ..BandwidthSettings::default() });
+        let mut limiter =
+            bandwidth(BandwidthSettings { rate_cap: 10_000, ..BandwidthSettings::default() });
         let (mut now, mut sent) = (0, 0);
         while now < 60_000_000 {
             if limiter.throttle(stamp(now), 4096, true).is_none() {
@@ -273,7 +293,11 @@ mod tests {
 
     #[test]
     fn a_budget_holds_files_until_the_next_day_or_month() {
-        let mut limiter = bandwidth(BandwidthSettings { day_budget: 1000, month_budget: 2500, ..BandwidthSettings::default() });
+        let mut limiter = bandwidth(BandwidthSettings {
+            day_budget: 1000,
+            month_budget: 2500,
+            ..BandwidthSettings::default()
+        });
         let day = |n: i64| Timestamp {
             wall: WallTime::parse("2026-11-28T12:00:00Z").unwrap().plus_micros(n * DAY),
             ..Timestamp::default()
@@ -284,7 +308,11 @@ mod tests {
             assert_eq!(limiter.throttle(day(n), 100, true), Some(Throttle::Budget), "day {n}");
         }
         limiter.count(day(2), 200);
-        assert_eq!(limiter.throttle(day(2), 100, true), Some(Throttle::Budget), "the month is used up");
+        assert_eq!(
+            limiter.throttle(day(2), 100, true),
+            Some(Throttle::Budget),
+            "the month is used up"
+        );
         assert_eq!(limiter.throttle(day(3), 100, true), None, "December");
     }
 
@@ -301,11 +329,18 @@ mod tests {
     #[test]
     fn quiet_hours_delay_clips_across_midnight_but_no_requests() {
         let quiet = QuietHours::parse("22:00-05:30+07:00").unwrap();
-        let limiter = bandwidth(BandwidthSettings { quiet: Some(quiet), ..BandwidthSettings::default() });
-        let at = |text: &str| Timestamp { wall: WallTime::parse(text).unwrap(), ..Timestamp::default() };
-        for (time, held) in
-            [("21:59", false), ("22:00", true), ("02:00", true), ("05:29", true), ("05:30", false), ("12:00", false)]
-        {
+        let limiter =
+            bandwidth(BandwidthSettings { quiet: Some(quiet), ..BandwidthSettings::default() });
+        let at =
+            |text: &str| Timestamp { wall: WallTime::parse(text).unwrap(), ..Timestamp::default() };
+        for (time, held) in [
+            ("21:59", false),
+            ("22:00", true),
+            ("02:00", true),
+            ("05:29", true),
+            ("05:30", false),
+            ("12:00", false),
+        ] {
             let now = at(&format!("2026-11-25T{time}:00+07:00"));
             assert_eq!(limiter.throttle(now, 100, false).is_some(), held, "{time}");
             assert_eq!(limiter.throttle(now, 100, true), None, "{time}");

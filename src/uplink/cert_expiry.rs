@@ -54,7 +54,8 @@ pub fn not_after(der: &[u8]) -> Option<WallTime> {
         _ => year,
     };
     let at = |from: usize| rest.get(from..from + 2);
-    WallTime::parse(&format!("{year:04}-{}-{}T{}:{}:{}Z", at(0)?, at(2)?, at(4)?, at(6)?, at(8)?)).ok()
+    WallTime::parse(&format!("{year:04}-{}-{}T{}:{}:{}Z", at(0)?, at(2)?, at(4)?, at(6)?, at(8)?))
+        .ok()
 }
 
 /// The part of the certificate that starts with its validity.
@@ -93,7 +94,11 @@ mod tests {
     #[test]
     fn the_expiry_is_read_from_utc_time_and_generalized_time() {
         assert_eq!(ends(2027, 3, 9), WallTime::parse("2027-03-09T00:00:00Z").ok());
-        assert_eq!(ends(2051, 12, 31), WallTime::parse("2051-12-31T00:00:00Z").ok(), "GeneralizedTime from 2050 on");
+        assert_eq!(
+            ends(2051, 12, 31),
+            WallTime::parse("2051-12-31T00:00:00Z").ok(),
+            "GeneralizedTime from 2050 on"
+        );
     }
 
     #[test]
@@ -120,7 +125,11 @@ mod tests {
     #[test]
     fn certificate_expiry_is_reported_thirty_days_ahead() {
         let end = WallTime(100 * DAY);
-        let now = |day: i64, quality| Timestamp { wall: WallTime(day * DAY), quality, ..Timestamp::default() };
+        let now = |day: i64, quality| Timestamp {
+            wall: WallTime(day * DAY),
+            quality,
+            ..Timestamp::default()
+        };
         assert_eq!(near(end, now(70, ClockQuality::Ntp)), None);
         assert_eq!(near(end, now(71, ClockQuality::Rtc)), Some(29));
         assert_eq!(near(end, now(101, ClockQuality::Ntp)), Some(-1));

@@ -114,33 +114,59 @@ pub fn connect(options: &Options) -> (Sender, Connection) {
         Protocol::V311 => connect_v311(options, transport, network),
     };
     let queued = Arc::default();
-    (Sender { client, queued: Arc::clone(&queued) }, Connection { events, queued, by_id: HashMap::new(), up: false, ended: None })
+    (
+        Sender { client, queued: Arc::clone(&queued) },
+        Connection { events, queued, by_id: HashMap::new(), up: false, ended: None },
+    )
 }
 
-fn connect_v5(options: &Options, transport: Transport, network: rumqttc::NetworkOptions) -> (Client, Loop) {
+fn connect_v5(
+    options: &Options,
+    transport: Transport,
+    network: rumqttc::NetworkOptions,
+) -> (Client, Loop) {
     let mut mqtt = v5::MqttOptions::new(&options.client_id, &options.host, options.port);
-    mqtt.set_transport(transport).set_keep_alive(Duration::from_secs(options.keep_alive.max(5).into())).set_clean_start(true);
+    mqtt.set_transport(transport)
+        .set_keep_alive(Duration::from_secs(options.keep_alive.max(5).into()))
+        .set_clean_start(true);
     mqtt.set_connection_timeout(CONNECT_TIMEOUT).set_network_options(network);
     mqtt.set_max_packet_size(Some(PACKET_MAX)).set_outgoing_inflight_upper_limit(INFLIGHT);
     if let Some(login) = &options.login {
         mqtt.set_credentials(&login.user, login.password.reveal());
     }
     if let Some((topic, payload, retain)) = &options.will {
-        mqtt.set_last_will(p5::LastWill::new(topic, payload.clone(), v5::mqttbytes::QoS::AtLeastOnce, *retain, None));
+        mqtt.set_last_will(p5::LastWill::new(
+            topic,
+            payload.clone(),
+            v5::mqttbytes::QoS::AtLeastOnce,
+            *retain,
+            None,
+        ));
     }
     let (client, events) = v5::AsyncClient::new(mqtt, QUEUE);
     (Client::V5(client), Loop::V5(Box::new(events)))
 }
 
-fn connect_v311(options: &Options, transport: Transport, network: rumqttc::NetworkOptions) -> (Client, Loop) {
+fn connect_v311(
+    options: &Options,
+    transport: Transport,
+    network: rumqttc::NetworkOptions,
+) -> (Client, Loop) {
     let mut mqtt = rumqttc::MqttOptions::new(&options.client_id, &options.host, options.port);
-    mqtt.set_transport(transport).set_keep_alive(Duration::from_secs(options.keep_alive.max(5).into())).set_clean_session(true);
+    mqtt.set_transport(transport)
+        .set_keep_alive(Duration::from_secs(options.keep_alive.max(5).into()))
+        .set_clean_session(true);
     mqtt.set_max_packet_size(PACKET_MAX as usize, PACKET_MAX as usize).set_inflight(INFLIGHT);
     if let Some(login) = &options.login {
         mqtt.set_credentials(&login.user, login.password.reveal());
     }
     if let Some((topic, payload, retain)) = &options.will {
-        mqtt.set_last_will(rumqttc::LastWill::new(topic, payload.clone(), rumqttc::QoS::AtLeastOnce, *retain));
+        mqtt.set_last_will(rumqttc::LastWill::new(
+            topic,
+            payload.clone(),
+            rumqttc::QoS::AtLeastOnce,
+            *retain,
+        ));
     }
     let (client, mut events) = rumqttc::AsyncClient::new(mqtt, QUEUE);
     events.set_network_options(network);
@@ -152,8 +178,12 @@ impl Sender {
     pub fn publish(&self, token: u64, topic: &str, payload: Vec<u8>, retain: bool) -> bool {
         let mut queued = self.queued.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let queued_it = match &self.client {
-            Client::V5(client) => client.try_publish(topic, v5::mqttbytes::QoS::AtLeastOnce, retain, payload).is_ok(),
-            Client::V311(client) => client.try_publish(topic, rumqttc::QoS::AtLeastOnce, retain, payload).is_ok(),
+            Client::V5(client) => {
+                client.try_publish(topic, v5::mqttbytes::QoS::AtLeastOnce, retain, payload).is_ok()
+            }
+            Client::V311(client) => {
+                client.try_publish(topic, rumqttc::QoS::AtLeastOnce, retain, payload).is_ok()
+            }
         };
         if queued_it {
             queued.push_back(token);
@@ -164,11 +194,15 @@ impl Sender {
     /// Queues one SUBSCRIBE with QoS 1.
     pub fn subscribe(&self, filters: &[String]) {
         let v5_filter = |filter: &String| p5::Filter::new(filter, v5::mqttbytes::QoS::AtLeastOnce);
-        let v311_filter = |filter: &String| rumqttc::SubscribeFilter::new(filter.clone(), rumqttc::QoS::AtLeastOnce);
+        let v311_filter = |filter: &String| {
+            rumqttc::SubscribeFilter::new(filter.clone(), rumqttc::QoS::AtLeastOnce)
+        };
         // The queue of a new client is empty, so it has room.
         let _ = match &self.client {
             Client::V5(client) => client.try_subscribe_many(filters.iter().map(v5_filter)).is_ok(),
-            Client::V311(client) => client.try_subscribe_many(filters.iter().map(v311_filter)).is_ok(),
+            Client::V311(client) => {
+                client.try_subscribe_many(filters.iter().map(v311_filter)).is_ok()
+            }
         };
     }
 
@@ -190,10 +224,16 @@ impl Connection {
     pub async fn poll(&mut self) -> Result<ClientEvent, Disconnected> {
         if self.ended.is_none() {
             let polled = match &mut self.events {
-                Loop::V5(events) => {
-                    events.poll().await.map(|event| Incoming::V5(Box::new(event))).map_err(|error| ended_v5(&error, self.up))
-                }
-                Loop::V311(events) => events.poll().await.map(Incoming::V311).map_err(|error| ended_v311(&error, self.up)),
+                Loop::V5(events) => events
+                    .poll()
+                    .await
+                    .map(|event| Incoming::V5(Box::new(event)))
+                    .map_err(|error| ended_v5(&error, self.up)),
+                Loop::V311(events) => events
+                    .poll()
+                    .await
+                    .map(Incoming::V311)
+                    .map_err(|error| ended_v311(&error, self.up)),
             };
             match polled {
                 Ok(event) => return Ok(self.client_event(event)),
@@ -202,7 +242,9 @@ impl Connection {
         }
         // Acknowledgements received before the end are valid.
         let left = match &mut self.events {
-            Loop::V5(events) => events.state.events.pop_front().map(|event| Incoming::V5(Box::new(event))),
+            Loop::V5(events) => {
+                events.state.events.pop_front().map(|event| Incoming::V5(Box::new(event)))
+            }
             Loop::V311(events) => events.state.events.pop_front().map(Incoming::V311),
         };
         match (left, &self.ended) {
@@ -232,9 +274,10 @@ impl Connection {
                 ClientEvent::Subscribed(ack.return_codes.iter().map(granted).collect())
             }
             v5::Event::Incoming(p5::Packet::PubAck(ack)) => self.acked(ack.pkid, acked(ack.reason)),
-            v5::Event::Incoming(p5::Packet::Publish(publish)) => {
-                ClientEvent::Message(String::from_utf8_lossy(&publish.topic).into_owned(), publish.payload.to_vec())
-            }
+            v5::Event::Incoming(p5::Packet::Publish(publish)) => ClientEvent::Message(
+                String::from_utf8_lossy(&publish.topic).into_owned(),
+                publish.payload.to_vec(),
+            ),
             v5::Event::Outgoing(rumqttc::Outgoing::Publish(id)) => self.sent(id),
             _ => ClientEvent::Other,
         }
@@ -244,7 +287,11 @@ impl Connection {
         match event {
             rumqttc::Event::Incoming(rumqttc::Packet::ConnAck(_)) => {
                 self.up = true;
-                ClientEvent::Connected(BrokerLimits { receive_max: u16::MAX, max_packet: PACKET_MAX, retain: true })
+                ClientEvent::Connected(BrokerLimits {
+                    receive_max: u16::MAX,
+                    max_packet: PACKET_MAX,
+                    retain: true,
+                })
             }
             rumqttc::Event::Incoming(rumqttc::Packet::SubAck(ack)) => {
                 let granted = |code: &rumqttc::SubscribeReasonCode| match code {
@@ -253,7 +300,9 @@ impl Connection {
                 };
                 ClientEvent::Subscribed(ack.return_codes.iter().map(granted).collect())
             }
-            rumqttc::Event::Incoming(rumqttc::Packet::PubAck(ack)) => self.acked(ack.pkid, Acked::Accepted),
+            rumqttc::Event::Incoming(rumqttc::Packet::PubAck(ack)) => {
+                self.acked(ack.pkid, Acked::Accepted)
+            }
             rumqttc::Event::Incoming(rumqttc::Packet::Publish(publish)) => {
                 ClientEvent::Message(publish.topic.clone(), publish.payload.to_vec())
             }
@@ -268,7 +317,8 @@ impl Connection {
 
     /// Assigns a packet id to the oldest queued publish: publishes leave in the order of the queue.
     fn sent(&mut self, id: u16) -> ClientEvent {
-        let token = self.queued.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front();
+        let token =
+            self.queued.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front();
         if let Some(token) = token {
             self.by_id.insert(id, token);
         }
@@ -298,7 +348,9 @@ fn acked(reason: p5::PubAckReason) -> Acked {
         Reason::Success => Acked::Accepted,
         Reason::NoMatchingSubscribers => Acked::NoSubscriber,
         Reason::NotAuthorized => Acked::NotAuthorized(text),
-        Reason::TopicNameInvalid | Reason::PayloadFormatInvalid => Acked::Invalid(format!("the broker rejects it: {text}")),
+        Reason::TopicNameInvalid | Reason::PayloadFormatInvalid => {
+            Acked::Invalid(format!("the broker rejects it: {text}"))
+        }
         Reason::QuotaExceeded
         | Reason::PacketIdentifierInUse
         | Reason::UnspecifiedError
@@ -311,12 +363,14 @@ fn ended_v5(error: &v5::ConnectionError, up: bool) -> Disconnected {
     use v5::{ConnectionError as Error, StateError};
     let fault = match error {
         Error::ConnectionRefused(code) => refused_v5(*code),
-        Error::MqttState(StateError::ServerDisconnect { reason_code, .. }) => disconnected(*reason_code),
+        Error::MqttState(StateError::ServerDisconnect { reason_code, .. }) => {
+            disconnected(*reason_code)
+        }
         Error::Io(error) => io_fault(error, up),
         Error::Timeout(_) => ConnectFault::Unreachable,
-        Error::MqttState(StateError::Deserialization(_) | StateError::ConnectionAborted | StateError::Io(_)) if !up => {
-            ConnectFault::Version
-        }
+        Error::MqttState(
+            StateError::Deserialization(_) | StateError::ConnectionAborted | StateError::Io(_),
+        ) if !up => ConnectFault::Version,
         Error::NotConnAck(_) => ConnectFault::Version,
         _ => ConnectFault::Lost,
     };
@@ -331,9 +385,9 @@ fn ended_v311(error: &rumqttc::ConnectionError, up: bool) -> Disconnected {
         Error::ConnectionRefused(_) => ConnectFault::Refused,
         Error::Io(error) => io_fault(error, up),
         Error::NetworkTimeout => ConnectFault::Unreachable,
-        Error::MqttState(StateError::Deserialization(_) | StateError::ConnectionAborted | StateError::Io(_)) if !up => {
-            ConnectFault::Version
-        }
+        Error::MqttState(
+            StateError::Deserialization(_) | StateError::ConnectionAborted | StateError::Io(_),
+        ) if !up => ConnectFault::Version,
         Error::NotConnAck(_) => ConnectFault::Version,
         _ => ConnectFault::Lost,
     };
@@ -352,7 +406,9 @@ fn refused_v5(code: p5::ConnectReturnCode) -> ConnectFault {
         | Code::QuotaExceeded
         | Code::ConnectionRateExceeded => ConnectFault::Busy,
         Code::UseAnotherServer | Code::ServerMoved => ConnectFault::Unreachable,
-        Code::Success | Code::UnspecifiedError | Code::ImplementationSpecificError => ConnectFault::Lost,
+        Code::Success | Code::UnspecifiedError | Code::ImplementationSpecificError => {
+            ConnectFault::Lost
+        }
         _ => ConnectFault::Refused,
     }
 }
@@ -376,12 +432,25 @@ fn disconnected(code: p5::DisconnectReasonCode) -> ConnectFault {
 fn io_fault(error: &std::io::Error, up: bool) -> ConnectFault {
     use std::io::ErrorKind as Kind;
     match error.kind() {
-        Kind::ConnectionRefused | Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::TimedOut | Kind::AddrNotAvailable => {
-            ConnectFault::Unreachable
+        Kind::ConnectionRefused
+        | Kind::HostUnreachable
+        | Kind::NetworkUnreachable
+        | Kind::TimedOut
+        | Kind::AddrNotAvailable => ConnectFault::Unreachable,
+        Kind::UnexpectedEof
+        | Kind::ConnectionReset
+        | Kind::ConnectionAborted
+        | Kind::BrokenPipe
+            if !up =>
+        {
+            ConnectFault::Version
         }
-        Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe if !up => ConnectFault::Version,
         // Errors of the resolver have no `ErrorKind` of their own.
-        _ if error.to_string().contains("lookup address") || error.to_string().contains("resolve") => ConnectFault::Name,
+        _ if error.to_string().contains("lookup address")
+            || error.to_string().contains("resolve") =>
+        {
+            ConnectFault::Name
+        }
         _ => ConnectFault::Lost,
     }
 }
@@ -402,7 +471,10 @@ fn ended(reason: String, fault: ConnectFault) -> Disconnected {
         // rumqttc reports an oversized packet as text only, which differs between its versions.
         let text = reason.to_lowercase();
         let too_large = text.contains("payload size") && text.contains("exceeded");
-        return Disconnected { reason, fault: if too_large { ConnectFault::TooLarge } else { fault } };
+        return Disconnected {
+            reason,
+            fault: if too_large { ConnectFault::TooLarge } else { fault },
+        };
     };
     Disconnected {
         reason: format!("{advice} ({reason})"),
@@ -421,7 +493,9 @@ pub fn in_flags(reason: &str) -> String {
         ("uplink.ca_file", "--ca"),
         ("uplink.host", "--broker"),
     ];
-    replacements.iter().fold(reason.to_owned(), |reason, (setting, flag)| reason.replace(setting, flag))
+    replacements
+        .iter()
+        .fold(reason.to_owned(), |reason, (setting, flag)| reason.replace(setting, flag))
 }
 
 #[cfg(test)]
@@ -430,13 +504,17 @@ mod tests {
 
     #[test]
     fn reasons_for_an_office_name_its_flags_and_no_device() {
-        let reasons = ["received fatal alert: CertificateUnknown", "invalid peer certificate: UnknownIssuer"]
-            .map(|reason| ended(reason.into(), ConnectFault::Lost));
-        for reason in
-            reasons.into_iter().chain([ConnectFault::Refused, ConnectFault::Name].map(|fault| ended("no".into(), fault)))
-        {
+        let reasons =
+            ["received fatal alert: CertificateUnknown", "invalid peer certificate: UnknownIssuer"]
+                .map(|reason| ended(reason.into(), ConnectFault::Lost));
+        for reason in reasons.into_iter().chain(
+            [ConnectFault::Refused, ConnectFault::Name].map(|fault| ended("no".into(), fault)),
+        ) {
             let text = in_flags(&reason.reason);
-            assert!(text.contains("--") && !text.contains("uplink.") && !text.contains("device"), "{text}");
+            assert!(
+                text.contains("--") && !text.contains("uplink.") && !text.contains("device"),
+                "{text}"
+            );
         }
     }
 
@@ -455,9 +533,13 @@ mod tests {
 
     #[test]
     fn a_reset_before_connack_may_be_a_version_fault() {
-        let cut = |up| ended_v5(&v5::ConnectionError::Io(std::io::ErrorKind::ConnectionReset.into()), up).fault;
+        let cut = |up| {
+            ended_v5(&v5::ConnectionError::Io(std::io::ErrorKind::ConnectionReset.into()), up).fault
+        };
         assert_eq!((cut(false), cut(true)), (ConnectFault::Version, ConnectFault::Lost));
-        let dns = std::io::Error::other("failed to lookup address information: Name or service not known");
+        let dns = std::io::Error::other(
+            "failed to lookup address information: Name or service not known",
+        );
         let ended = ended_v5(&v5::ConnectionError::Io(dns), false);
         assert_eq!(ended.fault, ConnectFault::Name);
         assert!(ended.reason.contains("uplink.host"), "{}", ended.reason);

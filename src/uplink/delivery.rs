@@ -269,18 +269,29 @@ impl Delivery {
     /// The payload of `up/state` for connection `conn`.
     pub fn state(&self, state: &str, conn: u64, now: Timestamp) -> Vec<u8> {
         let ring = self.birth.as_ref().map(|birth| birth.ring).unwrap_or_default();
-        let state = State { v: 1, state: state.into(), ring, boot: self.boot, conn, t: now.wall.rfc3339() };
+        let state =
+            State { v: 1, state: state.into(), ring, boot: self.boot, conn, t: now.wall.rfc3339() };
         serde_json::to_vec(&state).unwrap_or_default()
     }
 
     /// The broker accepted the connection. Files wait `file_delay` microseconds.
-    pub fn connected(&mut self, now: Timestamp, conn: u64, limits: BrokerLimits, file_delay: u64, out: &mut Vec<DeliveryEffect>) {
+    pub fn connected(
+        &mut self,
+        now: Timestamp,
+        conn: u64,
+        limits: BrokerLimits,
+        file_delay: u64,
+        out: &mut Vec<DeliveryEffect>,
+    ) {
         self.connected = Some(conn);
         self.limits = limits;
         self.reported_reason = None;
         self.counts.connects += 1;
         self.window = WINDOW.min(u64::from(limits.receive_max).saturating_sub(RESERVE).max(1));
-        self.chunk_now = self.chunk.min(limits.max_packet.saturating_sub(OVERHEAD)).max(CHUNK_MIN.min(limits.max_packet / 2));
+        self.chunk_now = self
+            .chunk
+            .min(limits.max_packet.saturating_sub(OVERHEAD))
+            .max(CHUNK_MIN.min(limits.max_packet / 2));
         self.files_from = now.mono.plus_micros(file_delay);
         self.busy = BusyPause::default();
         self.forbidden = BTreeMap::new();
@@ -290,7 +301,11 @@ impl Delivery {
         }
         self.files.values_mut().for_each(Transfer::reconnected);
         let state = self.state("online", conn, now);
-        self.queued.push_front(QueuedMessage { topic: topics::up(&self.site, "state"), payload: state, retain: true });
+        self.queued.push_front(QueuedMessage {
+            topic: topics::up(&self.site, "state"),
+            payload: state,
+            retain: true,
+        });
         self.request_config();
         out.push(DeliveryEffect::Update(UplinkUpdate::Up { conn }));
         self.report_counts(out);
@@ -313,11 +328,23 @@ impl Delivery {
     }
 
     /// Handles a request. The uplink task itself handles `Close`.
-    pub fn request(&mut self, now: Timestamp, request: UplinkRequest, out: &mut Vec<DeliveryEffect>) {
+    pub fn request(
+        &mut self,
+        now: Timestamp,
+        request: UplinkRequest,
+        out: &mut Vec<DeliveryEffect>,
+    ) {
         match request {
             UplinkRequest::Send { entry_id, message: Message::Event { id, payload } } => {
                 let (digest, due) = (Digest::of(&payload), now.mono);
-                let event = InFlightEvent { id, payload, digest, due, receipt_timeout: RECEIPT_TIMEOUT, published: false };
+                let event = InFlightEvent {
+                    id,
+                    payload,
+                    digest,
+                    due,
+                    receipt_timeout: RECEIPT_TIMEOUT,
+                    published: false,
+                };
                 self.events.insert(entry_id, event);
             }
             UplinkRequest::Send { entry_id, message: Message::File { manifest, source } } => {
@@ -325,7 +352,9 @@ impl Delivery {
             }
             UplinkRequest::Cancel { entry_id } => self.cancel(entry_id),
             UplinkRequest::Resend { entry_id } => {
-                if let Some(event) = self.events.get_mut(&entry_id).filter(|_| self.limiter.resend(now)) {
+                if let Some(event) =
+                    self.events.get_mut(&entry_id).filter(|_| self.limiter.resend(now))
+                {
                     event.due = now.mono;
                 }
             }
@@ -434,7 +463,9 @@ impl Delivery {
 
     /// True when the oldest publish has no PubAck within `ACK_TIMEOUT`: the connection is dead.
     pub fn is_overdue(&self, now: MonoTime) -> bool {
-        self.unacked.first_key_value().is_some_and(|(_, publish)| now.since(publish.sent_at) >= ACK_TIMEOUT.as_micros() as u64)
+        self.unacked.first_key_value().is_some_and(|(_, publish)| {
+            now.since(publish.sent_at) >= ACK_TIMEOUT.as_micros() as u64
+        })
     }
 }
 

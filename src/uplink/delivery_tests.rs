@@ -48,7 +48,9 @@ impl Archive {
     fn take(&mut self, topic: &str, payload: &[u8]) -> Option<Ack> {
         let (_, tail) = topics::read_up(topic)?;
         if tail == "event" {
-            let id = serde_json::from_slice::<serde_json::Value>(payload).ok()?["id"].as_str()?.to_owned();
+            let id = serde_json::from_slice::<serde_json::Value>(payload).ok()?["id"]
+                .as_str()?
+                .to_owned();
             *self.events.entry(id.clone()).or_default() += 1;
             return Some(Ack::Event { id, sha256: Digest::of(payload) });
         }
@@ -118,14 +120,23 @@ impl World {
     fn next_behaviour(&mut self) -> u8 {
         self.turn += 1;
         // Faults end after this many answers or this long, or nothing could ever be delivered.
-        if self.turn > 400 || self.now > 12_000_000_000 { 0 } else { self.behaviour[self.turn % self.behaviour.len()] }
+        if self.turn > 400 || self.now > 12_000_000_000 {
+            0
+        } else {
+            self.behaviour[self.turn % self.behaviour.len()]
+        }
     }
 
     fn connect(&mut self) {
         self.conn += 1;
         let mut out = Vec::new();
         self.delivery.connected(stamp(self.now), self.conn, limits(), 0, &mut out);
-        self.delivery.message(stamp(self.now), &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
+        self.delivery.message(
+            stamp(self.now),
+            &topics::host_state("office"),
+            b"{\"state\":\"online\"}",
+            &mut out,
+        );
         self.execute(out);
     }
 
@@ -140,19 +151,31 @@ impl World {
         while let Some(effect) = queue.pop_front() {
             let mut more = Vec::new();
             match effect {
-                DeliveryEffect::Update(UplinkUpdate::Receipted { entry_id }) => self.receipted.push(entry_id),
+                DeliveryEffect::Update(UplinkUpdate::Receipted { entry_id }) => {
+                    self.receipted.push(entry_id)
+                }
                 DeliveryEffect::Update(_) => {}
                 DeliveryEffect::Read { entry_id, offset, len } => {
-                    let bytes = self.sources[&entry_id][offset as usize..offset as usize + len as usize].to_vec();
+                    let bytes = self.sources[&entry_id]
+                        [offset as usize..offset as usize + len as usize]
+                        .to_vec();
                     self.delivery.chunk(stamp(self.now), entry_id, offset, Ok(bytes), &mut more);
                 }
-                DeliveryEffect::Publish { token, topic, payload, .. } => self.broker(token, &topic, &payload, &mut more),
+                DeliveryEffect::Publish { token, topic, payload, .. } => {
+                    self.broker(token, &topic, &payload, &mut more)
+                }
             }
             queue.extend(more);
         }
     }
 
-    fn broker(&mut self, token: Token, topic: &str, payload: &[u8], more: &mut Vec<DeliveryEffect>) {
+    fn broker(
+        &mut self,
+        token: Token,
+        topic: &str,
+        payload: &[u8],
+        more: &mut Vec<DeliveryEffect>,
+    ) {
         let now = stamp(self.now);
         match self.next_behaviour() {
             0..=199 => {
@@ -200,7 +223,10 @@ impl World {
 fn messages(world: &mut World, events: u64, file_len: usize) {
     for n in 1..=events {
         let payload = format!("{{\"id\":\"e{n}\"}}").into_bytes();
-        world.request(UplinkRequest::Send { entry_id: EntryId(n), message: Message::Event { id: format!("e{n}"), payload } });
+        world.request(UplinkRequest::Send {
+            entry_id: EntryId(n),
+            message: Message::Event { id: format!("e{n}"), payload },
+        });
     }
     let (manifest, bytes) = file(file_len);
     world.sources.insert(EntryId(100), bytes.clone());
@@ -216,16 +242,26 @@ fn a_flood_of_answers_does_not_evict_the_birth_message() {
     delivery.request(stamp(1), UplinkRequest::Birth(Box::new(birth)), &mut out);
     delivery.connected(stamp(1), 1, BrokerLimits { receive_max: 1, ..limits() }, 0, &mut out);
     for n in 0..1000 {
-        let reply = Reply { req_id: n.to_string(), cmd: "ping".into(), status: "ok".into(), ..ping() };
+        let reply =
+            Reply { req_id: n.to_string(), cmd: "ping".into(), status: "ok".into(), ..ping() };
         delivery.request(stamp(1), UplinkRequest::Reply(Box::new(reply)), &mut out);
     }
     let kept: Vec<&str> = delivery.queued.iter().map(|message| message.topic.as_str()).collect();
-    assert!(kept.len() <= QUEUED_MAX && kept.iter().any(|topic| topic.ends_with("up/birth")), "{kept:?}");
+    assert!(
+        kept.len() <= QUEUED_MAX && kept.iter().any(|topic| topic.ends_with("up/birth")),
+        "{kept:?}"
+    );
     assert!(delivery.counts.answers_dropped > 900);
 }
 
 fn ping() -> Reply {
-    Reply { req_id: String::new(), cmd: String::new(), status: String::new(), detail: String::new(), data: Default::default() }
+    Reply {
+        req_id: String::new(),
+        cmd: String::new(),
+        status: String::new(),
+        detail: String::new(),
+        data: Default::default(),
+    }
 }
 
 #[test]
@@ -241,7 +277,11 @@ fn bytes_that_are_published_again_are_counted() {
     messages(&mut world, 3, 20_000);
     world.delivery.lost("cut".into(), false, &mut Vec::new());
     world.connect();
-    assert_eq!(world.delivery.counts.resent, 2 * 3 * "{\"id\":\"e1\"}".len() as u64, "no chunk was requested yet");
+    assert_eq!(
+        world.delivery.counts.resent,
+        2 * 3 * "{\"id\":\"e1\"}".len() as u64,
+        "no chunk was requested yet"
+    );
 }
 
 #[test]
@@ -299,18 +339,21 @@ fn an_unreadable_file_is_returned_and_aborted() {
     let (manifest, bytes) = file(100);
     delivery.request(
         stamp(1),
-        UplinkRequest::Send { entry_id: EntryId(1), message: Message::File { manifest: Box::new(manifest), source: bytes } },
+        UplinkRequest::Send {
+            entry_id: EntryId(1),
+            message: Message::File { manifest: Box::new(manifest), source: bytes },
+        },
         &mut out,
     );
     out.clear();
     delivery.chunk(stamp(1), EntryId(1), 0, Err("gone".into()), &mut out);
-    assert!(
-        out.iter().any(|effect| matches!(
-            effect,
-            DeliveryEffect::Update(UplinkUpdate::Returned { why: ReturnReason::Unreadable(_), .. })
-        ))
-    );
-    assert!(out.iter().any(|effect| matches!(effect, DeliveryEffect::Publish { topic, .. } if topic.ends_with("abort"))));
+    assert!(out.iter().any(|effect| matches!(
+        effect,
+        DeliveryEffect::Update(UplinkUpdate::Returned { why: ReturnReason::Unreadable(_), .. })
+    )));
+    assert!(out.iter().any(
+        |effect| matches!(effect, DeliveryEffect::Publish { topic, .. } if topic.ends_with("abort"))
+    ));
 }
 
 #[test]
@@ -320,12 +363,16 @@ fn a_receipt_for_other_bytes_is_ignored() {
     messages(&mut world, 1, 10);
     let mut out = Vec::new();
     world.answer(Some(Ack::Event { id: "e1".into(), sha256: Digest::of(b"other") }), &mut out);
-    assert!(!out.iter().any(|effect| matches!(effect, DeliveryEffect::Update(UplinkUpdate::Receipted { .. }))));
+    assert!(
+        !out.iter()
+            .any(|effect| matches!(effect, DeliveryEffect::Update(UplinkUpdate::Receipted { .. })))
+    );
 }
 
 #[test]
 fn connection_numbers_rise_over_attempts_and_boots() {
-    let numbers = [(1, 1), (1, 65_536), (1, u32::MAX), (2, 1), (3, 0)].map(|(boot, tries)| connection_number(Boot(boot), tries));
+    let numbers = [(1, 1), (1, 65_536), (1, u32::MAX), (2, 1), (3, 0)]
+        .map(|(boot, tries)| connection_number(Boot(boot), tries));
     assert!(numbers.is_sorted_by(|one, other| one < other), "{numbers:?}");
 }
 
@@ -356,7 +403,11 @@ proptest! {
 }
 
 /// A connected delivery with events, and what it published: token and last level of the topic.
-fn with_events(limits: BrokerLimits, events: u64, bytes: usize) -> (Delivery, Vec<(Token, String)>) {
+fn with_events(
+    limits: BrokerLimits,
+    events: u64,
+    bytes: usize,
+) -> (Delivery, Vec<(Token, String)>) {
     let (mut delivery, mut out) = (new(), Vec::new());
     delivery.connected(stamp(1), 1, limits, 0, &mut out);
     for n in 1..=events {
@@ -368,7 +419,9 @@ fn with_events(limits: BrokerLimits, events: u64, bytes: usize) -> (Delivery, Ve
 
 fn published(out: &[DeliveryEffect]) -> Vec<(Token, String)> {
     let of = |effect: &DeliveryEffect| match effect {
-        DeliveryEffect::Publish { token, topic, .. } => Some((*token, topic.rsplit('/').next().unwrap_or_default().to_owned())),
+        DeliveryEffect::Publish { token, topic, .. } => {
+            Some((*token, topic.rsplit('/').next().unwrap_or_default().to_owned()))
+        }
         _ => None,
     };
     out.iter().filter_map(of).collect()
@@ -418,7 +471,10 @@ fn a_message_larger_than_the_packet_limit_is_returned() {
     delivery.request(stamp(1), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
     assert!(published(&out).is_empty());
     let was_returned = |effect: &DeliveryEffect| {
-        matches!(effect, DeliveryEffect::Update(UplinkUpdate::Returned { why: ReturnReason::Refused(_), .. }))
+        matches!(
+            effect,
+            DeliveryEffect::Update(UplinkUpdate::Returned { why: ReturnReason::Refused(_), .. })
+        )
     };
     assert!(out.iter().any(was_returned), "{out:?}");
 }
@@ -432,12 +488,28 @@ fn an_event_the_office_rejects_is_returned_with_the_reason() {
     let message = Message::Event { id: "e1".into(), payload };
     delivery.request(stamp(2), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
     out.clear();
-    let refusal = |sha256: &str| format!(r#"{{"t":"event-refused","id":"e1","sha256":"{sha256}","reason":"`seq`: no number"}}"#);
-    delivery.message(stamp(3), "taimat/v1/km-17/dn/ack", refusal(&"0".repeat(64)).as_bytes(), &mut out);
-    assert!(!out.iter().any(|effect| matches!(effect, DeliveryEffect::Update(UplinkUpdate::Returned { .. }))), "of other bytes");
+    let refusal = |sha256: &str| {
+        format!(
+            r#"{{"t":"event-refused","id":"e1","sha256":"{sha256}","reason":"`seq`: no number"}}"#
+        )
+    };
+    delivery.message(
+        stamp(3),
+        "taimat/v1/km-17/dn/ack",
+        refusal(&"0".repeat(64)).as_bytes(),
+        &mut out,
+    );
+    assert!(
+        !out.iter()
+            .any(|effect| matches!(effect, DeliveryEffect::Update(UplinkUpdate::Returned { .. }))),
+        "of other bytes"
+    );
     delivery.message(stamp(3), "taimat/v1/km-17/dn/ack", refusal(&digest).as_bytes(), &mut out);
     let why = ReturnReason::Refused("the office rejects it: `seq`: no number".into());
-    assert!(out.contains(&DeliveryEffect::Update(UplinkUpdate::Returned { entry_id: EntryId(1), why })), "{out:?}");
+    assert!(
+        out.contains(&DeliveryEffect::Update(UplinkUpdate::Returned { entry_id: EntryId(1), why })),
+        "{out:?}"
+    );
     out.clear();
     delivery.advance(stamp(400_000_000), &mut out);
     assert!(
@@ -450,7 +522,9 @@ fn an_event_the_office_rejects_is_returned_with_the_reason() {
 fn nothing_is_retained_where_the_broker_cannot() {
     let (mut delivery, mut out) = (new(), Vec::new());
     delivery.connected(stamp(1), 1, BrokerLimits { retain: false, ..limits() }, 0, &mut out);
-    assert!(out.iter().all(|effect| !matches!(effect, DeliveryEffect::Publish { retain: true, .. })));
+    assert!(
+        out.iter().all(|effect| !matches!(effect, DeliveryEffect::Publish { retain: true, .. }))
+    );
     assert!(!delivery.retains());
 }
 
@@ -461,7 +535,10 @@ fn an_unauthorized_class_raises_an_alarm_and_pauses_10_min() {
     for (token, _) in sent.iter().filter(|(_, topic)| topic == "event") {
         delivery.acked(stamp(2), *token, Acked::NotAuthorized("NotAuthorized".into()), &mut out);
     }
-    let alarms = out.iter().filter(|effect| matches!(effect, DeliveryEffect::Update(UplinkUpdate::Alarm { .. }))).count();
+    let alarms = out
+        .iter()
+        .filter(|effect| matches!(effect, DeliveryEffect::Update(UplinkUpdate::Alarm { .. })))
+        .count();
     assert_eq!((alarms, published(&out).len()), (1, 0));
     out.clear();
     delivery.advance(stamp(599_000_000), &mut out);
@@ -493,7 +570,12 @@ fn an_event_without_subscribers_waits_for_an_archive() {
     delivery.acked(stamp(2), sent.last().unwrap().0, Acked::NoSubscriber, &mut out);
     delivery.advance(stamp(5_000_000), &mut out);
     assert!(published(&out).is_empty());
-    delivery.message(stamp(5_000_000), &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
+    delivery.message(
+        stamp(5_000_000),
+        &topics::host_state("office"),
+        b"{\"state\":\"online\"}",
+        &mut out,
+    );
     assert_eq!(published(&out).len(), 1);
 }
 
@@ -501,20 +583,36 @@ fn an_event_without_subscribers_waits_for_an_archive() {
 fn an_invalid_publish_is_a_dead_letter() {
     let (mut delivery, sent) = with_events(limits(), 1, 10);
     let mut out = Vec::new();
-    delivery.acked(stamp(2), sent.last().unwrap().0, Acked::Invalid("TopicNameInvalid".into()), &mut out);
-    assert!(matches!(out[0], DeliveryEffect::Update(UplinkUpdate::Returned { why: ReturnReason::Refused(_), .. })));
+    delivery.acked(
+        stamp(2),
+        sent.last().unwrap().0,
+        Acked::Invalid("TopicNameInvalid".into()),
+        &mut out,
+    );
+    assert!(matches!(
+        out[0],
+        DeliveryEffect::Update(UplinkUpdate::Returned { why: ReturnReason::Refused(_), .. })
+    ));
 }
 
 #[test]
 fn a_fleet_command_runs_once_at_a_moment_of_each_site() {
     let mut moments = std::collections::BTreeSet::new();
     for site in ["km-1", "km-2", "km-3", "km-4"] {
-        let mut delivery = Delivery::new(SiteId::parse(site).unwrap(), 1, &settings(FileProtocol::Own));
+        let mut delivery =
+            Delivery::new(SiteId::parse(site).unwrap(), 1, &settings(FileProtocol::Own));
         let mut out = Vec::new();
         delivery.connected(stamp(1), 1, limits(), 0, &mut out);
-        delivery.message(stamp(1), &topics::fleet("ping"), b"{\"req_id\":\"r1\",\"within\":100}", &mut out);
+        delivery.message(
+            stamp(1),
+            &topics::fleet("ping"),
+            b"{\"req_id\":\"r1\",\"within\":100}",
+            &mut out,
+        );
         let commands = |out: &[DeliveryEffect]| {
-            out.iter().filter(|effect| matches!(effect, DeliveryEffect::Update(UplinkUpdate::Command(_)))).count()
+            out.iter()
+                .filter(|effect| matches!(effect, DeliveryEffect::Update(UplinkUpdate::Command(_))))
+                .count()
         };
         assert_eq!(commands(&out), 0, "{site} answers at once");
         let moment = (1..=101).find(|second| {
@@ -539,7 +637,10 @@ fn files_wait_after_an_outage_and_events_do_not() {
     delivery.request(stamp(1), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
     let message = Message::Event { id: "e".into(), payload: b"{}".to_vec() };
     delivery.request(stamp(1), UplinkRequest::Send { entry_id: EntryId(2), message }, &mut out);
-    assert_eq!(published(&out).iter().map(|(_, topic)| topic.as_str()).collect::<Vec<_>>(), ["event"]);
+    assert_eq!(
+        published(&out).iter().map(|(_, topic)| topic.as_str()).collect::<Vec<_>>(),
+        ["event"]
+    );
     delivery.advance(stamp(21_000_000), &mut out);
     assert!(published(&out).iter().any(|(_, topic)| topic == "init"));
 }
@@ -553,7 +654,10 @@ fn a_cancelled_file_is_aborted() {
     delivery.request(stamp(1), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
     out.clear();
     delivery.request(stamp(2), UplinkRequest::Cancel { entry_id: EntryId(1) }, &mut out);
-    assert_eq!(published(&out).iter().map(|(_, topic)| topic.as_str()).collect::<Vec<_>>(), ["abort"]);
+    assert_eq!(
+        published(&out).iter().map(|(_, topic)| topic.as_str()).collect::<Vec<_>>(),
+        ["abort"]
+    );
     assert!(delivery.source(EntryId(1)).is_none());
 }
 
@@ -576,7 +680,12 @@ fn a_file_over_emqx_is_receipted_by_the_answer_to_fin() {
                     delivery.acked(stamp(2), token, Acked::Accepted, &mut out);
                     if topic.starts_with("$file-async/") {
                         let answer = format!(r#"{{"topic":"{topic}","reason_code":0}}"#);
-                        delivery.message(stamp(2), "$file-response/km-17", answer.as_bytes(), &mut out);
+                        delivery.message(
+                            stamp(2),
+                            "$file-response/km-17",
+                            answer.as_bytes(),
+                            &mut out,
+                        );
                         topics_seen.push(topic.replace(&fid, "F"));
                     }
                 }
@@ -584,7 +693,9 @@ fn a_file_over_emqx_is_receipted_by_the_answer_to_fin() {
                     let piece = bytes[offset as usize..offset as usize + len as usize].to_vec();
                     delivery.chunk(stamp(2), entry_id, offset, Ok(piece), &mut out);
                 }
-                DeliveryEffect::Update(UplinkUpdate::Receipted { entry_id }) => done = entry_id == EntryId(1),
+                DeliveryEffect::Update(UplinkUpdate::Receipted { entry_id }) => {
+                    done = entry_id == EntryId(1)
+                }
                 DeliveryEffect::Update(_) => {}
             }
         }

@@ -78,22 +78,32 @@ mod tests {
             json!({"vsn": "0.1", "topic": topic, "packet_id": 1, "reason_code": code, "reason_description": "success"})
                 .to_string()
         };
-        let read = |topic: &str, code| answer("$file-response/km-17", payload(topic, code).as_bytes());
-        assert_eq!(read("$file-async/ab/init", 0).map(|a| (a.part, a.good)), Some((EmqxMessage::Init, true)));
+        let read =
+            |topic: &str, code| answer("$file-response/km-17", payload(topic, code).as_bytes());
+        assert_eq!(
+            read("$file-async/ab/init", 0).map(|a| (a.part, a.good)),
+            Some((EmqxMessage::Init, true))
+        );
         assert_eq!(read("$file-async/ab/4096", 0).map(|a| a.part), Some(EmqxMessage::Chunk));
         assert_eq!(
             read("$file-async/ab/fin/9/ff", 131).map(|a| (a.fid, a.part, a.good)),
             Some(("ab".into(), EmqxMessage::Fin, false))
         );
         assert_eq!(read("taimat/v1/x", 0), None);
-        assert_eq!(answer("taimat/v1/km-17/dn/ack", payload("$file-async/ab/init", 0).as_bytes()), None);
+        assert_eq!(
+            answer("taimat/v1/km-17/dn/ack", payload("$file-async/ab/init", 0).as_bytes()),
+            None
+        );
     }
 
     #[test]
     fn init_carries_size_digest_and_manifest() {
         let manifest = of_still(&SiteId::parse("km-17").unwrap(), "e", Timestamp::default(), b"x");
         let value: Value = serde_json::from_slice(&init(&manifest)).unwrap();
-        assert_eq!((value["size"].as_u64(), value["checksum"].as_str()), (Some(1), Some(manifest.sha256.hex().as_str())));
+        assert_eq!(
+            (value["size"].as_u64(), value["checksum"].as_str()),
+            (Some(1), Some(manifest.sha256.hex().as_str()))
+        );
         assert_eq!(value["user_data"]["event"], "e");
         assert_eq!(fin(&manifest), format!("fin/1/{}", manifest.sha256.hex()));
     }

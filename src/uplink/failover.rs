@@ -103,13 +103,23 @@ impl BrokerSelector {
             refusals: 0,
             not_before: MonoTime(0),
         };
-        BrokerSelector { brokers: (0..brokers.max(1)).map(|_| state()).collect(), at: 0, failures: 0, up_since: None }
+        BrokerSelector {
+            brokers: (0..brokers.max(1)).map(|_| state()).collect(),
+            at: 0,
+            failures: 0,
+            up_since: None,
+        }
     }
 
     /// The next attempt.
     pub fn attempt(&self) -> Attempt {
         let BrokerState { protocol, retain, unreachable_count, .. } = &self.brokers[self.at];
-        Attempt { broker: self.at, protocol: *protocol, retain: *retain, unreachable_count: *unreachable_count }
+        Attempt {
+            broker: self.at,
+            protocol: *protocol,
+            retain: *retain,
+            unreachable_count: *unreachable_count,
+        }
     }
 
     /// The broker accepted the connection.
@@ -165,7 +175,8 @@ impl BrokerSelector {
         let broker = &mut self.brokers[self.at];
         match fault {
             ConnectFault::Version if broker.is_version_open => {
-                broker.protocol = if broker.protocol == Protocol::V5 { Protocol::V311 } else { Protocol::V5 };
+                broker.protocol =
+                    if broker.protocol == Protocol::V5 { Protocol::V311 } else { Protocol::V5 };
                 broker.tried_other_version = !broker.tried_other_version;
                 broker.tried_other_version
             }
@@ -225,7 +236,9 @@ mod tests {
     #[test]
     fn pauses_are_full_jitter_from_a_second_to_five_minutes() {
         let mut selector = BrokerSelector::new(1, None);
-        let ceilings: Vec<u64> = (0..12).map(|_| selector.ended(at(0), ConnectFault::Lost, 0.999_999) / SECOND + 1).collect();
+        let ceilings: Vec<u64> = (0..12)
+            .map(|_| selector.ended(at(0), ConnectFault::Lost, 0.999_999) / SECOND + 1)
+            .collect();
         assert_eq!(ceilings, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]);
         assert_eq!(selector.ended(at(0), ConnectFault::Lost, 0.0), 0, "the whole range is used");
     }
@@ -269,7 +282,8 @@ mod tests {
     #[test]
     fn a_peer_that_speaks_neither_version_is_retried_slowly() {
         let mut selector = BrokerSelector::new(1, None);
-        let pauses: Vec<u64> = (0..8).map(|_| selector.ended(at(0), ConnectFault::Version, 0.999) / SECOND).collect();
+        let pauses: Vec<u64> =
+            (0..8).map(|_| selector.ended(at(0), ConnectFault::Version, 0.999) / SECOND).collect();
         assert_eq!(pauses, [0, 1, 0, 3, 0, 7, 0, 15]);
     }
 
@@ -284,13 +298,16 @@ mod tests {
     fn a_broker_without_retain_is_retried_without_it_at_once() {
         let mut selector = BrokerSelector::new(1, None);
         assert!(selector.attempt().retain);
-        assert!(selector.ended(at(0), ConnectFault::Retain, 0.9) < SECOND && !selector.attempt().retain);
+        assert!(
+            selector.ended(at(0), ConnectFault::Retain, 0.9) < SECOND && !selector.attempt().retain
+        );
     }
 
     #[test]
     fn a_refusing_broker_is_retried_after_half_a_minute_at_least() {
         let mut selector = BrokerSelector::new(1, None);
-        let pauses: Vec<u64> = (0..7).map(|_| selector.ended(at(0), ConnectFault::Refused, 0.0) / SECOND).collect();
+        let pauses: Vec<u64> =
+            (0..7).map(|_| selector.ended(at(0), ConnectFault::Refused, 0.0) / SECOND).collect();
         assert_eq!(pauses, [30, 60, 120, 240, 480, 900, 900]);
         let mut selector = BrokerSelector::new(2, None);
         assert!(selector.ended(at(0), ConnectFault::Refused, 0.5) < SECOND);

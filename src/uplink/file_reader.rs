@@ -69,7 +69,9 @@ impl FileReader {
         let (sender, requests) = sync_channel::<ReadRequest>(QUEUE);
         let pieces = self.pieces.clone();
         thread::Builder::new().name("pieces".into()).spawn(move || {
-            for ReadRequest { entry_id, offset, len, source, low_latency } in std::iter::once(first).chain(requests) {
+            for ReadRequest { entry_id, offset, len, source, low_latency } in
+                std::iter::once(first).chain(requests)
+            {
                 let sent = pieces.blocking_send((entry_id, offset, source.read(offset, len)));
                 drop(low_latency);
                 if sent.is_err() {

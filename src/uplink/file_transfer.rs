@@ -169,7 +169,11 @@ impl Transfer {
         let size = self.manifest.size;
         let all = [(upto, size)];
         let ranges = if missing.is_empty() { &all[..] } else { missing };
-        let todo = ranges.iter().map(|(from, to)| (*from, (*to).min(size))).filter(|(from, to)| from < to).collect();
+        let todo = ranges
+            .iter()
+            .map(|(from, to)| (*from, (*to).min(size)))
+            .filter(|(from, to)| from < to)
+            .collect();
         if self.phase == TransferPhase::Finished {
             self.late_have = Some(LateHave { at: now, missing: todo });
         } else {
@@ -218,7 +222,10 @@ impl Transfer {
             TransferPhase::Sending if self.reading.is_none() => match self.todo.first() {
                 None => Some(TransferStep::Fin),
                 Some(_) if self.unconfirmed >= UNCONFIRMED_MAX => None,
-                Some((from, to)) => Some(TransferStep::Read { offset: *from, len: u64::from(chunk).min(to - from) as u32 }),
+                Some((from, to)) => Some(TransferStep::Read {
+                    offset: *from,
+                    len: u64::from(chunk).min(to - from) as u32,
+                }),
             },
             TransferPhase::Sending | TransferPhase::Offered | TransferPhase::Finished => None,
         }

@@ -15,7 +15,13 @@ pub type Message = (String, Vec<u8>, bool);
 
 /// Messages after each connect: the device discovery of Home Assistant, and the current motion
 /// state.
-pub fn greeting(integrations: Integrations, site: &SiteId, birth: &Birth, moving: bool, now: WallTime) -> Vec<Message> {
+pub fn greeting(
+    integrations: Integrations,
+    site: &SiteId,
+    birth: &Birth,
+    moving: bool,
+    now: WallTime,
+) -> Vec<Message> {
     let mut messages = motion(integrations, site, moving, now);
     if integrations.home_assistant {
         let topic = format!("homeassistant/device/taimat-{site}/config");
@@ -25,7 +31,12 @@ pub fn greeting(integrations: Integrations, site: &SiteId, birth: &Birth, moving
 }
 
 /// The motion state, when it changes.
-pub fn motion(integrations: Integrations, site: &SiteId, moving: bool, now: WallTime) -> Vec<Message> {
+pub fn motion(
+    integrations: Integrations,
+    site: &SiteId,
+    moving: bool,
+    now: WallTime,
+) -> Vec<Message> {
     let state = if moving { "ON" } else { "OFF" };
     let mut messages = Vec::new();
     if integrations.home_assistant {
@@ -127,7 +138,10 @@ mod tests {
             [
                 ("taimat/v1/km-17/up/motion".into(), "ON".into()),
                 ("frigate/km-17/motion".into(), "ON".into()),
-                ("taimat/v1/km-17/up/onvif-ej/VideoSource/MotionAlarm/main".to_owned(), onvif.to_owned()),
+                (
+                    "taimat/v1/km-17/up/onvif-ej/VideoSource/MotionAlarm/main".to_owned(),
+                    onvif.to_owned()
+                ),
             ]
         );
     }
@@ -141,7 +155,10 @@ mod tests {
         assert_eq!((components.len(), ids.len()), (5, 5));
         for (name, entity) in components {
             assert!(entity["platform"].is_string(), "{name}");
-            assert!(entity["state_topic"].is_string() || entity["image_topic"].is_string(), "{name}");
+            assert!(
+                entity["state_topic"].is_string() || entity["image_topic"].is_string(),
+                "{name}"
+            );
         }
         assert!(value["origin"]["name"].is_string() && value["device"]["identifiers"].is_array());
     }

@@ -114,7 +114,9 @@ impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Message::Event { id, payload } => write!(f, "event {id} of {} bytes", payload.len()),
-            Message::File { manifest, .. } => write!(f, "file {} of {} bytes", manifest.name, manifest.size),
+            Message::File { manifest, .. } => {
+                write!(f, "file {} of {} bytes", manifest.name, manifest.size)
+            }
         }
     }
 }

@@ -132,9 +132,15 @@ async fn address(broker: &Broker, attempt: Attempt) -> Option<String> {
     if attempt.unreachable_count == 0 {
         return None;
     }
-    let looked_up = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((broker.host.as_str(), broker.port))).await.ok()?.ok()?;
+    let looked_up =
+        timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((broker.host.as_str(), broker.port)))
+            .await
+            .ok()?
+            .ok()?;
     let addresses: Vec<std::net::IpAddr> = looked_up.map(|address| address.ip()).collect();
-    let chosen = addresses.get(attempt.unreachable_count % addresses.len().max(1)).filter(|_| addresses.len() > 1)?;
+    let chosen = addresses
+        .get(attempt.unreachable_count % addresses.len().max(1))
+        .filter(|_| addresses.len() > 1)?;
     Some(if chosen.is_ipv6() { format!("[{chosen}]") } else { chosen.to_string() })
 }
 
@@ -201,14 +207,26 @@ impl Uplink {
         self.connect_to(conn, broker, attempt).instrument(span).await
     }
 
-    async fn connect_to(&mut self, conn: u64, broker: Broker, attempt: Attempt) -> Option<Disconnected> {
+    async fn connect_to(
+        &mut self,
+        conn: u64,
+        broker: Broker,
+        attempt: Attempt,
+    ) -> Option<Disconnected> {
         if broker.shows_login() {
-            tracing::warn!("the password goes unencrypted to the broker (uplink.allow_plain); set uplink.ca_file");
+            tracing::warn!(
+                "the password goes unencrypted to the broker (uplink.allow_plain); set uplink.ca_file"
+            );
         }
         self.check_certificates(&broker).await;
         let options = match self.options(conn, &broker, attempt).await {
             Ok(options) => options,
-            Err(error) => return Some(Disconnected { reason: format!("{error:#}"), fault: ConnectFault::Refused }),
+            Err(error) => {
+                return Some(Disconnected {
+                    reason: format!("{error:#}"),
+                    fault: ConnectFault::Refused,
+                });
+            }
         };
         let (sender, mut connection) = client::connect(&options);
         sender.subscribe(&self.filters(&options.client_id));
@@ -229,23 +247,32 @@ impl Uplink {
                         return Some(ended);
                     }
                 }
-                TaskEvent::Client(Ok(event)) => self.handle_client_event(event, conn, &broker, &sender).await,
+                TaskEvent::Client(Ok(event)) => {
+                    self.handle_client_event(event, conn, &broker, &sender).await
+                }
             }
         }
     }
 
     /// Raises an alarm for a subscription that the broker rejected. Returns the end of the
     /// connection when it is useless: without receipts, or without the state of the archives.
-    async fn subscribed(&mut self, granted: &[Result<(), String>], client_id: &str) -> Option<Disconnected> {
+    async fn subscribed(
+        &mut self,
+        granted: &[Result<(), String>],
+        client_id: &str,
+    ) -> Option<Disconnected> {
         let filters = self.filters(client_id);
-        let refused = filters
-            .iter()
-            .zip(granted)
-            .enumerate()
-            .find_map(|(at, (filter, granted))| granted.as_ref().err().map(|reason| (at, format!("{filter} ({reason})"))));
+        let refused =
+            filters.iter().zip(granted).enumerate().find_map(|(at, (filter, granted))| {
+                granted.as_ref().err().map(|reason| (at, format!("{filter} ({reason})")))
+            });
         let (at, what) = refused?;
-        let detail = format!("the broker refuses the subscription to {what}: check its access control list");
-        let _ = self.updates.send(UplinkUpdate::Alarm { what: Alarm::NotAuthorized, detail: detail.clone() }).await;
+        let detail =
+            format!("the broker refuses the subscription to {what}: check its access control list");
+        let _ = self
+            .updates
+            .send(UplinkUpdate::Alarm { what: Alarm::NotAuthorized, detail: detail.clone() })
+            .await;
         (at < topics::device_filters(&self.site, self.subscription_level).len())
             .then_some(Disconnected { reason: detail, fault: ConnectFault::Refused })
     }
@@ -254,7 +281,10 @@ impl Uplink {
     /// document.
     fn reduce_subscriptions(&mut self, now: MonoTime, out: &mut Vec<DeliveryEffect>) {
         if self.subscription_level == 0 {
-            out.push(DeliveryEffect::Update(UplinkUpdate::Document { bytes: Vec::new(), len: client::PACKET_MAX as usize }));
+            out.push(DeliveryEffect::Update(UplinkUpdate::Document {
+                bytes: Vec::new(),
+                len: client::PACKET_MAX as usize,
+            }));
         }
         self.subscription_level = (self.subscription_level + 1).min(topics::RECEIPTS_ONLY);
         self.reduced_at = now;
@@ -267,7 +297,8 @@ impl Uplink {
 
     /// True when the device must subscribe to commands again.
     fn restores_commands(&mut self, now: MonoTime) -> bool {
-        let is_due = self.subscription_level > 1 && now.since(self.reduced_at) >= REDUCED_FOR.as_micros() as u64;
+        let is_due = self.subscription_level > 1
+            && now.since(self.reduced_at) >= REDUCED_FOR.as_micros() as u64;
         if is_due {
             self.subscription_level = 1;
             self.reduced_at = now;
@@ -324,7 +355,10 @@ impl Uplink {
                 }
             }
             if self.delivery.is_overdue(now.mono) {
-                return TaskEvent::Drop(Disconnected { reason: "no PubAck in time".into(), fault: ConnectFault::Lost });
+                return TaskEvent::Drop(Disconnected {
+                    reason: "no PubAck in time".into(),
+                    fault: ConnectFault::Lost,
+                });
             }
             if self.restores_commands(now.mono) && closing.is_none() {
                 return TaskEvent::Drop(Disconnected {
@@ -342,7 +376,13 @@ impl Uplink {
         }
     }
 
-    async fn handle_client_event(&mut self, event: ClientEvent, conn: u64, broker: &Broker, sender: &Sender) {
+    async fn handle_client_event(
+        &mut self,
+        event: ClientEvent,
+        conn: u64,
+        broker: &Broker,
+        sender: &Sender,
+    ) {
         let mut out = Vec::new();
         let now = self.clock.now();
         match event {
@@ -369,7 +409,8 @@ impl Uplink {
     async fn check_certificates(&mut self, broker: &Broker) {
         let now: Timestamp = self.clock.now();
         let Some(tls) = broker.tls.as_ref().filter(|_| {
-            self.warned_at == MonoTime(0) || now.mono.since(self.warned_at) > CERTIFICATE_ALARM_INTERVAL.as_micros() as u64
+            self.warned_at == MonoTime(0)
+                || now.mono.since(self.warned_at) > CERTIFICATE_ALARM_INTERVAL.as_micros() as u64
         }) else {
             return;
         };
@@ -378,16 +419,29 @@ impl Uplink {
                 continue;
             };
             self.warned_at = now.mono;
-            let detail = format!("the certificate in uplink.{key} expires at {} ({days} days): install a new one", end.rfc3339());
-            let _ = self.updates.send(UplinkUpdate::Alarm { what: Alarm::Certificate, detail }).await;
+            let detail = format!(
+                "the certificate in uplink.{key} expires at {} ({days} days): install a new one",
+                end.rfc3339()
+            );
+            let _ =
+                self.updates.send(UplinkUpdate::Alarm { what: Alarm::Certificate, detail }).await;
         }
     }
 
     /// Passes a request to the delivery; new settings also concern this task.
-    fn handle_request(&mut self, now: Timestamp, request: UplinkRequest, out: &mut Vec<DeliveryEffect>) {
+    fn handle_request(
+        &mut self,
+        now: Timestamp,
+        request: UplinkRequest,
+        out: &mut Vec<DeliveryEffect>,
+    ) {
         if let UplinkRequest::Settings { settings, epoch, fresh } = &request {
-            if *fresh || settings.brokers() != self.settings.brokers() || settings.protocol != self.settings.protocol {
-                self.selector = BrokerSelector::new(1 + settings.fallbacks.len(), settings.protocol);
+            if *fresh
+                || settings.brokers() != self.settings.brokers()
+                || settings.protocol != self.settings.protocol
+            {
+                self.selector =
+                    BrokerSelector::new(1 + settings.fallbacks.len(), settings.protocol);
             }
             self.settings = settings.as_ref().clone();
             self.epoch = *epoch;
@@ -396,7 +450,12 @@ impl Uplink {
         self.delivery.request(now, request, out);
     }
 
-    async fn options(&self, conn: u64, broker: &Broker, attempt: Attempt) -> anyhow::Result<Options> {
+    async fn options(
+        &self,
+        conn: u64,
+        broker: &Broker,
+        attempt: Attempt,
+    ) -> anyhow::Result<Options> {
         let settings = &self.settings;
         let address = address(broker, attempt).await;
         let name = address.is_some().then_some(broker.host.as_str());
@@ -424,7 +483,13 @@ impl Uplink {
                 }
                 DeliveryEffect::Read { entry_id, offset, len } => {
                     let Some(source) = self.delivery.source(entry_id) else { continue };
-                    let request = ReadRequest { entry_id, offset, len, source, low_latency: self.wakeup.low_latency() };
+                    let request = ReadRequest {
+                        entry_id,
+                        offset,
+                        len,
+                        source,
+                        low_latency: self.wakeup.low_latency(),
+                    };
                     if let Err(error) = self.reader.read(request) {
                         tracing::error!(%error, entry_id = entry_id.0, offset, "piece of a file not read; the next session requests it again");
                     }
@@ -435,7 +500,12 @@ impl Uplink {
             }
         }
         while let (Some(sender), Some(publish)) = (sender, self.unsent.front()) {
-            if !sender.publish(publish.token, &publish.topic, publish.payload.clone(), publish.retain) {
+            if !sender.publish(
+                publish.token,
+                &publish.topic,
+                publish.payload.clone(),
+                publish.retain,
+            ) {
                 return;
             }
             self.unsent.pop_front();

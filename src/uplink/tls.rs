@@ -23,13 +23,20 @@ use crate::units::WallTime;
 ///
 /// # Errors
 /// When a file cannot be used; the error names it.
-pub fn config(settings: &TlsSettings, name: Option<&str>) -> anyhow::Result<Arc<rustls::ClientConfig>> {
+pub fn config(
+    settings: &TlsSettings,
+    name: Option<&str>,
+) -> anyhow::Result<Arc<rustls::ClientConfig>> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in certificates(&settings.ca)? {
-        roots.add(certificate).with_context(|| format!("{}: not a certificate authority", settings.ca.display()))?;
+        roots
+            .add(certificate)
+            .with_context(|| format!("{}: not a certificate authority", settings.ca.display()))?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().context("TLS roots")?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .context("TLS roots")?;
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .context("TLS versions")?
@@ -37,9 +44,10 @@ pub fn config(settings: &TlsSettings, name: Option<&str>) -> anyhow::Result<Arc<
     let mut config = match &settings.identity {
         None => builder.with_no_client_auth(),
         Some((chain, key)) => {
-            let text = load::read(key).map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
-            let private =
-                PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
+            let text =
+                load::read(key).map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
+            let private = PrivateKeyDer::from_pem_slice(text.as_bytes())
+                .map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
             let chain = certificates(chain)?;
             builder
                 .with_client_auth_cert(chain, private)
@@ -47,7 +55,8 @@ pub fn config(settings: &TlsSettings, name: Option<&str>) -> anyhow::Result<Arc<
         }
     };
     if let Some(name) = name {
-        let name = ServerName::try_from(name.to_owned()).with_context(|| format!("{name:?} is not a valid server name"))?;
+        let name = ServerName::try_from(name.to_owned())
+            .with_context(|| format!("{name:?} is not a valid server name"))?;
         config.dangerous().set_certificate_verifier(Arc::new(NameVerifier { verifier, name }));
     }
     Ok(Arc::new(config))
@@ -57,7 +66,8 @@ pub fn config(settings: &TlsSettings, name: Option<&str>) -> anyhow::Result<Arc<
 pub fn expiries(settings: &TlsSettings) -> Vec<(&'static str, WallTime)> {
     let client = settings.identity.as_ref().map(|(chain, _)| ("cert_file", chain));
     let files = [Some(("ca_file", &settings.ca)), client].into_iter().flatten();
-    let earliest = |path| certificates(path).ok()?.iter().filter_map(|der| cert_expiry::not_after(der)).min();
+    let earliest =
+        |path| certificates(path).ok()?.iter().filter_map(|der| cert_expiry::not_after(der)).min();
     files.filter_map(|(key, path)| Some((key, earliest(path)?))).collect()
 }
 

@@ -104,7 +104,10 @@ mod tests {
     fn topics_round_trip() {
         let site = SiteId::parse("km-17").unwrap();
         assert_eq!(read_down(&site, &dn(&site, "ack")), Some(DownTopic::Ack));
-        assert_eq!(read_down(&site, &dn(&site, "cmd/clip-get")), Some(DownTopic::Command("clip-get")));
+        assert_eq!(
+            read_down(&site, &dn(&site, "cmd/clip-get")),
+            Some(DownTopic::Command("clip-get"))
+        );
         assert_eq!(read_down(&site, &fleet("ping")), Some(DownTopic::Fleet("ping")));
         assert_eq!(read_down(&site, &host_state("office")), Some(DownTopic::Host("office")));
         assert_eq!(read_up(&up(&site, "file/ab/0")), Some((site, "file/ab/0")));
@@ -115,7 +118,10 @@ mod tests {
         let site = SiteId::parse("km-17").unwrap();
         for level in 0..=RECEIPTS_ONLY {
             let filters = device_filters(&site, level);
-            assert!(filters.contains(&dn(&site, if level == 0 { "#" } else { "ack" })), "{filters:?}");
+            assert!(
+                filters.contains(&dn(&site, if level == 0 { "#" } else { "ack" })),
+                "{filters:?}"
+            );
             assert_eq!(filters.contains(&dn(&site, "cmd/#")), level == 1);
         }
         assert_eq!(device_filters(&site, RECEIPTS_ONLY), [dn(&site, "ack")]);

@@ -8,7 +8,7 @@ const FOOTAGE: &str = "../shared/data";
 
 /// The directory `part` of the footage, whether it exists or not.
 pub fn footage(part: &str) -> PathBuf {
-    let base =
-        std::env::var_os("TAIMAT_FOOTAGE").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(FOOTAGE), PathBuf::from);
+    let base = std::env::var_os("TAIMAT_FOOTAGE")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(FOOTAGE), PathBuf::from);
     base.join(part)
 }

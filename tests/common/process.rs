@@ -7,7 +7,11 @@ use std::time::{Duration, Instant};
 /// Whether a tool is installed; prints the `SKIPPED` line that `tests/run` counts if it is not.
 pub fn has(tool: &str) -> bool {
     let words = ["-c", &format!("command -v {tool}")];
-    let found = Command::new("sh").args(words).stdout(Stdio::null()).status().is_ok_and(|status| status.success());
+    let found = Command::new("sh")
+        .args(words)
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
     if !found {
         println!("SKIPPED: {tool} is not installed");
     }
@@ -29,7 +33,9 @@ pub fn wait_for(what: &str, within: u64, mut ready: impl FnMut() -> bool) {
 
 /// The binary under test; `TAIMAT_BINARY` names another one.
 pub fn taimat() -> Command {
-    Command::new(std::env::var_os("TAIMAT_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_taimat").into()))
+    Command::new(
+        std::env::var_os("TAIMAT_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_taimat").into()),
+    )
 }
 
 /// A child process that does not outlive the test or bench.

@@ -46,8 +46,16 @@ fn a_missing_mount_and_a_missing_camera_are_clear_errors() {
     std::fs::write(&path, text).unwrap();
     let out = taimat().args(["run", "--config"]).arg(&path).output().unwrap();
     let words = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.code() == Some(1) && words.contains("/taimat-not-mounted") && words.contains("mounted"), "{words}");
-    assert!(!std::path::Path::new("/taimat-not-mounted").exists(), "the ring was made on the root file system");
+    assert!(
+        out.status.code() == Some(1)
+            && words.contains("/taimat-not-mounted")
+            && words.contains("mounted"),
+        "{words}"
+    );
+    assert!(
+        !std::path::Path::new("/taimat-not-mounted").exists(),
+        "the ring was made on the root file system"
+    );
     let out = taimat().args(["probe", "rtsp://127.0.0.1:9/x"]).output().unwrap();
     let words = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.code() == Some(1) && words.contains("unreachable"), "{words}");
@@ -64,12 +72,15 @@ fn probe_tries_a_wrong_basic_password_once() {
 }
 
 fn tried_once(basic: bool) {
-    let camera = SimCamera::start(Options { main: (64, 48), sub: (64, 48), basic, ..Options::default() }).unwrap();
+    let camera =
+        SimCamera::start(Options { main: (64, 48), sub: (64, 48), basic, ..Options::default() })
+            .unwrap();
     let dir = tempfile::tempdir().unwrap();
     let login = dir.path().join("login");
     for (password, code, word) in [("wrong", 1, "unauthorized"), ("taimat", 0, "")] {
         std::fs::write(&login, format!("admin:{password}\n")).unwrap();
-        let out = taimat().args(["probe", &camera.main_url(), "--login"]).arg(&login).output().unwrap();
+        let out =
+            taimat().args(["probe", &camera.main_url(), "--login"]).arg(&login).output().unwrap();
         let words = String::from_utf8_lossy(&out.stderr);
         assert_eq!(out.status.code(), Some(code), "{words}");
         assert!(words.contains(word) && !words.contains("wrong:"), "{words}");
@@ -102,7 +113,10 @@ fn refused(rig: &Rig, word: &str, mend: impl Fn()) {
     let log = rig.log();
     let line = log.lines().find(|line| line.contains("no broker")).unwrap_or_default();
     println!("{line}");
-    assert!(line.contains(word) && line.contains("refused=true"), "the setting is not named: {line}");
+    assert!(
+        line.contains(word) && line.contains("refused=true"),
+        "the setting is not named: {line}"
+    );
     drop((broker, agent));
     mend();
     let _broker = rig.broker();
@@ -139,7 +153,9 @@ fn a_broker_with_an_unknown_authority_is_named() {
     for name in names {
         std::fs::copy(rig.at(&format!("other-{name}")), rig.at(name)).unwrap();
     }
-    refused(&rig, "uplink.ca_file", || right.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap()));
+    refused(&rig, "uplink.ca_file", || {
+        right.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap())
+    });
 }
 
 #[test]
@@ -151,7 +167,9 @@ fn a_broker_that_refuses_the_login_is_named() {
     let mut rig = Rig::simulated(&camera, 48);
     rig.use_passwords();
     std::fs::write(rig.at("km-17.login"), "km-17:guessed-wrong\n").unwrap();
-    refused(&rig, "uplink.login_file", || std::fs::write(rig.at("km-17.login"), "km-17:right\n").unwrap());
+    refused(&rig, "uplink.login_file", || {
+        std::fs::write(rig.at("km-17.login"), "km-17:right\n").unwrap()
+    });
     assert!(!rig.log().contains("guessed-wrong"), "the password is in the log");
 }
 
@@ -162,7 +180,8 @@ impl SmallDisk {
     fn mount(at: &str, mebibytes: u32) -> Option<SmallDisk> {
         std::fs::create_dir_all(at).unwrap();
         let size = format!("size={mebibytes}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs", at]).output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs", at]).output();
         if !mounted.is_ok_and(|out| out.status.success()) {
             println!("SKIPPED: mounting a tmpfs is not allowed here");
             return None;
@@ -186,7 +205,12 @@ fn a_small_disk_is_refused_and_a_filling_one_keeps_recording() {
     };
     let out = taimat().args(["run", "--config"]).arg(rig.config()).output().unwrap();
     let words = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.code() == Some(1) && words.contains("storage.budget") && words.contains(&rig.at("ring")), "{words}");
+    assert!(
+        out.status.code() == Some(1)
+            && words.contains("storage.budget")
+            && words.contains(&rig.at("ring")),
+        "{words}"
+    );
     drop(small);
     let _disk = SmallDisk::mount(&rig.at("ring"), 100).unwrap();
     let mut agent = rig.agent();

@@ -42,8 +42,11 @@ impl Footage {
 
 fn has_gstreamer() -> bool {
     let probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer";
-    let found =
-        Command::new("/usr/bin/python3").args(["-c", probe]).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    let found = Command::new("/usr/bin/python3")
+        .args(["-c", probe])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
     if !found {
         println!("SKIPPED: GStreamer's RTSP server for Python is not installed");
     }
@@ -55,20 +58,38 @@ fn camera(port: u16, main: &Footage, sub: Option<&Footage>) -> Option<Running> {
     let mut mounts = Vec::new();
     for (name, footage) in [("main", Some(main)), ("sub", sub)] {
         if let Some(footage) = footage {
-            mounts.push(format!("{name},{},{},{}", footage.path()?.display(), footage.video, footage.audio));
+            mounts.push(format!(
+                "{name},{},{},{}",
+                footage.path()?.display(),
+                footage.video,
+                footage.audio
+            ));
         }
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/gst_rtsp.py");
     let mut command = Command::new("/usr/bin/python3");
-    let mut server = Running::start(command.arg(script).arg(port.to_string()).args(mounts).stdout(Stdio::piped()));
+    let mut server = Running::start(
+        command.arg(script).arg(port.to_string()).args(mounts).stdout(Stdio::piped()),
+    );
     let mut ready = String::new();
     BufReader::new(server.0.stdout.take()?).read_line(&mut ready).unwrap();
     Some(server)
 }
 
 fn tool(program: &str, args: &[&str], file: &Path, more: &[&str]) -> Vec<u8> {
-    let out = Command::new(program).args(["-v", "error"]).args(args).arg(file).args(more).output().unwrap();
-    assert!(out.status.success() && out.stderr.is_empty(), "{}: {}", file.display(), String::from_utf8_lossy(&out.stderr));
+    let out = Command::new(program)
+        .args(["-v", "error"])
+        .args(args)
+        .arg(file)
+        .args(more)
+        .output()
+        .unwrap();
+    assert!(
+        out.status.success() && out.stderr.is_empty(),
+        "{}: {}",
+        file.display(),
+        String::from_utf8_lossy(&out.stderr)
+    );
     out.stdout
 }
 
@@ -76,7 +97,11 @@ fn tool(program: &str, args: &[&str], file: &Path, more: &[&str]) -> Vec<u8> {
 fn digests(file: &Path, what: &[&str]) -> Vec<String> {
     let out = tool("ffmpeg", &["-i"], file, &[what, &["-f", "framemd5", "-"]].concat());
     let text = String::from_utf8(out).unwrap();
-    text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit(", ").next()).map(String::from).collect()
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.rsplit(", ").next())
+        .map(String::from)
+        .collect()
 }
 
 /// Duration of a file as a player shows it, seconds.
@@ -94,7 +119,9 @@ fn is_stretch<T: PartialEq>(part: &[T], whole: &[T]) -> bool {
 fn key_frames(file: &Path) -> Vec<f64> {
     let show = ["-select_streams", "v", "-show_entries", "packet=pts_time,flags", "-of", "csv=p=0"];
     let text = String::from_utf8(tool("ffprobe", &show, file, &[])).unwrap();
-    let keys = text.lines().filter_map(|line| line.split_once(',').filter(|(_, flags)| flags.starts_with('K')));
+    let keys = text
+        .lines()
+        .filter_map(|line| line.split_once(',').filter(|(_, flags)| flags.starts_with('K')));
     let seconds: Vec<f64> = keys.map(|(second, _)| second.parse().unwrap()).collect();
     // Sound may start before the first picture.
     seconds.iter().map(|second| second - seconds[0]).collect()
@@ -108,18 +135,36 @@ fn a_middle_range_is_a_stretch(rig: &Rig, whole: &Path, pictures: &[String]) {
     let at = |second: f64| begin.plus_micros((second * 1e6) as i64);
     let key = key_frames(whole).into_iter().rfind(|key| *key <= FROM).unwrap();
     let part = rig.dir.path().join("part.mp4");
-    let words =
-        ["--from", &at(FROM).to_string(), "--to", &at(TO).to_string(), "-o", &part.display().to_string()].map(String::from);
-    let done = taimat().args(["ring", "export", "--dir", &rig.at("ring")]).args(words).output().unwrap();
+    let words = [
+        "--from",
+        &at(FROM).to_string(),
+        "--to",
+        &at(TO).to_string(),
+        "-o",
+        &part.display().to_string(),
+    ]
+    .map(String::from);
+    let done =
+        taimat().args(["ring", "export", "--dir", &rig.at("ring")]).args(words).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let exported = digests(&part, &["-map", "0:v"]);
     let first = (key * FPS).round() as usize;
     let stretch = &pictures[first..first + exported.len()];
-    assert!(exported == stretch, "{} pictures are not the {first}th of the whole and those after it", exported.len());
+    assert!(
+        exported == stretch,
+        "{} pictures are not the {first}th of the whole and those after it",
+        exported.len()
+    );
     let seconds = exported.len() as f64 / FPS;
     let wanted = TO - key;
-    assert!((wanted..wanted + GOP_MAX).contains(&seconds), "{seconds} s for a range of {wanted} s from its key frame");
-    println!("of second {FROM} to {TO} the {} pictures from second {key:.2} are exported", exported.len());
+    assert!(
+        (wanted..wanted + GOP_MAX).contains(&seconds),
+        "{seconds} s for a range of {wanted} s from its key frame"
+    );
+    println!(
+        "of second {FROM} to {TO} the {} pictures from second {key:.2} are exported",
+        exported.len()
+    );
 }
 
 fn arrives_bit_for_bit(main: &Footage, sub: Option<&Footage>) {
@@ -140,7 +185,8 @@ fn arrives_bit_for_bit(main: &Footage, sub: Option<&Footage>) {
     seconds(12);
     // Only the first pass of the file, before the server repeats it.
     let out = rig.dir.path().join("out.mp4");
-    let export = ["ring", "export", "--dir", &rig.at("ring"), "-o", &rig.at("out.mp4")].map(String::from);
+    let export =
+        ["ring", "export", "--dir", &rig.at("ring"), "-o", &rig.at("out.mp4")].map(String::from);
     let done = taimat().args(export).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     rig.wait_until_whole(60);
@@ -157,7 +203,11 @@ fn arrives_bit_for_bit(main: &Footage, sub: Option<&Footage>) {
     );
     a_middle_range_is_a_stretch(&rig, &out, &exported);
     let shown = length(&out);
-    assert!((shown - exported.len() as f64 / FPS).abs() < 0.5, "{} pictures, but a player shows {shown} s", exported.len());
+    assert!(
+        (shown - exported.len() as f64 / FPS).abs() < 0.5,
+        "{} pictures, but a player shows {shown} s",
+        exported.len()
+    );
     let sounds = match main.audio {
         "aac" => {
             let packets = ["-map", "0:a", "-c", "copy"];
@@ -171,7 +221,10 @@ fn arrives_bit_for_bit(main: &Footage, sub: Option<&Footage>) {
         }
         "pcma" => {
             let samples = ["-map", "0:a", "-c", "copy", "-f", "alaw", "-"];
-            let (exported, original) = (tool("ffmpeg", &["-i"], &out, &samples), tool("ffmpeg", &["-i"], &source, &samples));
+            let (exported, original) = (
+                tool("ffmpeg", &["-i"], &out, &samples),
+                tool("ffmpeg", &["-i"], &source, &samples),
+            );
             assert!(
                 exported.len() > 80_000 && is_stretch(&exported, &original),
                 "{} A-law samples are not the source's",
@@ -185,7 +238,12 @@ fn arrives_bit_for_bit(main: &Footage, sub: Option<&Footage>) {
     let clips: Vec<_> = files.iter().filter(|file| file.purpose == "clip").collect();
     for clip in &clips {
         tool("ffmpeg", &["-i"], &clip.path, &["-f", "null", "-"]);
-        assert_eq!(taimat().arg("verify").arg(&clip.path).output().unwrap().status.code(), Some(3), "{}", clip.path.display());
+        assert_eq!(
+            taimat().arg("verify").arg(&clip.path).output().unwrap().status.code(),
+            Some(3),
+            "{}",
+            clip.path.display()
+        );
     }
     println!(
         "{}: {} pictures and {sounds} sound units exported are the source's, {shown:.1} s; the office has {} events, {} clips",
@@ -205,10 +263,16 @@ fn h264_1080p_with_a_sub_stream_arrives_bit_for_bit() {
 
 #[test]
 fn h265_1080p_with_aac_arrives_bit_for_bit() {
-    arrives_bit_for_bit(&Footage { file: "road-1080p25-h265-aac.mp4", video: "h265", audio: "aac" }, None);
+    arrives_bit_for_bit(
+        &Footage { file: "road-1080p25-h265-aac.mp4", video: "h265", audio: "aac" },
+        None,
+    );
 }
 
 #[test]
 fn h264_360p_with_g711_arrives_bit_for_bit() {
-    arrives_bit_for_bit(&Footage { file: "road-360p25-h264-alaw.mov", video: "h264", audio: "pcma" }, None);
+    arrives_bit_for_bit(
+        &Footage { file: "road-360p25-h264-alaw.mov", video: "h264", audio: "pcma" },
+        None,
+    );
 }

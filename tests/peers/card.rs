@@ -6,7 +6,10 @@ use std::process::Command;
 use crate::harness::{Rig, Running, seconds, small_camera, taimat, wait_for};
 
 fn signal(running: &Running, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &running.0.id().to_string()]).status().unwrap();
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), &running.0.id().to_string()])
+        .status()
+        .unwrap();
     assert!(sent.success());
 }
 
@@ -33,7 +36,8 @@ fn an_agent_frozen_for_a_while_records_a_gap() {
     assert_eq!(agent.terminate(), Some(0));
     assert_eq!(problems(&rig.at("ring")), "[]", "a gap has no record\n{}", rig.log());
     rig.ring_is_whole();
-    let gaps: Vec<_> = rig.ring_list().iter().filter_map(|line| Some(line["gap"].as_str()?.to_owned())).collect();
+    let gaps: Vec<_> =
+        rig.ring_list().iter().filter_map(|line| Some(line["gap"].as_str()?.to_owned())).collect();
     println!("frozen for 22 s: {gaps:?}");
 }
 
@@ -47,13 +51,17 @@ struct Card {
 impl Card {
     fn insert(image: &str, at: &str) -> Option<Card> {
         std::fs::create_dir_all(at).unwrap();
-        let run =
-            |command: &str, args: &[&str]| Command::new(command).args(args).output().ok().filter(|out| out.status.success());
+        let run = |command: &str, args: &[&str]| {
+            Command::new(command).args(args).output().ok().filter(|out| out.status.success())
+        };
         if !Path::new(image).exists() {
             std::fs::File::create(image).unwrap().set_len(128 << 20).unwrap();
             run("/usr/sbin/mkfs.ext4", &["-q", image])?;
         }
-        let device = String::from_utf8(run("/usr/sbin/losetup", &["-f", "--show", image])?.stdout).unwrap().trim().to_owned();
+        let device = String::from_utf8(run("/usr/sbin/losetup", &["-f", "--show", image])?.stdout)
+            .unwrap()
+            .trim()
+            .to_owned();
         let mounted = run("mount", &["-o", "errors=remount-ro", &device, at]);
         let card = Card { at: at.to_owned(), device };
         mounted.map(|_| card)
@@ -87,19 +95,30 @@ fn a_real_read_only_card_is_recorded_to_after_a_restart() {
         println!("SKIPPED: this kernel has no trigger_fs_error");
         return;
     }
-    wait_for("the lost card is not logged", 40, || rig.log().contains("recording continues in RAM only"));
+    wait_for("the lost card is not logged", 40, || {
+        rig.log().contains("recording continues in RAM only")
+    });
     // The agent continues in memory and stops in order.
     seconds(4);
     assert_eq!(agent.terminate(), Some(0), "{}", rig.log());
     drop(card);
-    let repaired = Command::new("/usr/sbin/e2fsck").args(["-fy", &rig.at("image")]).output().unwrap();
-    assert!(repaired.status.code().is_some_and(|code| code <= 1), "{}", String::from_utf8_lossy(&repaired.stdout));
+    let repaired =
+        Command::new("/usr/sbin/e2fsck").args(["-fy", &rig.at("image")]).output().unwrap();
+    assert!(
+        repaired.status.code().is_some_and(|code| code <= 1),
+        "{}",
+        String::from_utf8_lossy(&repaired.stdout)
+    );
     let _card = Card::insert(&rig.at("image"), &rig.at("ring")).unwrap();
     agent = rig.agent();
     seconds(6);
     assert_eq!(agent.terminate(), Some(0));
     assert_eq!(problems(&rig.at("ring")), "[]");
     rig.ring_is_whole();
-    let gaps: Vec<_> = rig.ring_list().iter().filter_map(|line| Some(line["gap"].as_str()?.to_owned())).collect();
-    assert!(gaps.contains(&"power_cut".to_owned()), "the footage in memory left no gap record: {gaps:?}");
+    let gaps: Vec<_> =
+        rig.ring_list().iter().filter_map(|line| Some(line["gap"].as_str()?.to_owned())).collect();
+    assert!(
+        gaps.contains(&"power_cut".to_owned()),
+        "the footage in memory left no gap record: {gaps:?}"
+    );
 }

@@ -29,7 +29,10 @@ fn requests_past_range(protocol: &str) {
     let mut agent = rig.agent();
     seconds(9);
     let now = WallTime(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64);
-    let (from, to) = (format!("from={}", now.plus_micros(-6_000_000)), format!("to={}", now.plus_micros(-2_000_000)));
+    let (from, to) = (
+        format!("from={}", now.plus_micros(-6_000_000)),
+        format!("to={}", now.plus_micros(-2_000_000)),
+    );
     let words = ["office", "cmd", "km-17", "clip-get", &from, &to];
     let answer = taimat().args(words).args(rig.office_login()).args(speak).output().unwrap();
     assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
@@ -39,6 +42,11 @@ fn requests_past_range(protocol: &str) {
         !rig.received().0.is_empty() && rig.archive().unwrap().sites().unwrap()[0].missing_seq == 0
     });
     let verify = taimat().arg("verify").arg(requested().unwrap().path).output().unwrap();
-    assert_eq!(verify.status.code(), Some(3), "consistent, unsigned: {}", String::from_utf8_lossy(&verify.stdout));
+    assert_eq!(
+        verify.status.code(),
+        Some(3),
+        "consistent, unsigned: {}",
+        String::from_utf8_lossy(&verify.stdout)
+    );
     assert_eq!(agent.terminate(), Some(0));
 }

@@ -15,7 +15,9 @@ use taimat::sim::camera::{Options, SimCamera};
 use taimat::sim::faulty_proxy::FaultyProxy;
 use taimat::units::{Digest, SiteId, WallTime, hex};
 
-use crate::harness::{Rig, Running, certificates, free_port, has, seconds, small_camera, taimat, wait_for};
+use crate::harness::{
+    Rig, Running, certificates, free_port, has, seconds, small_camera, taimat, wait_for,
+};
 
 /// A harness with a device that accepts remote configurations.
 struct Remote {
@@ -26,10 +28,16 @@ struct Remote {
 impl Remote {
     fn new(camera: &SimCamera) -> Remote {
         let rig = Rig::simulated(camera, 48);
-        let out = taimat().args(["keygen", "--office", "office", "--dir", &rig.at("")]).output().unwrap();
+        let out =
+            taimat().args(["keygen", "--office", "office", "--dir", &rig.at("")]).output().unwrap();
         let words = String::from_utf8_lossy(&out.stdout).into_owned();
-        let keys = words.lines().find_map(|line| line.split("keys = ").nth(1)).unwrap_or_else(|| panic!("{words}"));
-        rig.configure_uplink(&format!("health_every = \"5 s\"\n[remote]\nkeys = {keys}\ntrial = \"60 s\""));
+        let keys = words
+            .lines()
+            .find_map(|line| line.split("keys = ").nth(1))
+            .unwrap_or_else(|| panic!("{words}"));
+        rig.configure_uplink(&format!(
+            "health_every = \"5 s\"\n[remote]\nkeys = {keys}\ntrial = \"60 s\""
+        ));
         let pem = std::fs::read_to_string(rig.at("office.sign.key")).unwrap();
         let base64: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
         let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&decoded(&base64)).unwrap();
@@ -56,7 +64,15 @@ impl Remote {
         let mut command = taimat();
         let login = self.rig.office_login();
         command.args(["office", "config", what]).args(args).args(login);
-        command.args(["--sign", &self.rig.at("office.sign.key"), "--dir", &self.rig.at("archive"), "--yes", "--wait", "150"]);
+        command.args([
+            "--sign",
+            &self.rig.at("office.sign.key"),
+            "--dir",
+            &self.rig.at("archive"),
+            "--yes",
+            "--wait",
+            "150",
+        ]);
         command
     }
 
@@ -70,17 +86,47 @@ impl Remote {
     fn publish(&self, topic: &str, bytes: &[u8]) {
         std::fs::write(self.rig.at("bytes"), bytes).unwrap();
         let port = self.rig.office_port.to_string();
-        let (ca, cert, key) = (self.rig.at("ca.pem"), self.rig.at("office.pem"), self.rig.at("office.key"));
-        let words =
-            ["-h", "localhost", "-p", &port, "--cafile", &ca, "--cert", &cert, "--key", &key, "-q", "1", "-t", topic, "-f"];
-        let out = Command::new("mosquitto_pub").args(words).arg(self.rig.at("bytes")).output().unwrap();
-        println!("published {} bytes: {} {}", bytes.len(), out.status, String::from_utf8_lossy(&out.stderr).trim());
+        let (ca, cert, key) =
+            (self.rig.at("ca.pem"), self.rig.at("office.pem"), self.rig.at("office.key"));
+        let words = [
+            "-h",
+            "localhost",
+            "-p",
+            &port,
+            "--cafile",
+            &ca,
+            "--cert",
+            &cert,
+            "--key",
+            &key,
+            "-q",
+            "1",
+            "-t",
+            topic,
+            "-f",
+        ];
+        let out =
+            Command::new("mosquitto_pub").args(words).arg(self.rig.at("bytes")).output().unwrap();
+        println!(
+            "published {} bytes: {} {}",
+            bytes.len(),
+            out.status,
+            String::from_utf8_lossy(&out.stderr).trim()
+        );
     }
 
     fn document(&self, version: u64, prev: &str, text: &str) -> Document {
         let prev_sha256 = Digest::of(prev.as_bytes());
         let not_after = "2099-01-01T00:00:00.000Z".into();
-        Document { v: 1, site: "km-17".into(), version, prev_sha256, not_after, config: text.into(), sig: None }
+        Document {
+            v: 1,
+            site: "km-17".into(),
+            version,
+            prev_sha256,
+            not_after,
+            config: text.into(),
+            sig: None,
+        }
     }
 
     /// Starts agent, broker and office, and waits for the device's report.
@@ -94,7 +140,9 @@ impl Remote {
     /// The reasons of all `config` events with this action.
     fn config_events(&self, action: &str) -> Vec<String> {
         let events = self.rig.received().0;
-        let config = events.iter().filter(|event| event.kind == "vn.taimat.config.v1" && event.data["action"] == action);
+        let config = events
+            .iter()
+            .filter(|event| event.kind == "vn.taimat.config.v1" && event.data["action"] == action);
         config.map(|event| event.data["reason"].as_str().unwrap_or_default().to_owned()).collect()
     }
 }
@@ -110,7 +158,8 @@ fn decoded(text: &str) -> Vec<u8> {
     };
     let digits: Vec<u8> = text.bytes().filter(|c| *c != b'=').map(value).collect();
     let group = |four: &[u8]| {
-        let bits = four.iter().fold(0_u32, |bits, digit| bits << 6 | u32::from(*digit)) << (6 * (4 - four.len()));
+        let bits = four.iter().fold(0_u32, |bits, digit| bits << 6 | u32::from(*digit))
+            << (6 * (4 - four.len()));
         bits.to_be_bytes()[1..four.len()].to_vec()
     };
     digits.chunks(4).flat_map(group).collect()
@@ -122,7 +171,9 @@ fn output(out: &Output) -> String {
 
 /// A configuration with one zone.
 fn zoned(text: &str, name: &str) -> String {
-    let zone = format!("[motion]\nzones = [{{ name = \"{name}\", polygon = [[0.0, 0.5], [1.0, 0.5], [1.0, 1.0]] }}]\n[uplink]");
+    let zone = format!(
+        "[motion]\nzones = [{{ name = \"{name}\", polygon = [[0.0, 0.5], [1.0, 0.5], [1.0, 1.0]] }}]\n[uplink]"
+    );
     let (before, behind) = text.split_once("[uplink]").unwrap();
     let before = before.split("[motion]").next().unwrap();
     format!("{before}{zone}{behind}")
@@ -141,9 +192,18 @@ fn a_zone_applies_in_two_seconds_without_a_dropped_frame() {
     std::fs::write(remote.rig.at("next.toml"), &text).unwrap();
     let sha256 = Digest::of(text.as_bytes()).hex();
     let started = Instant::now();
-    let pushing = remote.command("push", &["km-17", &remote.rig.at("next.toml")]).stdout(Stdio::piped()).spawn().unwrap();
+    let pushing = remote
+        .command("push", &["km-17", &remote.rig.at("next.toml")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     while remote.reported()["sha256"] != sha256.as_str() {
-        assert!(started.elapsed() < Duration::from_secs(20), "{}\n{}", remote.reported(), remote.rig.log());
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "{}\n{}",
+            remote.reported(),
+            remote.rig.log()
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     let applied = started.elapsed();
@@ -153,7 +213,12 @@ fn a_zone_applies_in_two_seconds_without_a_dropped_frame() {
         applied.as_millis(),
         started.elapsed().as_millis()
     );
-    assert!(out.status.success() && output(&out).contains("committed"), "{}\n{}", output(&out), remote.rig.log());
+    assert!(
+        out.status.success() && output(&out).contains("committed"),
+        "{}\n{}",
+        output(&out),
+        remote.rig.log()
+    );
     assert!(applied <= Duration::from_secs(2), "{applied:?}");
     wait_for("the office did not hear of it", 5, || remote.reported()["phase"] == "committed");
     assert_eq!(remote.reported()["older"][0]["sha256"], json!(Digest::of(first.as_bytes())));
@@ -161,15 +226,28 @@ fn a_zone_applies_in_two_seconds_without_a_dropped_frame() {
     wait_for("the new zone raises no event", 60, || {
         remote.rig.received().0.iter().any(|event| event.data["zones"] == json!(["road"]))
     });
-    assert_eq!(remote.rig.gap_reasons().iter().filter(|reason| *reason == "fell_behind" || *reason == "camera_down").count(), 0);
+    assert_eq!(
+        remote
+            .rig
+            .gap_reasons()
+            .iter()
+            .filter(|reason| *reason == "fell_behind" || *reason == "camera_down")
+            .count(),
+        0
+    );
     called_back(&remote, &first);
     let through = wall_of(started);
     assert_eq!(agent.terminate(), Some(0));
     every_picture_is_there(&remote.rig, &camera, through);
     let first = Digest::of(first.as_bytes()).hex();
     for (words, sha256) in [("show", &first), ("history", &first), ("history", &sha256)] {
-        let shown = taimat().args(["config", words, "--config"]).arg(remote.rig.config()).output().unwrap();
-        assert!(shown.status.success() && output(&shown).contains(&sha256[..16]), "{}", output(&shown));
+        let shown =
+            taimat().args(["config", words, "--config"]).arg(remote.rig.config()).output().unwrap();
+        assert!(
+            shown.status.success() && output(&shown).contains(&sha256[..16]),
+            "{}",
+            output(&shown)
+        );
     }
 }
 
@@ -181,16 +259,25 @@ fn only_signed_commands_run_each_once_with_an_event() {
     let camera = small_camera();
     let remote = Remote::new(&camera);
     let (_broker, _office, mut agent) = remote.start();
-    let cmd =
-        |words: &[&str]| taimat().args(["office", "cmd", "km-17"]).args(words).args(remote.rig.office_login()).output().unwrap();
+    let cmd = |words: &[&str]| {
+        taimat()
+            .args(["office", "cmd", "km-17"])
+            .args(words)
+            .args(remote.rig.office_login())
+            .output()
+            .unwrap()
+    };
     let sign = remote.rig.at("office.sign.key");
     let out = cmd(&["ping"]);
     assert!(out.status.code() == Some(1) && output(&out).contains("unsigned"), "{}", output(&out));
     let out = cmd(&["ping", "--sign", &sign]);
     assert!(out.status.success(), "{}", output(&out));
     let all = |words: &[&str]| {
-        let words =
-            taimat().args(["office", "cmd", "fleet", "ping", "within=1"]).args(words).args(remote.rig.office_login()).output();
+        let words = taimat()
+            .args(["office", "cmd", "fleet", "ping", "within=1"])
+            .args(words)
+            .args(remote.rig.office_login())
+            .output();
         words.unwrap()
     };
     let out = all(&[]);
@@ -215,7 +302,11 @@ fn only_signed_commands_run_each_once_with_an_event() {
     );
     std::fs::write(remote.rig.at("next.toml"), remote.text() + "[motion]\nfps = 99\n").unwrap();
     let out = cmd(&["config-check", &config, "--sign", &sign]);
-    assert!(out.status.code() == Some(1) && output(&out).contains("motion.fps"), "{}", output(&out));
+    assert!(
+        out.status.code() == Some(1) && output(&out).contains("motion.fps"),
+        "{}",
+        output(&out)
+    );
     // Sends the same bytes again, before and after a restart.
     let expires = "2099-01-01T00:00:00Z";
     let n = u64::try_from(wall_of(Instant::now()).0).unwrap();
@@ -226,7 +317,9 @@ fn only_signed_commands_run_each_once_with_an_event() {
         expires: Some(expires),
         args: &plain,
     };
-    let mut body = taimat::remote_config::signed_command::add_signature("km-17", asked, n, &remote.key).unwrap();
+    let mut body =
+        taimat::remote_config::signed_command::add_signature("km-17", asked, n, &remote.key)
+            .unwrap();
     body.insert("req_id".into(), json!("again"));
     body.insert("expires".into(), json!(expires));
     let payload = serde_json::to_vec(&body).unwrap();
@@ -235,7 +328,9 @@ fn only_signed_commands_run_each_once_with_an_event() {
         events
             .iter()
             .filter(|event| {
-                event.kind == "vn.taimat.access.v1" && event.data["req_id"] == "again" && event.data["verdict"] == verdict
+                event.kind == "vn.taimat.access.v1"
+                    && event.data["req_id"] == "again"
+                    && event.data["verdict"] == verdict
             })
             .count()
     };
@@ -304,9 +399,12 @@ fn an_oversized_retained_document_keeps_no_device_offline() {
         "taimat/v1/km-17/dn/config/desired",
         "-f",
     ];
-    let out = Command::new("mosquitto_pub").args(words).arg(remote.rig.at("bytes")).output().unwrap();
+    let out =
+        Command::new("mosquitto_pub").args(words).arg(remote.rig.at("bytes")).output().unwrap();
     assert!(out.status.success(), "{}", output(&out));
-    wait_for("ten megabytes were not reported", 30, || remote.reported()["refused"]["refusal"]["why"] == "too_large");
+    wait_for("ten megabytes were not reported", 30, || {
+        remote.reported()["refused"]["refusal"]["why"] == "too_large"
+    });
     let out = remote.push(&zoned(&remote.text(), "road"));
     assert!(out.status.success(), "{}\n{}", output(&out), remote.rig.log());
     assert_eq!(agent.terminate(), Some(0));
@@ -314,15 +412,24 @@ fn an_oversized_retained_document_keeps_no_device_offline() {
 
 /// Runs a local rollback to the previous configuration; the office receives a report.
 fn called_back(remote: &Remote, first: &str) {
-    let on_the_box = |words: &[&str]| taimat().args(words).arg("--config").arg(remote.rig.config()).output().unwrap();
+    let on_the_box = |words: &[&str]| {
+        taimat().args(words).arg("--config").arg(remote.rig.config()).output().unwrap()
+    };
     let none = on_the_box(&["config", "rollback", "7"]);
-    assert!(none.status.code() == Some(1) && output(&none).contains("there is no older configuration 7"), "{}", output(&none));
+    assert!(
+        none.status.code() == Some(1)
+            && output(&none).contains("there is no older configuration 7"),
+        "{}",
+        output(&none)
+    );
     let out = on_the_box(&["config", "rollback"]);
     assert!(out.status.success(), "{}", output(&out));
     let back = json!(Digest::of(first.as_bytes()));
     wait_for("the rollback was not reported", 20, || {
         let reported = remote.reported();
-        reported["committed"]["sha256"] == back && reported["phase"] == "committed" && reported["origin"] == "rollback"
+        reported["committed"]["sha256"] == back
+            && reported["phase"] == "committed"
+            && reported["origin"] == "rollback"
     });
 }
 
@@ -337,15 +444,29 @@ fn every_picture_is_there(rig: &Rig, camera: &SimCamera, moment: WallTime) {
     if !has("ffprobe") {
         return;
     }
-    let (from, to) = (moment.plus_micros(-2_000_000).rfc3339(), moment.plus_micros(8_000_000).rfc3339());
+    let (from, to) =
+        (moment.plus_micros(-2_000_000).rfc3339(), moment.plus_micros(8_000_000).rfc3339());
     let file = rig.at("around.mp4");
-    let words = ["ring", "export", "--dir", &rig.at("ring"), "--from", &from, "--to", &to, "--out", &file].map(String::from);
+    let words =
+        ["ring", "export", "--dir", &rig.at("ring"), "--from", &from, "--to", &to, "--out", &file]
+            .map(String::from);
     let out = taimat().args(words).output().unwrap();
     assert!(out.status.success(), "{}", output(&out));
-    let words = ["-v", "error", "-select_streams", "v", "-show_entries", "packet=pts_time", "-of", "csv=p=0", &file];
+    let words = [
+        "-v",
+        "error",
+        "-select_streams",
+        "v",
+        "-show_entries",
+        "packet=pts_time",
+        "-of",
+        "csv=p=0",
+        &file,
+    ];
     let out = Command::new("ffprobe").args(words).output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    let mut times: Vec<f64> = text.lines().filter_map(|line| line.trim_matches(',').parse().ok()).collect();
+    let mut times: Vec<f64> =
+        text.lines().filter_map(|line| line.trim_matches(',').parse().ok()).collect();
     times.sort_by(f64::total_cmp);
     let longest = times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
     let skipped = camera.faults().skipped.lock().unwrap().len();
@@ -367,7 +488,15 @@ fn refusals(remote: &Remote, first: &str, running: &str) {
     let cases = [
         ("unsigned", good.encode()),
         ("unknown_key", good.clone().signed(&stranger).encode()),
-        ("bad_signature", Document { config: "x".into(), sig: good.clone().signed(&remote.key).sig, ..good.clone() }.encode()),
+        (
+            "bad_signature",
+            Document {
+                config: "x".into(),
+                sig: good.clone().signed(&remote.key).sig,
+                ..good.clone()
+            }
+            .encode(),
+        ),
         ("wrong_site", signed(Document { site: "km-18".into(), ..good.clone() })),
         ("replayed", signed(Document { version: 1, ..good.clone() })),
         ("stale", signed(Document { prev_sha256: Digest::of(b"else"), ..good.clone() })),
@@ -377,18 +506,34 @@ fn refusals(remote: &Remote, first: &str, running: &str) {
     ];
     for (reason, bytes) in cases {
         remote.publish("taimat/v1/km-17/dn/config/answer", &bytes);
-        wait_for(&format!("{reason} was not reported"), 10, || remote.reported()["refused"]["refusal"]["why"] == reason);
-        wait_for(&format!("{reason} was not reported"), 10, || remote.config_events("refused").contains(&reason.to_owned()));
+        wait_for(&format!("{reason} was not reported"), 10, || {
+            remote.reported()["refused"]["refusal"]["why"] == reason
+        });
+        wait_for(&format!("{reason} was not reported"), 10, || {
+            remote.config_events("refused").contains(&reason.to_owned())
+        });
     }
     // Larger than the maximum packet of the broker of deploy/: the broker disconnects the
     // publisher.
     remote.publish("taimat/v1/km-17/dn/config/desired", &vec![b'x'; 10 << 20]);
     assert_eq!(remote.reported()["committed"]["sha256"], json!(Digest::of(running.as_bytes())));
-    let bad = remote.push(&running.replace("health_every = \"5 s\"", "health_every = \"5 s\"\nlogin_file = \"/nowhere\""));
+    let bad = remote.push(
+        &running
+            .replace("health_every = \"5 s\"", "health_every = \"5 s\"\nlogin_file = \"/nowhere\""),
+    );
     assert_eq!(bad.status.code(), Some(1), "{}", output(&bad));
-    assert!(output(&bad).contains("uplink.login_file") && output(&bad).contains("/nowhere"), "{}", output(&bad));
+    assert!(
+        output(&bad).contains("uplink.login_file") && output(&bad).contains("/nowhere"),
+        "{}",
+        output(&bad)
+    );
     let bad = remote.push(&running.replace("[storage]", "[storage]\nfoo = 1\npin_quota = 99"));
-    assert_eq!(bad.status.code(), Some(2), "a document that the office can reject was sent: {}", output(&bad));
+    assert_eq!(
+        bad.status.code(),
+        Some(2),
+        "a document that the office can reject was sent: {}",
+        output(&bad)
+    );
 }
 
 #[test]
@@ -413,12 +558,20 @@ fn a_rollout_of_fifty_devices_stops_at_the_failing_one() {
     assert_eq!(out.status.code(), Some(1), "{}", output(&out));
     let last = output(&out).lines().rev().take(3).map(String::from).collect::<Vec<_>>().join("\n");
     println!("{last}");
-    assert!(last.contains("29 committed") && last.contains("1 failed") && last.contains("20 not begun"), "{}", output(&out));
+    assert!(
+        last.contains("29 committed") && last.contains("1 failed") && last.contains("20 not begun"),
+        "{}",
+        output(&out)
+    );
     assert!(last.contains("km-23 FAILED: trial: no key frame"), "{}", output(&out));
     assert_eq!(fleet.committed(), 29);
     fleet.mend();
     let out = fleet_push();
-    assert!(out.status.success() && output(&out).contains("21 committed, 29 had it already, 0 failed"), "{}", output(&out));
+    assert!(
+        out.status.success() && output(&out).contains("21 committed, 29 had it already, 0 failed"),
+        "{}",
+        output(&out)
+    );
     assert_eq!(fleet.committed(), 50);
 }
 
@@ -439,11 +592,16 @@ impl Fleet {
         let shared = std::sync::Arc::new(std::sync::Mutex::new((devices, true)));
         let mut public = [0; 32];
         public.copy_from_slice(remote.key.public_key().as_ref());
-        let trusted = [TrustedKey { name: "office".into(), public, scope: taimat::settings::KeyScope::All }];
+        let trusted =
+            [TrustedKey { name: "office".into(), public, scope: taimat::settings::KeyScope::All }];
         let key = remote.key_id();
         let rig = &remote.rig;
         let identity = Some((rig.at("office.pem").into(), rig.at("office.key").into()));
-        let tls = taimat::uplink::tls::config(&TlsSettings { ca: rig.at("ca.pem").into(), identity }, None).unwrap();
+        let tls = taimat::uplink::tls::config(
+            &TlsSettings { ca: rig.at("ca.pem").into(), identity },
+            None,
+        )
+        .unwrap();
         let options = Options {
             client_id: "devices".into(),
             host: "localhost".into(),
@@ -462,13 +620,18 @@ impl Fleet {
         };
         let (ready, started) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let (sender, mut connection) = connect(&options);
                 sender.subscribe(&["taimat/v1/+/dn/config/desired".to_owned()]);
                 let mut waiting: std::collections::VecDeque<(String, Vec<u8>)> = {
                     let devices = state.lock().unwrap();
-                    devices.0.iter().map(|(site, (sha256, seen))| report(site, *sha256, *seen, Value::Null)).collect()
+                    devices
+                        .0
+                        .iter()
+                        .map(|(site, (sha256, seen))| report(site, *sha256, *seen, Value::Null))
+                        .collect()
                 };
                 loop {
                     while let Some((topic, payload)) = waiting.front().cloned() {
@@ -481,7 +644,11 @@ impl Fleet {
                         Ok(ClientEvent::Message(_, payload)) => {
                             let document = Document::decode(&payload, payload.len()).unwrap();
                             let site = SiteId::parse(&document.site).unwrap();
-                            let id = format!("{}-{}", document.authentic(&site, &trusted).unwrap(), document.version);
+                            let id = format!(
+                                "{}-{}",
+                                document.authentic(&site, &trusted).unwrap(),
+                                document.version
+                            );
                             let mut state = state.lock().unwrap();
                             let fails = state.1 && document.site == "km-23";
                             let at = state.0.get_mut(&document.site).unwrap();
@@ -490,8 +657,17 @@ impl Fleet {
                             }
                             assert_eq!(document.prev_sha256, at.0);
                             *at = (if fails { at.0 } else { document.sha256() }, document.version);
-                            let refusal = if fails { json!({"why": "trial", "detail": "no key frame"}) } else { Value::Null };
-                            waiting.push_back(report(&document.site, at.0, at.1, json!({"id": id, "refusal": refusal})));
+                            let refusal = if fails {
+                                json!({"why": "trial", "detail": "no key frame"})
+                            } else {
+                                Value::Null
+                            };
+                            waiting.push_back(report(
+                                &document.site,
+                                at.0,
+                                at.1,
+                                json!({"id": id, "refusal": refusal}),
+                            ));
                         }
                         Ok(ClientEvent::Acked(..)) if waiting.is_empty() => drop(ready.send(())),
                         Ok(_) => {}
@@ -505,7 +681,13 @@ impl Fleet {
     }
 
     fn committed(&self) -> usize {
-        self.shared.lock().unwrap().0.values().filter(|(sha256, _)| *sha256 != Digest::of(b"before")).count()
+        self.shared
+            .lock()
+            .unwrap()
+            .0
+            .values()
+            .filter(|(sha256, _)| *sha256 != Digest::of(b"before"))
+            .count()
     }
 
     fn mend(&self) {
@@ -523,13 +705,18 @@ impl Service {
     fn start(rig: &Rig, runtime: &Path) -> Service {
         let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         std::fs::create_dir_all(runtime).unwrap();
-        let (config, log, runtime, ended) = (rig.config(), rig.at("agent.log"), runtime.to_owned(), stop.clone());
+        let (config, log, runtime, ended) =
+            (rig.config(), rig.at("agent.log"), runtime.to_owned(), stop.clone());
         let thread = std::thread::spawn(move || {
             let mut starts = 0;
             loop {
                 let log = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
                 let mut agent = taimat();
-                agent.args(["run", "--config"]).arg(&config).env("TAIMAT_LOG", "info").env("RUNTIME_DIRECTORY", &runtime);
+                agent
+                    .args(["run", "--config"])
+                    .arg(&config)
+                    .env("TAIMAT_LOG", "info")
+                    .env("RUNTIME_DIRECTORY", &runtime);
                 let mut agent: Child = agent.stdin(Stdio::null()).stderr(log).spawn().unwrap();
                 starts += 1;
                 while agent.try_wait().unwrap().is_none() {
@@ -560,9 +747,13 @@ impl Drop for Service {
 
 /// Longest reported gap, milliseconds.
 fn longest_gap(rig: &Rig) -> i64 {
-    let time = |value: &Value| WallTime::parse(value.as_str().unwrap_or_default()).map_or(0, |wall| wall.0);
+    let time = |value: &Value| {
+        WallTime::parse(value.as_str().unwrap_or_default()).map_or(0, |wall| wall.0)
+    };
     let gaps = rig.received().0.into_iter().filter(|event| event.kind == "vn.taimat.gap.v1");
-    gaps.map(|event| (time(&event.data["to"]) - time(&event.data["from"])) / 1000).max().unwrap_or(0)
+    gaps.map(|event| (time(&event.data["to"]) - time(&event.data["from"])) / 1000)
+        .max()
+        .unwrap_or(0)
 }
 
 #[test]
@@ -592,7 +783,11 @@ fn failing_changes_are_rolled_back_with_their_reason() {
         &format!("health_every = \"5 s\"\nfallbacks = [{{ host = \"localhost\", port = {other}, {tls} }}]"),
     );
     let cases = [
-        ("a camera that does not exist", first.replace(&camera.main_url(), "rtsp://127.0.0.1:9/none"), "camera.main_url"),
+        (
+            "a camera that does not exist",
+            first.replace(&camera.main_url(), "rtsp://127.0.0.1:9/none"),
+            "camera.main_url",
+        ),
         (
             "only a broker that is not there",
             first.replace(&format!("port = {port}"), &format!("port = {other}")),
@@ -604,21 +799,33 @@ fn failing_changes_are_rolled_back_with_their_reason() {
             first.replace(&remote.rig.at("ca.pem"), &remote.rig.at("other-ca.pem")),
             "invalid peer certificate",
         ),
-        ("a ring where none can be", first.replace(&remote.rig.at("ring"), "/proc/none/ring"), "started 4 times"),
+        (
+            "a ring where none can be",
+            first.replace(&remote.rig.at("ring"), "/proc/none/ring"),
+            "started 4 times",
+        ),
     ];
     for (what, text, reason) in cases {
         assert_ne!(text, first, "{what}");
         let started = Instant::now();
         let out = remote.push(&text);
-        println!("{what}: {} s: {}", started.elapsed().as_secs(), output(&out).lines().last().unwrap_or_default());
+        println!(
+            "{what}: {} s: {}",
+            started.elapsed().as_secs(),
+            output(&out).lines().last().unwrap_or_default()
+        );
         assert_eq!(out.status.code(), Some(1), "{what}: {}\n{}", output(&out), remote.rig.log());
         assert!(output(&out).contains(reason), "{what}: {}", output(&out));
         let back = json!(Digest::of(first.as_bytes()));
         wait_for(what, 10, || remote.reported()["committed"]["sha256"] == back);
     }
-    wait_for("it does not record any more", 30, || remote.rig.received().0.iter().any(|event| event.kind.contains("motion.end")));
+    wait_for("it does not record any more", 30, || {
+        remote.rig.received().0.iter().any(|event| event.kind.contains("motion.end"))
+    });
     // The last case restarted the process, so there is a gap `stopped`.
-    wait_for("the restarts left no gap event", 30, || remote.rig.gap_reasons().iter().any(|reason| reason == "stopped"));
+    wait_for("the restarts left no gap event", 30, || {
+        remote.rig.gap_reasons().iter().any(|reason| reason == "stopped")
+    });
     println!("gaps: {:?}; longest {} ms", remote.rig.gap_reasons(), longest_gap(&remote.rig));
     let out = remote.push(&zoned(&first, "afterwards"));
     assert!(out.status.success(), "{}", output(&out));
@@ -636,12 +843,17 @@ fn a_camera_that_stops_answering_is_rolled_back() {
     let first = remote.text();
     let running = remote.start();
     let mut address = url::Url::parse(&other.main_url()).unwrap();
-    let way = FaultyProxy::start(SocketAddr::from(([127, 0, 0, 1], address.port().unwrap()))).unwrap();
+    let way =
+        FaultyProxy::start(SocketAddr::from(([127, 0, 0, 1], address.port().unwrap()))).unwrap();
     address.set_port(Some(way.port)).unwrap();
     let text = first.replace(&camera.main_url(), address.as_str());
     assert_ne!(text, first);
     std::fs::write(remote.rig.at("next.toml"), &text).unwrap();
-    let pushing = remote.command("push", &["km-17", &remote.rig.at("next.toml")]).stdout(Stdio::piped()).spawn().unwrap();
+    let pushing = remote
+        .command("push", &["km-17", &remote.rig.at("next.toml")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let until = Instant::now() + Duration::from_secs(30);
     while !remote.rig.log().contains("configuration staged") {
         assert!(Instant::now() < until, "{}", remote.rig.log());
@@ -655,7 +867,10 @@ fn a_camera_that_stops_answering_is_rolled_back() {
     wait_for("no rollback was reported", 20, || remote.config_events("rolled_back").len() == 1);
     wait_for("the outage of the old camera left no gap event", 40, || longest_gap(&remote.rig) > 0);
     println!("longest gap {} ms", longest_gap(&remote.rig));
-    assert!(longest_gap(&remote.rig) < 75_000, "recording paused for longer than the time for a new camera");
+    assert!(
+        longest_gap(&remote.rig) < 75_000,
+        "recording paused for longer than the time for a new camera"
+    );
     drop(running);
 }
 
@@ -673,18 +888,29 @@ fn a_device_moves_to_a_broker_that_is_added_first() {
     let (port, office_port) = (free_port(), free_port());
     let text = std::fs::read_to_string(remote.rig.at("mosquitto.conf")).unwrap();
     let text = text.replace(&format!("listener {}", remote.rig.port), &format!("listener {port}"));
-    let text = text.replace(&format!("listener {}", remote.rig.office_port), &format!("listener {office_port}"));
+    let text = text.replace(
+        &format!("listener {}", remote.rig.office_port),
+        &format!("listener {office_port}"),
+    );
     std::fs::write(remote.rig.at("new.conf"), text).unwrap();
-    let _new = Running::start(Command::new("mosquitto").args(["-c", &remote.rig.at("new.conf")]).stderr(Stdio::null()));
+    let _new = Running::start(
+        Command::new("mosquitto").args(["-c", &remote.rig.at("new.conf")]).stderr(Stdio::null()),
+    );
     let login = |words: &[&str]| -> Command {
         let mut command = taimat();
         let old = remote.rig.office_port.to_string();
-        let login = remote.rig.office_login().into_iter().map(|word| if word == old { office_port.to_string() } else { word });
+        let login = remote
+            .rig
+            .office_login()
+            .into_iter()
+            .map(|word| if word == old { office_port.to_string() } else { word });
         command.args(words).args(login);
         command
     };
     let archive = remote.rig.at("new-archive");
-    let _new_office = Running::start(login(&["office", "run", "--dir", &archive]).stdout(Stdio::null()).stderr(Stdio::null()));
+    let _new_office = Running::start(
+        login(&["office", "run", "--dir", &archive]).stdout(Stdio::null()).stderr(Stdio::null()),
+    );
     let tls = format!(
         "ca_file = \"{}\", cert_file = \"{}\", key_file = \"{}\"",
         remote.rig.at("ca.pem"),
@@ -692,8 +918,10 @@ fn a_device_moves_to_a_broker_that_is_added_first() {
         remote.rig.at("km-17.key")
     );
     let only = first.replace(&format!("port = {}", remote.rig.port), &format!("port = {port}"));
-    let both =
-        first.replace("health_every", &format!("fallbacks = [{{ host = \"localhost\", port = {port}, {tls} }}]\nhealth_every"));
+    let both = first.replace(
+        "health_every",
+        &format!("fallbacks = [{{ host = \"localhost\", port = {port}, {tls} }}]\nhealth_every"),
+    );
     let out = remote.push(&only);
     assert!(
         out.status.code() == Some(1) && output(&out).contains("has not proven itself"),
@@ -703,16 +931,35 @@ fn a_device_moves_to_a_broker_that_is_added_first() {
     // Both offices need the document: one sends it, the other confirms it.
     wait_for("no new archive", 10, || Archive::open_read_only(Path::new(&archive)).is_ok());
     std::fs::write(remote.rig.at("next.toml"), &both).unwrap();
-    let mut pushing = remote.command("push", &["km-17", &remote.rig.at("next.toml")]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut pushing = remote
+        .command("push", &["km-17", &remote.rig.at("next.toml")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let site = SiteId::parse("km-17").unwrap();
     wait_for("nothing was sent", 20, || {
-        let sent = remote.rig.archive().and_then(|archive| archive.documents(&site).ok()).unwrap_or_default();
-        let sent: Vec<Document> = sent.into_iter().filter(|document| document.config == both).collect();
-        sent.iter()
-            .for_each(|document| Archive::open_read_only(Path::new(&archive)).unwrap().store_config(document, "t").unwrap());
+        let sent = remote
+            .rig
+            .archive()
+            .and_then(|archive| archive.documents(&site).ok())
+            .unwrap_or_default();
+        let sent: Vec<Document> =
+            sent.into_iter().filter(|document| document.config == both).collect();
+        sent.iter().for_each(|document| {
+            Archive::open_read_only(Path::new(&archive))
+                .unwrap()
+                .store_config(document, "t")
+                .unwrap()
+        });
         !sent.is_empty()
     });
-    let reported = || Archive::open_read_only(Path::new(&archive)).unwrap().reported(&site).unwrap().unwrap_or_default();
+    let reported = || {
+        Archive::open_read_only(Path::new(&archive))
+            .unwrap()
+            .reported(&site)
+            .unwrap()
+            .unwrap_or_default()
+    };
     wait_for("the new broker is not proven", 60, || reported()["phase"] == "committed");
     let sha256 = Digest::of(both.as_bytes());
     assert_eq!(reported()["committed"]["sha256"], json!(sha256));
@@ -721,16 +968,38 @@ fn a_device_moves_to_a_broker_that_is_added_first() {
     // The new office removes the old broker, which then ends.
     std::fs::write(remote.rig.at("next.toml"), &only).unwrap();
     let mut push = login(&["office", "config", "push", "km-17", &remote.rig.at("next.toml")]);
-    push.args(["--sign", &remote.rig.at("office.sign.key"), "--dir", &archive, "--yes", "--wait", "100"]);
+    push.args([
+        "--sign",
+        &remote.rig.at("office.sign.key"),
+        "--dir",
+        &archive,
+        "--yes",
+        "--wait",
+        "100",
+    ]);
     let out = push.output().unwrap();
     assert!(out.status.success(), "{}\n{}", output(&out), remote.rig.log());
     drop(old);
-    wait_for("it does not say so", 10, || reported()["committed"]["sha256"] == json!(Digest::of(only.as_bytes())));
+    wait_for("it does not say so", 10, || {
+        reported()["committed"]["sha256"] == json!(Digest::of(only.as_bytes()))
+    });
     let mut push = login(&["office", "config", "push", "km-17", &remote.rig.at("next.toml")]);
     std::fs::write(remote.rig.at("next.toml"), zoned(&only, "moved")).unwrap();
-    push.args(["--sign", &remote.rig.at("office.sign.key"), "--dir", &archive, "--yes", "--wait", "100"]);
+    push.args([
+        "--sign",
+        &remote.rig.at("office.sign.key"),
+        "--dir",
+        &archive,
+        "--yes",
+        "--wait",
+        "100",
+    ]);
     let out = push.output().unwrap();
-    assert!(out.status.success(), "a change failed after the end of the old broker: {}", output(&out));
+    assert!(
+        out.status.success(),
+        "a change failed after the end of the old broker: {}",
+        output(&out)
+    );
     assert_eq!(agent.terminate(), Some(0));
 }
 
@@ -755,7 +1024,9 @@ fn a_push_killed_at_any_step_ends_on_one_side() {
             kills += 1;
         }
     }
-    println!("{kills} kills: {committed} committed, {rolled_back} rolled back or refused, none in between");
+    println!(
+        "{kills} kills: {committed} committed, {rolled_back} rolled back or refused, none in between"
+    );
     assert!(kills >= 16, "{kills}");
 }
 
@@ -773,12 +1044,17 @@ fn one_kill(camera: &SimCamera, call: &str, nth: u32) -> Option<(&'static str, b
     let inject = format!("inject={calls}:signal=KILL:when={nth}");
     let trace = format!("trace={calls}");
     let log = remote.rig.at("strace.log");
-    let words = ["-p", &keeper.to_string(), "-e", &trace, "-e", &inject, "-o", &log].map(String::from);
+    let words =
+        ["-p", &keeper.to_string(), "-e", &trace, "-e", &inject, "-o", &log].map(String::from);
     let mut strace = Running::start(Command::new("strace").args(words).stderr(Stdio::null()));
     seconds(1);
     let text = zoned(&first, "road");
     std::fs::write(remote.rig.at("next.toml"), &text).unwrap();
-    let pushing = remote.command("push", &["km-17", &remote.rig.at("next.toml")]).stdout(Stdio::piped()).spawn().unwrap();
+    let pushing = remote
+        .command("push", &["km-17", &remote.rig.at("next.toml")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let (until, mut killed) = (Instant::now() + Duration::from_secs(12), false);
     while Instant::now() < until && !killed {
         killed = agent.0.try_wait().unwrap().is_some();
@@ -790,13 +1066,17 @@ fn one_kill(camera: &SimCamera, call: &str, nth: u32) -> Option<(&'static str, b
     }
     let _ = strace.0.kill();
     let out = pushing.wait_with_output().unwrap();
-    let settled = |report: &Value| !matches!(report["phase"].as_str(), None | Some("staged" | "trial"));
+    let settled =
+        |report: &Value| !matches!(report["phase"].as_str(), None | Some("staged" | "trial"));
     wait_for("it never ends on either side", 75, || settled(&remote.reported()));
     let report = remote.reported();
     let committed = report["committed"]["sha256"] == json!(Digest::of(text.as_bytes()));
     let before = report["committed"]["sha256"] == json!(Digest::of(first.as_bytes()));
     let word = report["phase"].as_str().unwrap_or("?").to_owned();
-    println!("{call} {nth}: killed {killed}, then {word}: {}", output(&out).lines().last().unwrap_or_default());
+    println!(
+        "{call} {nth}: killed {killed}, then {word}: {}",
+        output(&out).lines().last().unwrap_or_default()
+    );
     assert!(committed || before, "{report}");
     assert_eq!(agent.terminate(), Some(0));
     killed.then_some((
@@ -819,9 +1099,12 @@ fn thread_of(process: u32, name: &str) -> u32 {
 
 #[test]
 fn check_config_names_mismatched_files_and_prints_json() {
-    let camera = SimCamera::start(Options { main: (64, 48), sub: (64, 48), ..Options::default() }).unwrap();
+    let camera =
+        SimCamera::start(Options { main: (64, 48), sub: (64, 48), ..Options::default() }).unwrap();
     let remote = Remote::new(&camera);
-    let check = |args: &[&str]| taimat().arg("check-config").arg(remote.rig.config()).args(args).output().unwrap();
+    let check = |args: &[&str]| {
+        taimat().arg("check-config").arg(remote.rig.config()).args(args).output().unwrap()
+    };
     assert!(check(&[]).status.success(), "{}", output(&check(&[])));
     std::fs::copy(remote.rig.at("office.key"), remote.rig.at("km-17.key")).unwrap();
     let out = check(&["--json"]);

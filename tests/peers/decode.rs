@@ -18,8 +18,13 @@ use crate::harness::has;
 const FRAMES: usize = 36;
 
 fn ffmpeg(args: &[&str]) -> Vec<u8> {
-    let out = Command::new("ffmpeg").args(["-v", "error", "-nostdin", "-y"]).args(args).output().unwrap();
-    assert!(out.status.success() && out.stderr.is_empty(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    let out =
+        Command::new("ffmpeg").args(["-v", "error", "-nostdin", "-y"]).args(args).output().unwrap();
+    assert!(
+        out.status.success() && out.stderr.is_empty(),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     out.stdout
 }
 
@@ -99,10 +104,16 @@ fn every_camera_coding_tool_decodes_as_ffmpeg_does() {
         ("H.264 high, CABAC, low quantiser", x264(&["-profile:v", "high", "-bf", "0", "-qp", "8"])),
         ("H.264 high, 4 slices", x264(&["-profile:v", "high", "-bf", "0", "-slices", "4"])),
         ("H.264 high, B-frames", x264(&["-profile:v", "high", "-bf", "2"])),
-        ("H.264 high, weighted, 4 references", x264(&["-profile:v", "high", "-bf", "0", "-refs", "4", "-weightp", "2"])),
+        (
+            "H.264 high, weighted, 4 references",
+            x264(&["-profile:v", "high", "-bf", "0", "-refs", "4", "-weightp", "2"]),
+        ),
         ("H.265 main", x265(&["-x265-params", "log-level=none:bframes=0"])),
         ("H.265 main, B-frames", x265(&["-x265-params", "log-level=none:bframes=2"])),
-        ("H.265 main, slices and wpp", x265(&["-x265-params", "log-level=none:bframes=0:slices=4:wpp=1"])),
+        (
+            "H.265 main, slices and wpp",
+            x265(&["-x265-params", "log-level=none:bframes=0:slices=4:wpp=1"]),
+        ),
     ];
     let mut bad = Vec::new();
     for (name, options) in streams {
@@ -111,7 +122,9 @@ fn every_camera_coding_tool_decodes_as_ffmpeg_does() {
             bad.push(name);
         }
     }
-    for name in ["road-360p25-h264-400k.mp4", "road-1080p25-h264-2m.mp4", "road-1080p25-h265-aac.mp4"] {
+    for name in
+        ["road-360p25-h264-400k.mp4", "road-1080p25-h264-2m.mp4", "road-1080p25-h265-aac.mp4"]
+    {
         let path = footage("camera").join(name);
         if !path.exists() {
             println!("SKIPPED: no {}", path.display());
@@ -123,7 +136,8 @@ fn every_camera_coding_tool_decodes_as_ffmpeg_does() {
         }
     }
     assert!(bad.is_empty(), "{bad:?}");
-    let (pictures, wrong, refusals) = compare("H.264 interlaced", &x264(&["-bf", "0", "-flags", "+ildct+ilme"]));
+    let (pictures, wrong, refusals) =
+        compare("H.264 interlaced", &x264(&["-bf", "0", "-flags", "+ildct+ilme"]));
     assert!(wrong == 0 && pictures + refusals.len() > 0, "a picture was decoded wrongly");
 }
 
@@ -140,7 +154,10 @@ fn an_inner_parameter_set_cannot_enlarge_the_picture() {
     if !has("ffmpeg") {
         return;
     }
-    for options in [&["-c:v", "libx264"][..], &["-c:v", "libx265", "-tag:v", "hvc1", "-x265-params", "log-level=none"]] {
+    for options in [
+        &["-c:v", "libx264"][..],
+        &["-c:v", "libx265", "-tag:v", "hvc1", "-x265-params", "log-level=none"],
+    ] {
         let (small, large) = (stream("352x288", options), stream("704x576", options));
         // Parameter sets and picture of the large stream, inside a stream that was announced small.
         let sets = large[0].params.annex_b.split(|byte| *byte == 1).filter(|nal| nal.len() > 6);
@@ -153,7 +170,12 @@ fn an_inner_parameter_set_cannot_enlarge_the_picture() {
         let hostile = Frame { data: data.into(), ..Frame::clone(&small[0]) };
         let mut decoder = Decoder::new(small[0].params.codec).unwrap();
         if let Decoded::Picture(picture) = decoder.decode(&hostile) {
-            assert!(picture.width <= 352 && picture.height <= 288, "{options:?}: {}x{}", picture.width, picture.height);
+            assert!(
+                picture.width <= 352 && picture.height <= 288,
+                "{options:?}: {}x{}",
+                picture.width,
+                picture.height
+            );
         }
     }
 }
@@ -172,7 +194,8 @@ fn after_a_loss_no_picture_comes_before_a_key_frame() {
             shown.push(at);
         }
     }
-    let keys: Vec<usize> = frames.iter().enumerate().filter(|(_, frame)| frame.key).map(|(at, _)| at).collect();
+    let keys: Vec<usize> =
+        frames.iter().enumerate().filter(|(_, frame)| frame.key).map(|(at, _)| at).collect();
     assert_eq!(shown, (0..6).chain(keys[1]..frames.len()).collect::<Vec<_>>(), "keys at {keys:?}");
 }
 
@@ -181,7 +204,14 @@ fn still(options: &[&str]) -> Vec<Frame> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.mp4");
     let scene = "smptehdbars=size=640x360:rate=10,noise=alls=8:allf=t,trim=end_frame=200";
-    ffmpeg(&[&["-f", "lavfi", "-i", scene, "-pix_fmt", "yuv420p", "-g", "20"], options, &[path.to_str().unwrap()]].concat());
+    ffmpeg(
+        &[
+            &["-f", "lavfi", "-i", scene, "-pix_fmt", "yuv420p", "-g", "20"],
+            options,
+            &[path.to_str().unwrap()],
+        ]
+        .concat(),
+    );
     mp4_samples::frames(&std::fs::read(&path).unwrap()).unwrap()
 }
 
@@ -207,14 +237,19 @@ fn lost_slices_and_lost_pictures_make_no_event() {
         return;
     }
     let slices = still(&["-c:v", "libx264", "-profile:v", "high", "-bf", "0", "-slices", "4"]);
-    let h265 = still(&["-c:v", "libx265", "-tag:v", "hvc1", "-x265-params", "log-level=none:bframes=0"]);
+    let h265 =
+        still(&["-c:v", "libx265", "-tag:v", "hvc1", "-x265-params", "log-level=none:bframes=0"]);
     let lossy: Vec<Frame> = slices
         .iter()
         .enumerate()
         .map(|(n, frame)| if n % 9 == 4 { without_slice(frame, n % 4) } else { frame.clone() })
         .collect();
-    let holed: Vec<Frame> =
-        h265.iter().enumerate().filter(|(n, frame)| frame.key || n % 9 != 4).map(|(_, f)| f.clone()).collect();
+    let holed: Vec<Frame> = h265
+        .iter()
+        .enumerate()
+        .filter(|(n, frame)| frame.key || n % 9 != 4)
+        .map(|(_, f)| f.clone())
+        .collect();
     for (name, frames) in [("slices", lossy), ("pictures", holed)] {
         let settings = MotionSettings { gating: false, ..MotionSettings::default() };
         let mut eye = Analyzer::new(settings, 1 << 20, Stages::ALL);

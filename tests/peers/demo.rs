@@ -21,8 +21,18 @@ const SLACK: f64 = 1.0;
 
 /// Flags of the first packet of a file; `K` is a key frame.
 fn first_packet(clip: &Path) -> String {
-    let show =
-        ["-v", "error", "-select_streams", "v", "-read_intervals", "%+#1", "-show_entries", "packet=flags", "-of", "csv=p=0"];
+    let show = [
+        "-v",
+        "error",
+        "-select_streams",
+        "v",
+        "-read_intervals",
+        "%+#1",
+        "-show_entries",
+        "packet=flags",
+        "-of",
+        "csv=p=0",
+    ];
     let out = Command::new("ffprobe").args(show).arg(clip).output().unwrap();
     String::from_utf8(out.stdout).unwrap()
 }
@@ -33,14 +43,26 @@ fn micros(text: &str) -> i64 {
 
 /// The crossing during which an event started, at second `began` of the scene.
 fn crossing_at(scene: &Scene, began: f64) -> Crossing {
-    let lasts = |crossing: &&Crossing| (crossing.begin - SLACK..crossing.begin + crossing.seconds).contains(&began);
-    *scene.crossings().iter().find(lasts).unwrap_or_else(|| panic!("there is no crossing at second {began:.1}"))
+    let lasts = |crossing: &&Crossing| {
+        (crossing.begin - SLACK..crossing.begin + crossing.seconds).contains(&began)
+    };
+    *scene
+        .crossings()
+        .iter()
+        .find(lasts)
+        .unwrap_or_else(|| panic!("there is no crossing at second {began:.1}"))
 }
 
 /// Checks that a clip contains the whole crossing of its event, and returns the crossing.
 ///
 /// The clip starts at `start` and its event at `began`. The camera skipped `skipped` pictures.
-fn holds_its_crossing(scene: &Scene, path: &Path, start: &str, began: &str, skipped: u64) -> Crossing {
+fn holds_its_crossing(
+    scene: &Scene,
+    path: &Path,
+    start: &str,
+    began: &str,
+    skipped: u64,
+) -> Crossing {
     let fps = f64::from(Options::default().fps);
     let frames = counters(&std::fs::read(path).unwrap());
     assert!(frames.is_sorted_by(|a, b| a < b), "{}: pictures out of order", path.display());
@@ -55,9 +77,16 @@ fn holds_its_crossing(scene: &Scene, path: &Path, start: &str, began: &str, skip
         crossing.who,
         enters - from
     );
-    assert!(enters - from >= BEFORE && leaves <= to, "the clip does not contain the whole crossing");
+    assert!(
+        enters - from >= BEFORE && leaves <= to,
+        "the clip does not contain the whole crossing"
+    );
     let there = frames.len() as u64;
-    assert!((there + skipped) * 10 >= (last - first) * 9, "{there} pictures of {}, {skipped} never made", last - first + 1);
+    assert!(
+        (there + skipped) * 10 >= (last - first) * 9,
+        "{there} pictures of {}, {skipped} never made",
+        last - first + 1
+    );
     crossing
 }
 
@@ -73,7 +102,10 @@ fn demo_clips_play_and_hold_their_crossings() {
     assert!(demo.status.success(), "{words}{}", String::from_utf8_lossy(&demo.stderr));
     // Pictures that a slow machine skipped cannot be in a clip.
     let slow = words.lines().find(|line| line.contains("too slow"));
-    let numbers = slow.iter().flat_map(|line| line.split_whitespace()).find_map(|word| word.parse::<u64>().ok());
+    let numbers = slow
+        .iter()
+        .flat_map(|line| line.split_whitespace())
+        .find_map(|word| word.parse::<u64>().ok());
     let skipped = numbers.unwrap_or(0);
     slow.iter().for_each(|line| println!("{line}"));
     let archive = Archive::open_read_only(&out).unwrap();
@@ -84,12 +116,22 @@ fn demo_clips_play_and_hold_their_crossings() {
     let mut seen = Vec::new();
     for clip in files.iter().filter(|file| file.purpose == "clip") {
         plays(&clip.path);
-        assert!(first_packet(&clip.path).starts_with('K'), "{} does not start with a key frame", clip.path.display());
+        assert!(
+            first_packet(&clip.path).starts_with('K'),
+            "{} does not start with a key frame",
+            clip.path.display()
+        );
         let starts = |event: &&taimat::office::queries::EventRow| {
             event.kind == "vn.taimat.motion.start.v1" && event.data["event"] == clip.event.as_str()
         };
         let event = events.iter().find(starts).unwrap();
-        let crossing = holds_its_crossing(&scene, &clip.path, &clip.start, event.data["started_at"].as_str().unwrap(), skipped);
+        let crossing = holds_its_crossing(
+            &scene,
+            &clip.path,
+            &clip.start,
+            event.data["started_at"].as_str().unwrap(),
+            skipped,
+        );
         assert!(!seen.contains(&crossing), "one crossing has two events");
         seen.push(crossing);
     }

@@ -18,8 +18,13 @@ fn the_readmes_commands_install_a_device_and_an_office() {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--pid", "--fork", "--kill-child"]).arg(script).arg(work.path());
     let ports = [free_port().to_string(), free_port().to_string()];
-    let out = command.args([env!("CARGO_BIN_EXE_taimat"), &camera.main_url()]).args(ports).output().unwrap();
-    let words = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    let out = command
+        .args([env!("CARGO_BIN_EXE_taimat"), &camera.main_url()])
+        .args(ports)
+        .output()
+        .unwrap();
+    let words =
+        format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     // Exit code 1 with these texts is unshare's refusal, and 77 the script's.
     if out.status.code() == Some(77) || words.starts_with("unshare:") {
         println!("SKIPPED: mount namespaces with overlays are not allowed here");
@@ -38,12 +43,16 @@ fn an_office_may_be_named_by_its_ip_address() {
     if !has("openssl") || !has("mosquitto") {
         return;
     }
-    for (host, shown) in [("10.1.2.3", "IP Address:10.1.2.3"), ("fd00::7", "IP Address:FD00:"), ("10.example", "DNS:10.example")]
-    {
+    for (host, shown) in [
+        ("10.1.2.3", "IP Address:10.1.2.3"),
+        ("fd00::7", "IP Address:FD00:"),
+        ("10.example", "DNS:10.example"),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         assert!(make_certs(dir.path(), host).status.success(), "{host}");
         let show = ["x509", "-noout", "-ext", "subjectAltName", "-in"];
-        let out = Command::new("openssl").args(show).arg(dir.path().join("broker.pem")).output().unwrap();
+        let out =
+            Command::new("openssl").args(show).arg(dir.path().join("broker.pem")).output().unwrap();
         let words = String::from_utf8_lossy(&out.stdout);
         assert!(words.contains(shown), "{host}: {words}");
     }
@@ -59,7 +68,8 @@ fn an_office_may_be_named_by_its_ip_address() {
         std::fs::set_permissions(rig.at(name), std::fs::Permissions::from_mode(0o644)).unwrap();
     }
     let config = std::fs::read_to_string(rig.config()).unwrap();
-    std::fs::write(rig.config(), config.replace("host = \"localhost\"", "host = \"127.0.0.1\"")).unwrap();
+    std::fs::write(rig.config(), config.replace("host = \"localhost\"", "host = \"127.0.0.1\""))
+        .unwrap();
     let _broker = rig.broker();
     let mut agent = rig.agent();
     wait_for("the device does not connect to its broker", 20, || rig.log().contains("connected"));
@@ -73,9 +83,21 @@ fn a_device_cannot_request_a_certificate_of_the_office() {
     }
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
-    let request = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=office"];
-    let out =
-        Command::new("openssl").args(request).args(["-keyout", &at("device.key"), "-out", &at("km-17.csr")]).output().unwrap();
+    let request = [
+        "req",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=office",
+    ];
+    let out = Command::new("openssl")
+        .args(request)
+        .args(["-keyout", &at("device.key"), "-out", &at("km-17.csr")])
+        .output()
+        .unwrap();
     assert!(out.status.success());
     let made = make_certs(dir.path(), "localhost");
     let words = String::from_utf8_lossy(&made.stderr);
@@ -117,10 +139,16 @@ fn run_with_remote_broker(words: &[&str]) -> (Output, Vec<u8>) {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
     std::fs::write(at("login"), "office:S3cret-Office\n").unwrap();
-    let config =
-        "site = \"km-17\"\ncamera.main_url = \"rtsp://127.0.0.1:9/none\"\nstorage.dir = \"/x\"\nuplink.host = \"localhost\"\n";
+    let config = "site = \"km-17\"\ncamera.main_url = \"rtsp://127.0.0.1:9/none\"\nstorage.dir = \"/x\"\nuplink.host = \"localhost\"\n";
     std::fs::write(at("device.toml"), config).unwrap();
-    assert!(taimat().args(["keygen", "--office", "office", "--dir", &at("")]).output().unwrap().status.success());
+    assert!(
+        taimat()
+            .args(["keygen", "--office", "office", "--dir", &at("")])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
     let port = listener.local_addr().unwrap().port().to_string();
     let words = words.iter().map(|word| match *word {
         "DIR" => at("archive"),
@@ -146,14 +174,21 @@ fn office_commands_need_allow_plain_for_clear_passwords() {
     for words in [
         &["run", "--dir", "DIR"][..],
         &["cmd", "km-17", "ping", "--wait", "2"],
-        &["config", "push", "km-17", "FILE", "--dir", "DIR", "--sign", "KEY", "--wait", "2", "--yes"],
+        &[
+            "config", "push", "km-17", "FILE", "--dir", "DIR", "--sign", "KEY", "--wait", "2",
+            "--yes",
+        ],
     ] {
         let (out, received) = run_with_remote_broker(words);
         let said = String::from_utf8_lossy(&out.stderr);
         assert!(received.is_empty(), "{words:?}: {}", String::from_utf8_lossy(&received));
-        assert!(out.status.code() == Some(1) && said.contains("--allow-plain"), "{words:?}: {said}");
+        assert!(
+            out.status.code() == Some(1) && said.contains("--allow-plain"),
+            "{words:?}: {said}"
+        );
     }
-    let (out, received) = run_with_remote_broker(&["cmd", "km-17", "ping", "--wait", "2", "--allow-plain"]);
+    let (out, received) =
+        run_with_remote_broker(&["cmd", "km-17", "ping", "--wait", "2", "--allow-plain"]);
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(received.windows(13).any(|bytes| bytes == b"S3cret-Office"), "{said}");
     assert!(said.contains("the password goes unencrypted"), "{said}");
@@ -166,7 +201,9 @@ fn reserved_site_ids_are_refused_wherever_a_site_is_named() {
     }
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
-    for site in ["host", "fleet", "enrol", "witness", "office", "claim-0a1b", "taimat-office-office"] {
+    for site in
+        ["host", "fleet", "enrol", "witness", "office", "claim-0a1b", "taimat-office-office"]
+    {
         let config = format!(
             "site = \"{site}\"\ncamera.main_url = \"rtsp://127.0.0.1:9/x\"\nstorage.dir = \"/x\"\nuplink.host = \"localhost\"\n"
         );
@@ -175,13 +212,25 @@ fn reserved_site_ids_are_refused_wherever_a_site_is_named() {
             taimat().args(["check-config", &at("device.toml")]).output(),
             taimat().args(["keygen", "--site", site, "--dir", &at("")]).output(),
             taimat().args(["office", "run", "--dir", &at("archive"), "--site", site]).output(),
-            Command::new(deploy("mosquitto/make-certs.sh")).args([&at("ca"), "localhost", site]).output(),
+            Command::new(deploy("mosquitto/make-certs.sh"))
+                .args([&at("ca"), "localhost", site])
+                .output(),
         ];
         for out in refusals.map(Result::unwrap) {
-            let words = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-            assert!(!out.status.success() && words.contains(site) && words.contains("reserved"), "{site}: {words}");
+            let words = format!(
+                "{}{}",
+                String::from_utf8_lossy(&out.stdout),
+                String::from_utf8_lossy(&out.stderr)
+            );
+            assert!(
+                !out.status.success() && words.contains(site) && words.contains("reserved"),
+                "{site}: {words}"
+            );
         }
-        assert!(!Path::new(&at(&format!("{site}.key"))).exists() && !Path::new(&at("ca")).exists(), "{site}: files were made");
+        assert!(
+            !Path::new(&at(&format!("{site}.key"))).exists() && !Path::new(&at("ca")).exists(),
+            "{site}: files were made"
+        );
     }
 }
 
@@ -194,7 +243,9 @@ fn a_device_logs_that_its_password_goes_unencrypted() {
     let mut rig = Rig::simulated(&camera, 48);
     rig.use_passwords();
     // 0/8 addresses reach this host, but are not loopback addresses.
-    let config = std::fs::read_to_string(rig.config()).unwrap().replace("host = \"localhost\"", "host = \"0.0.0.0\"");
+    let config = std::fs::read_to_string(rig.config())
+        .unwrap()
+        .replace("host = \"localhost\"", "host = \"0.0.0.0\"");
     std::fs::write(rig.config(), config).unwrap();
     rig.configure_uplink("allow_plain = true");
     let (_broker, _agent) = (rig.broker(), rig.agent());

@@ -23,11 +23,18 @@ const BROKER_MIB: u64 = 400;
 fn rig() -> Rig {
     let rig = Rig::new("rtsp://127.0.0.1:9/none", None, "");
     for entry in std::fs::read_dir(rig.dir.path()).unwrap().flatten() {
-        if entry.path().extension().is_some_and(|extension| extension == "pem" || extension == "key") {
+        if entry
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "pem" || extension == "key")
+        {
             std::fs::remove_file(entry.path()).unwrap();
         }
     }
-    let out = Command::new(deploy("mosquitto/make-certs.sh")).arg(rig.dir.path()).args(["localhost", "km-17", "km-18"]).output();
+    let out = Command::new(deploy("mosquitto/make-certs.sh"))
+        .arg(rig.dir.path())
+        .args(["localhost", "km-17", "km-18"])
+        .output();
     let out = out.unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     // Mosquitto gives up root before it reads its key; the README makes it the key's owner.
@@ -44,16 +51,28 @@ struct Client(StreamOwned<ClientConnection, TcpStream>);
 impl Client {
     /// Connects with the certificate of `whose`, claiming the client id `id`. An error when TLS or CONNACK refuses it.
     fn connect(rig: &Rig, port: u16, whose: &str, id: &str) -> Result<Client, String> {
-        let identity = Some((rig.at(&format!("{whose}.pem")).into(), rig.at(&format!("{whose}.key")).into()));
-        let config = taimat::uplink::tls::config(&TlsSettings { ca: rig.at("ca.pem").into(), identity }, None).unwrap();
+        let identity =
+            Some((rig.at(&format!("{whose}.pem")).into(), rig.at(&format!("{whose}.key")).into()));
+        let config = taimat::uplink::tls::config(
+            &TlsSettings { ca: rig.at("ca.pem").into(), identity },
+            None,
+        )
+        .unwrap();
         let tcp = TcpStream::connect(("127.0.0.1", port)).unwrap();
         tcp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let mut client = Client(StreamOwned::new(ClientConnection::new(Arc::clone(&config), name).unwrap(), tcp));
+        let mut client = Client(StreamOwned::new(
+            ClientConnection::new(Arc::clone(&config), name).unwrap(),
+            tcp,
+        ));
         let connect = packet(0x10, &[&text("MQTT"), &[5, 2, 0, 60, 0], &text(id)]);
         client.write(&connect).map_err(|error| error.to_string())?;
         let (first, body) = client.read().map_err(|error| error.to_string())?;
-        if first == 0x20 && body.get(1) == Some(&0) { Ok(client) } else { Err(format!("CONNACK {body:?}")) }
+        if first == 0x20 && body.get(1) == Some(&0) {
+            Ok(client)
+        } else {
+            Err(format!("CONNACK {body:?}"))
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
@@ -89,7 +108,8 @@ fn publish(topic: &str, id: u16, qos: u8, retain: bool, payload: &[u8]) -> Vec<u
 
 /// Whose sessions the certificate of km-18 ends at this broker.
 fn taken(rig: &Rig) -> Vec<&'static str> {
-    let mut office = Client::connect(rig, rig.office_port, "office", "taimat-office-office").expect("no office");
+    let mut office =
+        Client::connect(rig, rig.office_port, "office", "taimat-office-office").expect("no office");
     let mut neighbour = Client::connect(rig, rig.port, "km-17", "km-17").expect("no neighbour");
     for port in [rig.port, rig.office_port] {
         for id in ["taimat-office-office", "km-17", "office"] {
@@ -117,16 +137,29 @@ fn a_certificate_takes_no_session_but_its_own() {
         assert_eq!(taken(&rig), [""; 0]);
         let mut own = Client::connect(&rig, rig.port, "km-18", "km-18").unwrap();
         let mut other = Client::connect(&rig, rig.port, "km-18", "any-other-id").unwrap();
-        assert!(!own.lives() && other.lives(), "the client id is not the certificate's common name");
-        assert!(Client::connect(&rig, rig.office_port, "km-18", "x").is_err(), "a device came in by the office's door");
-        assert!(Client::connect(&rig, rig.port, "office", "x").is_err(), "the office came in by the devices' door");
+        assert!(
+            !own.lives() && other.lives(),
+            "the client id is not the certificate's common name"
+        );
+        assert!(
+            Client::connect(&rig, rig.office_port, "km-18", "x").is_err(),
+            "a device came in by the office's door"
+        );
+        assert!(
+            Client::connect(&rig, rig.port, "office", "x").is_err(),
+            "the office came in by the devices' door"
+        );
     }
     // Each of the two rules is needed: a check that does not notice is no check.
     let shipped = std::fs::read_to_string(rig.at("mosquitto.conf")).unwrap();
     let office_ca = rig.at("office-ca.pem");
-    for (rule, instead) in [("use_username_as_clientid true", String::new()), (&office_ca, rig.at("both-ca.pem"))] {
+    for (rule, instead) in
+        [("use_username_as_clientid true", String::new()), (&office_ca, rig.at("both-ca.pem"))]
+    {
         assert!(shipped.contains(rule), "the shipped configuration has no {rule}");
-        let both = ["ca.pem", "office-ca.pem"].map(|name| std::fs::read_to_string(rig.at(name)).unwrap()).concat();
+        let both = ["ca.pem", "office-ca.pem"]
+            .map(|name| std::fs::read_to_string(rig.at(name)).unwrap())
+            .concat();
         std::fs::write(rig.at("both-ca.pem"), both).unwrap();
         std::fs::write(rig.at("mosquitto.conf"), shipped.replace(rule, &instead)).unwrap();
         let _broker = rig.broker();
@@ -142,10 +175,15 @@ fn receipts(rig: &Rig) -> u32 {
     std::thread::scope(|scope| {
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
         scope.spawn(move || {
-            while stopped.recv_timeout(Duration::from_millis(300)).is_err_and(|error| error == RecvTimeoutError::Timeout) {
-                for (port, id) in
-                    [(rig.office_port, "taimat-office-office"), (rig.port, "taimat-office-office"), (rig.port, "km-17")]
-                {
+            while stopped
+                .recv_timeout(Duration::from_millis(300))
+                .is_err_and(|error| error == RecvTimeoutError::Timeout)
+            {
+                for (port, id) in [
+                    (rig.office_port, "taimat-office-office"),
+                    (rig.port, "taimat-office-office"),
+                    (rig.port, "km-17"),
+                ] {
                     drop(Client::connect(rig, port, "km-18", id));
                 }
             }
@@ -177,7 +215,9 @@ fn event_receipted(rig: &Rig, session: &mut Option<Client>, n: u32) -> Option<()
     let event = serde_json::json!({"specversion": "1.0", "id": id, "source": "taimat/km-17", "type": "vn.taimat.scene.v1",
         "time": "2026-11-24T02:10:00.000Z", "datacontenttype": "application/json", "seq": n, "ring": "9f0c3a5512de7b40",
         "clock": "ntp", "boot": 1, "mono": n, "data": {"change": "exposure"}});
-    client.write(&publish("taimat/v1/km-17/up/event", 1, 1, false, event.to_string().as_bytes())).ok()?;
+    client
+        .write(&publish("taimat/v1/km-17/up/event", 1, 1, false, event.to_string().as_bytes()))
+        .ok()?;
     let until = Instant::now() + Duration::from_secs(1);
     while Instant::now() < until {
         let (first, body) = client.read().ok()?;
@@ -203,9 +243,13 @@ fn a_certificate_that_claims_other_ids_costs_no_receipt() {
     }
     // As it was: one authority for both listeners, and client ids for the asking.
     let shipped = std::fs::read_to_string(rig.at("mosquitto.conf")).unwrap();
-    let both = ["ca.pem", "office-ca.pem"].map(|name| std::fs::read_to_string(rig.at(name)).unwrap()).concat();
+    let both = ["ca.pem", "office-ca.pem"]
+        .map(|name| std::fs::read_to_string(rig.at(name)).unwrap())
+        .concat();
     std::fs::write(rig.at("both-ca.pem"), both).unwrap();
-    let loose = shipped.replace("use_username_as_clientid true", "").replace(&rig.at("office-ca.pem"), &rig.at("both-ca.pem"));
+    let loose = shipped
+        .replace("use_username_as_clientid true", "")
+        .replace(&rig.at("office-ca.pem"), &rig.at("both-ca.pem"));
     std::fs::write(rig.at("mosquitto.conf"), loose).unwrap();
     std::fs::remove_dir_all(rig.at("archive")).unwrap();
     let _broker = rig.broker();
@@ -235,7 +279,8 @@ struct Way {
 /// Publishes as fast as the broker takes it; the broker's peak memory and what was sent.
 fn flood(rig: &Rig, way: &Way, for_seconds: u64) -> (u64, u64) {
     let broker = rig.broker();
-    let mut office = Client::connect(rig, rig.office_port, "office", "taimat-office-office").unwrap();
+    let mut office =
+        Client::connect(rig, rig.office_port, "office", "taimat-office-office").unwrap();
     office.subscribe("taimat/v1/+/up/#");
     let deaf = way.deaf;
     // Ended by the broker's end.
@@ -309,7 +354,8 @@ fn an_office_far_away_is_sent_two_thousand_messages_ahead() {
     }
     let rig = rig();
     let _broker = rig.broker();
-    let mut office = Client::connect(&rig, rig.office_port, "office", "taimat-office-office").unwrap();
+    let mut office =
+        Client::connect(&rig, rig.office_port, "office", "taimat-office-office").unwrap();
     office.subscribe("taimat/v1/+/up/#");
     let mut device = Client::connect(&rig, rig.port, "km-18", "km-18").unwrap();
     for n in 1..=2_500 {

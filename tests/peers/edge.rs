@@ -32,7 +32,11 @@ fn the_aarch64_binary_delivers_an_event_and_a_clip() {
     for clip in files.iter().filter(|file| file.purpose == "clip") {
         assert_eq!(Digest::of(&std::fs::read(&clip.path).unwrap()).hex(), clip.sha256);
         plays(&clip.path);
-        println!("{}: {} bytes, its hash is right, it plays", clip.path.file_name().unwrap().display(), clip.size);
+        println!(
+            "{}: {} bytes, its hash is right, it plays",
+            clip.path.file_name().unwrap().display(),
+            clip.size
+        );
     }
     rig.ring_is_whole();
     println!(

@@ -28,8 +28,18 @@ pub fn small_camera() -> SimCamera {
 
 /// Checks that ffmpeg decodes the whole file at `path` without a message.
 pub fn plays(path: &Path) {
-    let out = Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(path).args(["-f", "null", "-"]).output().unwrap();
-    assert!(out.status.success() && out.stderr.is_empty(), "{}: {}", path.display(), String::from_utf8_lossy(&out.stderr));
+    let out = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(path)
+        .args(["-f", "null", "-"])
+        .output()
+        .unwrap();
+    assert!(
+        out.status.success() && out.stderr.is_empty(),
+        "{}: {}",
+        path.display(),
+        String::from_utf8_lossy(&out.stderr)
+    );
 }
 
 /// Path of a file of `deploy/`, so that tests use the installed files.
@@ -103,7 +113,9 @@ impl Rig {
         self.passwords = true;
         // Device and office share one listener.
         self.office_port = self.port;
-        let rules = ["acl", "office-acl"].map(|name| std::fs::read_to_string(self.at(name)).unwrap()).concat();
+        let rules = ["acl", "office-acl"]
+            .map(|name| std::fs::read_to_string(self.at(name)).unwrap())
+            .concat();
         std::fs::write(self.at("both-acl"), rules).unwrap();
         std::fs::write(self.at("passwords"), "").unwrap();
         for user in ["km-17", "office"] {
@@ -121,7 +133,10 @@ impl Rig {
         let text = std::fs::read_to_string(self.config()).unwrap();
         let (other, _) = text.split_once("[uplink]").unwrap();
         let login = self.at("km-17.login");
-        let uplink = format!("[uplink]\nhost = \"localhost\"\nport = {}\nlogin_file = \"{login}\"\n", self.port);
+        let uplink = format!(
+            "[uplink]\nhost = \"localhost\"\nport = {}\nlogin_file = \"{login}\"\n",
+            self.port
+        );
         std::fs::write(self.config(), format!("{other}{uplink}")).unwrap();
     }
 
@@ -145,8 +160,14 @@ impl Rig {
     }
 
     pub fn broker(&self) -> Running {
-        let running = Running::start(Command::new("mosquitto").args(["-c", &self.at("mosquitto.conf")]).stderr(Stdio::null()));
-        wait_for("mosquitto did not come up", 10, || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+        let running = Running::start(
+            Command::new("mosquitto")
+                .args(["-c", &self.at("mosquitto.conf")])
+                .stderr(Stdio::null()),
+        );
+        wait_for("mosquitto did not come up", 10, || {
+            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+        });
         running
     }
 
@@ -154,10 +175,14 @@ impl Rig {
     pub fn office_login(&self) -> Vec<String> {
         let (port, login) = (self.office_port.to_string(), self.at("office.login"));
         if self.passwords {
-            return ["--broker", "localhost", "--port", &port, "--login", &login].map(String::from).to_vec();
+            return ["--broker", "localhost", "--port", &port, "--login", &login]
+                .map(String::from)
+                .to_vec();
         }
         let (ca, cert, key) = (self.at("ca.pem"), self.at("office.pem"), self.at("office.key"));
-        ["--broker", "localhost", "--port", &port, "--ca", &ca, "--cert", &cert, "--key", &key].map(String::from).to_vec()
+        ["--broker", "localhost", "--port", &port, "--ca", &ca, "--cert", &cert, "--key", &key]
+            .map(String::from)
+            .to_vec()
     }
 
     pub fn office(&self) -> Running {
@@ -207,19 +232,30 @@ impl Rig {
             return vec!["the archive cannot be read yet".into()];
         };
         let (events, files) = self.received();
-        let mut wrongs: Vec<String> = sites.iter().filter(|site| site.missing_seq > 0).map(|site| format!("{site:?}")).collect();
+        let mut wrongs: Vec<String> = sites
+            .iter()
+            .filter(|site| site.missing_seq > 0)
+            .map(|site| format!("{site:?}"))
+            .collect();
         let mut numbers: Vec<u64> = events.iter().map(|event| event.seq).collect();
         numbers.sort_unstable();
         if numbers != (1..=numbers.len() as u64).collect::<Vec<_>>() {
-            wrongs.push(format!("{} events with numbers up to {:?}", numbers.len(), numbers.last()));
+            wrongs.push(format!(
+                "{} events with numbers up to {:?}",
+                numbers.len(),
+                numbers.last()
+            ));
         }
         if !files.iter().any(|file| file.purpose == "clip") {
             wrongs.push("no clip has arrived".into());
         }
         for event in events.iter().filter(|event| event.data["clip"] == "planned") {
             let id = event.data["event"].as_str().unwrap_or_default();
-            let lost = events.iter().any(|other| other.kind == "vn.taimat.file.lost.v1" && other.data["event"] == id);
-            let clips = files.iter().filter(|file| file.event == id && file.purpose == "clip").count();
+            let lost = events
+                .iter()
+                .any(|other| other.kind == "vn.taimat.file.lost.v1" && other.data["event"] == id);
+            let clips =
+                files.iter().filter(|file| file.event == id && file.purpose == "clip").count();
             if clips == 0 && !lost {
                 wrongs.push(format!("the clip of {id} has not arrived"));
             }
@@ -267,7 +303,8 @@ impl Rig {
 
     /// `ring list --json`.
     pub fn ring_list(&self) -> Vec<serde_json::Value> {
-        let out = taimat().args(["ring", "list", "--json", "--dir", &self.at("ring")]).output().unwrap();
+        let out =
+            taimat().args(["ring", "list", "--json", "--dir", &self.at("ring")]).output().unwrap();
         serde_json::from_slice(&out.stdout).unwrap()
     }
 }
@@ -284,7 +321,9 @@ pub fn certificates(dir: &Path, prefix: &str) {
         ca
     };
     let (ca, office_ca) = (authority("ca"), authority("office-ca"));
-    for (name, host, ca) in [("broker", "localhost", &ca), ("office", "office", &office_ca), ("km-17", "km-17", &ca)] {
+    for (name, host, ca) in
+        [("broker", "localhost", &ca), ("office", "office", &office_ca), ("km-17", "km-17", &ca)]
+    {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);

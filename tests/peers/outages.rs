@@ -46,9 +46,13 @@ fn losses(rig: &Rig, kills: &[WallTime]) -> Vec<Option<f64>> {
         .filter(|line| line["gap"].is_null())
         .map(|line| WallTime::parse(line["to"].as_str().unwrap()).unwrap().0)
         .collect();
-    let before = |kill: &WallTime| *ends.iter().filter(|end| **end <= kill.0 + 100_000).max().expect("footage before the kill");
+    let before = |kill: &WallTime| {
+        *ends.iter().filter(|end| **end <= kill.0 + 100_000).max().expect("footage before the kill")
+    };
     let lives = std::iter::once(i64::MIN).chain(kills.iter().map(|kill| kill.0)).zip(kills);
-    lives.map(|(begin, kill)| (before(kill) > begin).then(|| (kill.0 - before(kill)) as f64 / 1e6)).collect()
+    lives
+        .map(|(begin, kill)| (before(kill) > begin).then(|| (kill.0 - before(kill)) as f64 / 1e6))
+        .collect()
 }
 
 /// Checks that every kill cost at most a fragment and that every longer run left footage; returns
@@ -60,7 +64,10 @@ fn kills_cost_little(rig: &Rig, kills: &[WallTime]) -> usize {
         let begin = at.checked_sub(1).map_or(i64::MIN, |before| kills[before].0);
         let life = kills[at].0.saturating_sub(begin) as f64 / 1e6;
         // A run longer than start, connection, key frame and fragment must leave footage.
-        assert!(lost.map_or(life < FIRST_WITHIN, |lost| lost <= LOSS_MAX), "kill {at} after {life:.1} s: {lost:?}");
+        assert!(
+            lost.map_or(life < FIRST_WITHIN, |lost| lost <= LOSS_MAX),
+            "kill {at} after {life:.1} s: {lost:?}"
+        );
     }
     lost.iter().flatten().count()
 }
@@ -68,12 +75,16 @@ fn kills_cost_little(rig: &Rig, kills: &[WallTime]) -> usize {
 /// Checks that the ring has every record that the agent logged as durable before a kill.
 fn durable_records_are_there(rig: &Rig) -> u64 {
     let log = rig.log();
-    let number = |line: &str| line.split("seq=").nth(1)?.split_whitespace().next()?.parse::<u64>().ok();
-    let logged = log.lines().filter(|line| line.contains("durable")).filter_map(number).max().unwrap();
+    let number =
+        |line: &str| line.split("seq=").nth(1)?.split_whitespace().next()?.parse::<u64>().ok();
+    let logged =
+        log.lines().filter(|line| line.contains("durable")).filter_map(number).max().unwrap();
     let mut expected = 1;
     for line in rig.ring_list() {
         // A gap is one record with its own number between two ranges of footage.
-        let Some((first, last)) = line["records"].as_array().map(|pair| (pair[0].as_u64().unwrap(), pair[1].as_u64().unwrap()))
+        let Some((first, last)) = line["records"]
+            .as_array()
+            .map(|pair| (pair[0].as_u64().unwrap(), pair[1].as_u64().unwrap()))
         else {
             expected += 1;
             continue;
@@ -88,7 +99,8 @@ fn durable_records_are_there(rig: &Rig) -> u64 {
 /// Checks by the numbers in the pictures that none is missing outside gap records; returns the
 /// numbers of pictures and of gaps.
 fn no_picture_is_missing(rig: &Rig, camera: &SimCamera) -> (u64, u64) {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open_read_only(Path::new(&rig.at("ring"))).unwrap());
+    let disk: Arc<dyn Disk> =
+        Arc::new(RealDisk::open_read_only(Path::new(&rig.at("ring"))).unwrap());
     let never_made = camera.faults().skipped.lock().unwrap().clone();
     let (mut pictures, mut gaps, mut expected) = (0, 0, None);
     for segment in read(&disk).unwrap().index.live() {
@@ -98,12 +110,18 @@ fn no_picture_is_missing(rig: &Rig, camera: &SimCamera) -> (u64, u64) {
                 (gaps, expected) = (gaps + 1, None);
                 continue;
             }
-            let bytes = disk.read(FileId::Segment(segment.head.segment), offset, record.len as usize).unwrap();
+            let bytes = disk
+                .read(FileId::Segment(segment.head.segment), offset, record.len as usize)
+                .unwrap();
             for number in counters(&bytes) {
                 while let Some(next) = expected.filter(|next| never_made.contains(next)) {
                     expected = Some(next + 1);
                 }
-                assert!(expected.is_none_or(|next| next == number), "record {}: {number} comes, not {expected:?}", record.seq);
+                assert!(
+                    expected.is_none_or(|next| next == number),
+                    "record {}: {number} comes, not {expected:?}",
+                    record.seq
+                );
                 (pictures, expected) = (pictures + 1, Some(number + 1));
             }
         }
@@ -157,7 +175,9 @@ fn go_through(kills: &[u64], away: &Away) {
     rig.ring_is_whole();
     let durable = durable_records_are_there(&rig);
     let (pictures, gaps) = no_picture_is_missing(&rig, &camera);
-    println!("{pictures} pictures are in the ring, and none is missing outside its {gaps} gap records");
+    println!(
+        "{pictures} pictures are in the ring, and none is missing outside its {gaps} gap records"
+    );
     let ended = kills_cost_little(&rig, &kills);
     let (events, files) = rig.received();
     println!(
@@ -170,7 +190,10 @@ fn go_through(kills: &[u64], away: &Away) {
     assert!(cuts >= ended, "{ended} kills ended footage, but gap records are {reasons:?}");
     // The kills, the camera's outage and the ordered stop.
     assert!(pictures > 200 && gaps >= ended as u64 + 2, "{pictures} pictures, {gaps} gaps");
-    assert!(reasons.iter().any(|reason| reason.starts_with("camera")), "the camera's outage left no gap record: {reasons:?}");
+    assert!(
+        reasons.iter().any(|reason| reason.starts_with("camera")),
+        "the camera's outage left no gap record: {reasons:?}"
+    );
     assert_eq!(rig.archive().unwrap().sites().unwrap()[0].state, "stopping");
     drop((office, broker));
 }

@@ -19,7 +19,12 @@ const STOP_WITHIN: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// The files cannot be written.
-pub fn configure(dir: &Path, main_url: &str, ring: &Path, storage: &str) -> std::io::Result<PathBuf> {
+pub fn configure(
+    dir: &Path,
+    main_url: &str,
+    ring: &Path,
+    storage: &str,
+) -> std::io::Result<PathBuf> {
     let (login, config) = (dir.join("login"), dir.join("taimat.toml"));
     std::fs::write(&login, "admin:taimat\n")?;
     let text = format!(
@@ -49,7 +54,8 @@ impl Heard {
         if line.contains("event kind=\"start\"") {
             *self.started.lock().unwrap() = Some(Instant::now());
         }
-        let number = line.split("seq=").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        let number =
+            line.split("seq=").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
         if let Some(number) = number.filter(|_| line.contains("durable")) {
             self.durable.fetch_max(number, Ordering::SeqCst);
             self.records.fetch_add(1, Ordering::SeqCst);
@@ -77,11 +83,15 @@ impl Agent {
         let mut command = taimat();
         command.args(["run", "--config"]).arg(config).env("TAIMAT_LOG", "info,taimat::agent=debug");
         let started = Instant::now();
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let (heard, pipe) = (Arc::new(Heard::default()), child.stderr.take().context("no pipe")?);
         let listening = heard.clone();
         let reader = std::thread::spawn(move || {
-            BufReader::new(pipe).lines().map_while(Result::ok).for_each(|line| listening.line(&line));
+            BufReader::new(pipe)
+                .lines()
+                .map_while(Result::ok)
+                .for_each(|line| listening.line(&line));
         });
         Ok(Agent { child, started, heard, reader: Some(reader) })
     }
@@ -98,7 +108,11 @@ impl Agent {
 
     /// Milliseconds from the start of the process to the start event that follows recovery.
     pub fn started_after(&self) -> Option<u64> {
-        self.heard.started.lock().unwrap().map(|at| at.duration_since(self.started).as_millis() as u64)
+        self.heard
+            .started
+            .lock()
+            .unwrap()
+            .map(|at| at.duration_since(self.started).as_millis() as u64)
     }
 
     pub fn log(&self) -> String {

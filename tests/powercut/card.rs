@@ -137,11 +137,18 @@ fn a_cut_keeps_sectors_whole_and_their_order() {
     for _ in 0..100 {
         let wreck = card.cut(&mut random);
         let sectors: Vec<&[u8]> = wreck.image.chunks(SECTOR).collect();
-        assert!(sectors.iter().all(|sector| sector.iter().all(|byte| *byte == sector[0])), "a sector was torn");
-        let distinct: std::collections::BTreeSet<u8> = sectors.iter().map(|sector| sector[0]).collect();
+        assert!(
+            sectors.iter().all(|sector| sector.iter().all(|byte| *byte == sector[0])),
+            "a sector was torn"
+        );
+        let distinct: std::collections::BTreeSet<u8> =
+            sectors.iter().map(|sector| sector[0]).collect();
         torn += u32::from(distinct.len() > 1);
         whole += u32::from(distinct.len() == 1);
-        assert!(wreck.kept < wreck.pending || distinct == [2].into(), "an older write covers a newer one");
+        assert!(
+            wreck.kept < wreck.pending || distinct == [2].into(),
+            "an older write covers a newer one"
+        );
     }
     assert!(torn > 20 && whole > 10, "{torn} torn, {whole} whole");
 }

@@ -88,7 +88,10 @@ struct Sender {
 
 impl Sender {
     fn topic(clip: &Clip, verb: &str) -> String {
-        topics::up(&SiteId::parse(&clip.manifest.site).unwrap(), &format!("file/{}/{verb}", clip.manifest.fid()))
+        topics::up(
+            &SiteId::parse(&clip.manifest.site).unwrap(),
+            &format!("file/{}/{verb}", clip.manifest.fid()),
+        )
     }
 
     /// Starts the due transfers.
@@ -110,22 +113,36 @@ impl Sender {
             }
         };
         let Ok(ack) = serde_json::from_slice::<Ack>(&payload) else { return Ok(()) };
-        let (Ack::Have { fid, .. } | Ack::Stored { fid, .. } | Ack::Refused { fid, .. }) = &ack else { return Ok(()) };
-        let clip = self.clips.iter_mut().find(|clip| clip.manifest.fid() == *fid).context("an answer about nothing")?;
+        let (Ack::Have { fid, .. } | Ack::Stored { fid, .. } | Ack::Refused { fid, .. }) = &ack
+        else {
+            return Ok(());
+        };
+        let clip = self
+            .clips
+            .iter_mut()
+            .find(|clip| clip.manifest.fid() == *fid)
+            .context("an answer about nothing")?;
         match ack {
             Ack::Stored { .. } => {
                 self.tally.receipts_while_full += usize::from(full && !clip.stored);
                 clip.stored = true;
             }
-            Ack::Refused { reason, .. } => anyhow::bail!("{} was refused: {reason}", clip.manifest.name),
-            Ack::Have { upto, missing, .. } if clip.sent.is_some_and(|at| at.elapsed() < PATIENCE) => {
+            Ack::Refused { reason, .. } => {
+                anyhow::bail!("{} was refused: {reason}", clip.manifest.name)
+            }
+            Ack::Have { upto, missing, .. }
+                if clip.sent.is_some_and(|at| at.elapsed() < PATIENCE) =>
+            {
                 let all = [(upto, clip.manifest.size)];
                 // Only the `have` after `init`: later ones only open the window.
                 if clip.sent.is_some_and(|at| at.elapsed() < PATIENCE / 2) {
                     for (from, to) in if missing.is_empty() { &all[..] } else { &missing } {
                         for at in (*from..*to).step_by(CHUNK) {
                             let end = (at + CHUNK as u64).min(*to) as usize;
-                            intake.hand(Sender::topic(clip, &at.to_string()), clip.bytes[at as usize..end].to_vec());
+                            intake.hand(
+                                Sender::topic(clip, &at.to_string()),
+                                clip.bytes[at as usize..end].to_vec(),
+                            );
                         }
                     }
                     clip.sent = Some(Instant::now() - PATIENCE / 2);
@@ -145,14 +162,25 @@ impl Sender {
 pub fn survive(dir: &Path, seed: u64) -> anyhow::Result<Tally> {
     std::fs::create_dir_all(dir.join("mnt"))?;
     File::create(dir.join("disk.img"))?.set_len(DISK)?;
-    run(Command::new("mkfs.ext4").args(["-q", "-F", "-b", "1024", "-m", "0", "-J", "size=1"]).arg(dir.join("disk.img")))?;
+    run(Command::new("mkfs.ext4")
+        .args(["-q", "-F", "-b", "1024", "-m", "0", "-J", "size=1"])
+        .arg(dir.join("disk.img")))?;
     let mounted = Mounted::mount(&dir.join("disk.img"), &dir.join("mnt"))?;
     let archive = mounted.dir.join("archive");
     let mut random = Rng::new(seed);
     let clip = |n: usize, random: &mut Rng| {
-        let bytes: Vec<u8> = (0..(40 << 10) + random.below(90 << 10)).map(|_| random.bits() as u8).collect();
-        let at = Timestamp { wall: WallTime(1_795_000_000_000_000 + n as i64 / 3), ..Timestamp::default() };
-        let manifest = of_still(&SiteId::parse(&format!("km-{}", n % 3)).unwrap(), &format!("e{n}"), at, &bytes);
+        let bytes: Vec<u8> =
+            (0..(40 << 10) + random.below(90 << 10)).map(|_| random.bits() as u8).collect();
+        let at = Timestamp {
+            wall: WallTime(1_795_000_000_000_000 + n as i64 / 3),
+            ..Timestamp::default()
+        };
+        let manifest = of_still(
+            &SiteId::parse(&format!("km-{}", n % 3)).unwrap(),
+            &format!("e{n}"),
+            at,
+            &bytes,
+        );
         Clip { manifest, bytes, sent: None, stored: false }
     };
     let clips = (0..CLIPS).map(|n| clip(n, &mut random)).collect();
@@ -180,7 +208,11 @@ fn office(
     started: Instant,
 ) -> anyhow::Result<()> {
     while sender.clips.iter().any(|clip| !clip.stored) {
-        ensure!(started.elapsed() < LIMIT, "{} clips are stuck", sender.clips.iter().filter(|clip| !clip.stored).count());
+        ensure!(
+            started.elapsed() < LIMIT,
+            "{} clips are stuck",
+            sender.clips.iter().filter(|clip| !clip.stored).count()
+        );
         // An office does not start on a full disk.
         let Ok(open) = Archive::open(archive) else {
             give.store(true, Ordering::Relaxed);
@@ -188,7 +220,8 @@ fn office(
             stop.fetch_or(started.elapsed() > FULL, Ordering::Relaxed);
             continue;
         };
-        let (intake, mut answers) = archive_thread::start(open, Retention::default(), Arc::new(SystemClock::new()))?;
+        let (intake, mut answers) =
+            archive_thread::start(open, Retention::default(), Arc::new(SystemClock::new()))?;
         let until = Instant::now() + Duration::from_millis(2_000 + random.below(6_000));
         while Instant::now() < until && sender.clips.iter().any(|clip| !clip.stored) {
             sender.begin(&intake);
@@ -214,11 +247,17 @@ fn judge(archive: &Path, sender: &mut Sender) -> anyhow::Result<()> {
     let checked = open.check(true)?;
     ensure!(checked.differences.is_empty(), "office check --deep: {:?}", checked.differences);
     let rows = open.files(&Filter { limit: 10_000, ..Filter::default() })?;
-    let listed: BTreeMap<String, &Path> = rows.iter().map(|row| (row.sha256.clone(), row.path.as_path())).collect();
+    let listed: BTreeMap<String, &Path> =
+        rows.iter().map(|row| (row.sha256.clone(), row.path.as_path())).collect();
     for clip in sender.clips.iter().filter(|clip| clip.stored) {
         let path = listed.get(&clip.manifest.sha256.hex()).context("receipted and not listed")?;
         let bytes = std::fs::read(path)?;
-        ensure!(Digest::of(&bytes) == clip.manifest.sha256, "{} was receipted and has {} bytes", path.display(), bytes.len());
+        ensure!(
+            Digest::of(&bytes) == clip.manifest.sha256,
+            "{} was receipted and has {} bytes",
+            path.display(),
+            bytes.len()
+        );
         sender.tally.files += 1;
     }
     Ok(())

@@ -32,7 +32,10 @@ impl Mounted {
     /// This machine does not allow it, or the image has no valid file system.
     pub fn mount(image: &Path, dir: &Path) -> anyhow::Result<Mounted> {
         let found = run(Command::new("losetup").args(["--find", "--show"]).arg(image))?;
-        let mounted = Mounted { device: String::from_utf8(found.stdout)?.trim().to_owned(), dir: dir.to_owned() };
+        let mounted = Mounted {
+            device: String::from_utf8(found.stdout)?.trim().to_owned(),
+            dir: dir.to_owned(),
+        };
         run(Command::new("mount").args(["-t", "ext4", &mounted.device]).arg(dir))?;
         Ok(mounted)
     }
@@ -40,7 +43,8 @@ impl Mounted {
     /// True if the block layer sends flushes to this device; without them a cut proves nothing.
     pub fn sends_flushes(&self) -> bool {
         let name = self.device.trim_start_matches("/dev/");
-        std::fs::read_to_string(format!("/sys/block/{name}/queue/write_cache")).is_ok_and(|mode| mode.trim() == "write back")
+        std::fs::read_to_string(format!("/sys/block/{name}/queue/write_cache"))
+            .is_ok_and(|mode| mode.trim() == "write back")
     }
 }
 
@@ -63,8 +67,15 @@ impl Drop for Mounted {
 pub fn until_let_go(dir: &Path) {
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
-        let Ok(list) = run(Command::new("losetup").args(["--list", "--noheadings", "--output", "BACK-FILE"])) else { return };
-        if !String::from_utf8_lossy(&list.stdout).lines().any(|file| Path::new(file.trim()).starts_with(dir)) {
+        let Ok(list) =
+            run(Command::new("losetup").args(["--list", "--noheadings", "--output", "BACK-FILE"]))
+        else {
+            return;
+        };
+        if !String::from_utf8_lossy(&list.stdout)
+            .lines()
+            .any(|file| Path::new(file.trim()).starts_with(dir))
+        {
             return;
         }
         std::thread::sleep(Duration::from_millis(20));

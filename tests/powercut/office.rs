@@ -64,15 +64,35 @@ impl Office {
             std::fs::create_dir(dir.path().join(name))?;
         }
         let port = free_port();
-        std::fs::write(dir.path().join("broker.conf"), format!("listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n"))?;
-        let broker =
-            Running::start(Command::new("mosquitto").arg("-c").arg(dir.path().join("broker.conf")).stderr(Stdio::null()));
+        std::fs::write(
+            dir.path().join("broker.conf"),
+            format!("listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n"),
+        )?;
+        let broker = Running::start(
+            Command::new("mosquitto")
+                .arg("-c")
+                .arg(dir.path().join("broker.conf"))
+                .stderr(Stdio::null()),
+        );
         wait_until(HEARD_WITHIN, || TcpStream::connect(("127.0.0.1", port)).is_ok());
         let (random, events, files) = (Rng::new(seed), Promises::new(), Promises::new());
         let (tally, delays) = ([0; 3], Arc::default());
-        let office = Office { dir, random, honest, port, _broker: broker, round: 0, events, files, tally, delays };
+        let office = Office {
+            dir,
+            random,
+            honest,
+            port,
+            _broker: broker,
+            round: 0,
+            events,
+            files,
+            tally,
+            delays,
+        };
         File::create(office.at("disk.img"))?.set_len(DISK)?;
-        run(Command::new("mkfs.ext4").args(["-q", "-F", "-b", "4096", "-J", "size=4"]).arg(office.at("disk.img")))?;
+        run(Command::new("mkfs.ext4")
+            .args(["-q", "-F", "-b", "4096", "-J", "size=4"])
+            .arg(office.at("disk.img")))?;
         Ok(office)
     }
 
@@ -97,18 +117,40 @@ impl Office {
 
     fn archive(&mut self) -> anyhow::Result<()> {
         let card = Card::new(std::fs::read(self.at("disk.img"))?, self.honest || self.round == 1);
-        let drive = Drive::serve(card, &self.at("drive"), self.random.bits(), self.delays.clone()).context("FUSE")?;
+        let drive = Drive::serve(card, &self.at("drive"), self.random.bits(), self.delays.clone())
+            .context("FUSE")?;
         let mounted = Mounted::mount(&drive.file(), &self.at("mnt"))?;
         ensure!(mounted.sends_flushes(), "the loop device does not send flushes");
         let (heard, port) = (self.at(&format!("heard-{}", self.round)), self.port.to_string());
         let mut listen = Command::new("stdbuf");
-        listen.args(["-oL", "mosquitto_sub", "-p", &port, "-t", "taimat/v1/+/dn/ack", "-F", "%t %p"]);
+        listen.args([
+            "-oL",
+            "mosquitto_sub",
+            "-p",
+            &port,
+            "-t",
+            "taimat/v1/+/dn/ack",
+            "-F",
+            "%t %p",
+        ]);
         let _listener = Running::start(listen.stdout(File::create(&heard)?).stderr(Stdio::null()));
         let mut words = taimat();
         words.args(["office", "run", "--port", &port, "--dir"]).arg(self.at("mnt/archive"));
         let mut office = Running::start(words.stdout(Stdio::null()).stderr(Stdio::null()));
         let mut fleet = taimat();
-        fleet.args(["sim", "--fleet", "3", "--port", &port, "--events", "0", "--files", "100000", "--file-kib", FILE_KIB]);
+        fleet.args([
+            "sim",
+            "--fleet",
+            "3",
+            "--port",
+            &port,
+            "--events",
+            "0",
+            "--files",
+            "100000",
+            "--file-kib",
+            FILE_KIB,
+        ]);
         let _boxes = Running::start(fleet.stdout(Stdio::null()).stderr(Stdio::null()));
         let _events = self.publish()?;
         wait_until(HEARD_WITHIN, || read(&heard).1.len() >= HEARD_MIN);
@@ -122,7 +164,8 @@ impl Office {
         let (events, files) = read(&heard);
         self.tally[0] += u64::from(drive.is_flushing());
         let wreck = drive.cut(&mut self.random);
-        (self.tally[1], self.tally[2]) = (self.tally[1] + wreck.pending, self.tally[2] + wreck.kept);
+        (self.tally[1], self.tally[2]) =
+            (self.tally[1] + wreck.pending, self.tally[2] + wreck.kept);
         self.events.extend(events);
         self.files.extend(files);
         let _ = (office.0.kill(), office.0.wait());
@@ -133,7 +176,15 @@ impl Office {
     /// Publishes events of one site, one each [`EVENT_EVERY`], until the client ends.
     fn publish(&self) -> anyhow::Result<Running> {
         let mut publish = Command::new("mosquitto_pub");
-        publish.args(["-p", &self.port.to_string(), "-q", "1", "-l", "-t", "taimat/v1/km-17/up/event"]);
+        publish.args([
+            "-p",
+            &self.port.to_string(),
+            "-q",
+            "1",
+            "-l",
+            "-t",
+            "taimat/v1/km-17/up/event",
+        ]);
         let mut running = Running(publish.stdin(Stdio::piped()).stderr(Stdio::null()).spawn()?);
         let (mut lines, round) = (running.0.stdin.take().context("no pipe")?, self.round);
         std::thread::spawn(move || {
@@ -160,15 +211,24 @@ impl Office {
         ensure!(whole == "ok", "the database: {whole}");
         for ((site, id), sha256) in &self.events {
             let words = "SELECT payload FROM events WHERE site = ?1 AND id = ?2";
-            let payload: Option<Vec<u8>> = db.query_row(words, params![site, id], |row| row.get(0)).optional()?;
-            let payload = payload.with_context(|| format!("event {id} of {site} was receipted and is gone"))?;
-            ensure!(Digest::of(&payload).hex() == *sha256, "event {id} of {site} reads differently");
+            let payload: Option<Vec<u8>> =
+                db.query_row(words, params![site, id], |row| row.get(0)).optional()?;
+            let payload = payload
+                .with_context(|| format!("event {id} of {site} was receipted and is gone"))?;
+            ensure!(
+                Digest::of(&payload).hex() == *sha256,
+                "event {id} of {site} reads differently"
+            );
         }
         for ((site, fid), sha256) in &self.files {
             let words = "SELECT path FROM files WHERE site = ?1 AND fid = ?2";
-            let path: Option<String> = db.query_row(words, params![site, fid], |row| row.get(0)).optional()?;
-            let path = archive.join(path.with_context(|| format!("file {fid} of {site} was receipted and is not listed"))?);
-            let bytes = std::fs::read(&path).with_context(|| format!("file {fid} of {site}: {}", path.display()))?;
+            let path: Option<String> =
+                db.query_row(words, params![site, fid], |row| row.get(0)).optional()?;
+            let path = archive.join(path.with_context(|| {
+                format!("file {fid} of {site} was receipted and is not listed")
+            })?);
+            let bytes = std::fs::read(&path)
+                .with_context(|| format!("file {fid} of {site}: {}", path.display()))?;
             ensure!(Digest::of(&bytes).hex() == *sha256, "file {fid} of {site} reads differently");
         }
         Ok(())

@@ -51,20 +51,31 @@ impl Survey {
         }
         let disk = RealDisk::open_read_only(dir)?;
         let Heads { index, troubles, .. } = heads(&disk)?;
-        survey.unreadable = troubles.iter().filter(|trouble| trouble.fault == HeadFault::Unreadable).count();
+        survey.unreadable =
+            troubles.iter().filter(|trouble| trouble.fault == HeadFault::Unreadable).count();
         let mut before: Option<(u64, Digest)> = None;
         for (at, segment) in index.live().iter().enumerate() {
             let (head, name) = (&segment.head, FileId::Segment(segment.head.segment).name());
             if let Some((next, chain)) = before {
-                ensure!(head.first_seq == next, "{name} begins with record {}, expected {next}", head.first_seq);
+                ensure!(
+                    head.first_seq == next,
+                    "{name} begins with record {}, expected {next}",
+                    head.first_seq
+                );
                 ensure!(head.previous == chain, "{name}: the chain does not lead to record {next}");
             }
             let walked = walk(&disk, segment, ScanDepth::Content)?;
             let is_newest = at + 1 == index.live().len();
-            ensure!(walked.end == ScanEnd::Free || is_newest, "{name} offset {}: torn, and not the newest", walked.at);
+            ensure!(
+                walked.end == ScanEnd::Free || is_newest,
+                "{name} offset {}: torn, and not the newest",
+                walked.at
+            );
             survey.lap = survey.lap.max(head.lap);
             // A file in reuse whose new head is not yet written cannot be played.
-            let only_copy = troubles.iter().any(|trouble| trouble.fault == HeadFault::First && trouble.file == head.segment);
+            let only_copy = troubles
+                .iter()
+                .any(|trouble| trouble.fault == HeadFault::First && trouble.file == head.segment);
             if only_copy && walked.found.is_empty() {
                 continue;
             }
@@ -77,7 +88,12 @@ impl Survey {
                     None => fragments += usize::from(record.key || fragments > 0),
                 }
             }
-            survey.segments.push(Segment { path: dir.join(name), first: head.first_seq, next: walked.next_seq, fragments });
+            survey.segments.push(Segment {
+                path: dir.join(name),
+                first: head.first_seq,
+                next: walked.next_seq,
+                fragments,
+            });
             before = Some((walked.next_seq, walked.chain));
         }
         Ok(survey)
@@ -113,7 +129,10 @@ impl Survey {
     pub fn agrees_with(&self, known: &mut BTreeMap<u64, Digest>) -> anyhow::Result<()> {
         for (number, link) in &self.links {
             let before = known.insert(*number, *link);
-            ensure!(before.is_none_or(|before| before == *link), "record {number} is not what it was before");
+            ensure!(
+                before.is_none_or(|before| before == *link),
+                "record {number} is not what it was before"
+            );
         }
         Ok(())
     }
@@ -127,7 +146,13 @@ impl Survey {
     pub fn sample(&self, more: usize, mut pick: impl FnMut(u64) -> u64) -> Vec<usize> {
         let count = self.segments.len();
         let others = (0..more.min(count)).map(|_| pick(count as u64) as usize);
-        count.checked_sub(1).into_iter().chain(others).collect::<BTreeSet<_>>().into_iter().collect()
+        count
+            .checked_sub(1)
+            .into_iter()
+            .chain(others)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
     }
 
     /// Number of segments with footage.
@@ -144,14 +169,24 @@ impl Survey {
         for at in which {
             let segment = &self.segments[*at];
             let may_complain = torn && at + 1 == self.segments.len();
-            run(Command::new("ffprobe").args(["-v", "error", "-show_entries", "stream=codec_name"]).arg(&segment.path))?;
+            run(Command::new("ffprobe")
+                .args(["-v", "error", "-show_entries", "stream=codec_name"])
+                .arg(&segment.path))?;
             let mut player = Command::new("ffmpeg");
-            player.args(["-nostdin", "-v", "error", "-i"]).arg(&segment.path).args(["-map", "0:v", "-f", "framecrc", "-"]);
+            player
+                .args(["-nostdin", "-v", "error", "-i"])
+                .arg(&segment.path)
+                .args(["-map", "0:v", "-f", "framecrc", "-"]);
             let out = player.output()?;
-            let (pictures, words) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+            let (pictures, words) =
+                (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
             let pictures = pictures.lines().filter(|line| !line.starts_with('#')).count();
             let name = segment.path.display();
-            ensure!(pictures >= segment.fragments, "{name}: {pictures} pictures of {} fragments: {words}", segment.fragments);
+            ensure!(
+                pictures >= segment.fragments,
+                "{name}: {pictures} pictures of {} fragments: {words}",
+                segment.fragments
+            );
             ensure!(may_complain || out.status.success() && words.is_empty(), "{name}: {words}");
         }
         Ok(())
@@ -167,7 +202,10 @@ pub fn tools_agree(ring: &Path, survey: &Survey) -> anyhow::Result<()> {
     run(taimat().args(["ring", "list", "--json", "--dir"]).arg(ring))?;
     let check = taimat().args(["ring", "check", "--json", "--dir"]).arg(ring).output()?;
     let told: serde_json::Value = serde_json::from_slice(&check.stdout)?;
-    ensure!(told["numbers"] == serde_json::json!([oldest.first, survey.last()]), "ring check: {told}");
+    ensure!(
+        told["numbers"] == serde_json::json!([oldest.first, survey.last()]),
+        "ring check: {told}"
+    );
     // A file torn during reuse is empty, and is reported as damaged until its next reuse.
     let problems = told["problems"].as_array().map_or(&[][..], Vec::as_slice);
     let torn = problems.iter().filter(|problem| problem["what"] == "damaged segment head").count();

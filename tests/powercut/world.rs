@@ -61,7 +61,9 @@ impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut times = self.recoveries.clone();
         times.sort_unstable();
-        let at = |part: usize| times.get((times.len().saturating_sub(1)) * part / 2).copied().unwrap_or(0);
+        let at = |part: usize| {
+            times.get((times.len().saturating_sub(1)) * part / 2).copied().unwrap_or(0)
+        };
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         write!(
             f,
@@ -120,10 +122,21 @@ impl World {
         }
         let config = configure(dir.path(), main_url, &dir.path().join("mnt/ring"), STORAGE)?;
         let (random, tally) = (Rng::new(seed), Tally::default());
-        let world =
-            World { dir, random, honest, config, promised: 0, started: false, known: BTreeMap::new(), wrecked_at: None, tally };
+        let world = World {
+            dir,
+            random,
+            honest,
+            config,
+            promised: 0,
+            started: false,
+            known: BTreeMap::new(),
+            wrecked_at: None,
+            tally,
+        };
         std::fs::File::create(world.image())?.set_len(CARD)?;
-        run(Command::new("mkfs.ext4").args(["-q", "-F", "-b", "4096", "-J", "size=4"]).arg(world.image()))?;
+        run(Command::new("mkfs.ext4")
+            .args(["-q", "-F", "-b", "4096", "-J", "size=4"])
+            .arg(world.image()))?;
         Ok(world)
     }
 
@@ -146,7 +159,8 @@ impl World {
     pub fn plug_in(&mut self) -> anyhow::Result<(Mounted, Drive)> {
         let card = Card::new(std::fs::read(self.image())?, self.honest);
         let delays = self.tally.delays.clone();
-        let drive = Drive::serve(card, &self.dir.path().join("drive"), self.random.bits(), delays).context("FUSE")?;
+        let drive = Drive::serve(card, &self.dir.path().join("drive"), self.random.bits(), delays)
+            .context("FUSE")?;
         let mounted = Mounted::mount(&drive.file(), &self.mount_point())?;
         ensure!(mounted.sends_flushes(), "the loop device does not send flushes");
         Ok((mounted, drive))
@@ -191,8 +205,13 @@ impl World {
     /// Waits for the moment of a cut: a random time, a little after the start of a flush, a number
     /// of pending sectors, or the reuse of a file.
     fn wait_for_the_moment(&mut self, drive: &Drive) {
-        let pause = if self.random.one_in(4) { self.random.below(1000) } else { 1000 + self.random.below(4000) };
-        let (kind, sectors, after) = (self.random.below(4), 1 + self.random.below(300), self.random.below(100));
+        let pause = if self.random.one_in(4) {
+            self.random.below(1000)
+        } else {
+            1000 + self.random.below(4000)
+        };
+        let (kind, sectors, after) =
+            (self.random.below(4), 1 + self.random.below(300), self.random.below(100));
         std::thread::sleep(Duration::from_millis(pause));
         match kind {
             0 => {}
@@ -220,17 +239,30 @@ impl World {
         let mut agent = Agent::start(&self.config)?;
         wait_until(RECORDS_WITHIN, || agent.promised() > 0);
         agent.still_runs()?;
-        self.tally.recoveries.push(agent.started_after().with_context(|| format!("no start event\n{}", agent.log()))?);
+        self.tally.recoveries.push(
+            agent.started_after().with_context(|| format!("no start event\n{}", agent.log()))?,
+        );
         agent.stop()?;
-        ensure!(agent.promised() > self.promised, "nothing new was recorded after recovery\n{}", agent.log());
+        ensure!(
+            agent.promised() > self.promised,
+            "nothing new was recorded after recovery\n{}",
+            agent.log()
+        );
         self.promised = agent.promised();
         self.tally.acknowledged += agent.acknowledged();
         let survey = self.survey(all, false).context("after recovery")?;
         // If the agent had not reported its start before the cut, the gap may be the ordered
         // stop's.
-        let reasons = if self.started { &[GapReason::PowerCut][..] } else { &[GapReason::PowerCut, GapReason::Stopped] };
+        let reasons = if self.started {
+            &[GapReason::PowerCut][..]
+        } else {
+            &[GapReason::PowerCut, GapReason::Stopped]
+        };
         let before = self.wrecked_at.take().unwrap_or(0);
-        ensure!(before == 0 || survey.explains(before, reasons), "no gap record behind record {before} names the power cut");
+        ensure!(
+            before == 0 || survey.explains(before, reasons),
+            "no gap record behind record {before} names the power cut"
+        );
         self.started = false;
         (self.tally.last, self.tally.laps) = (survey.last(), f64::from(survey.lap) / FILES as f64);
         Ok(())
@@ -243,7 +275,11 @@ impl World {
         survey.keeps(self.promised, FILES)?;
         survey.agrees_with(&mut self.known)?;
         tools_agree(&self.ring(), &survey)?;
-        let which = if all { (0..survey.segments()).collect() } else { survey.sample(1, |limit| self.random.below(limit)) };
+        let which = if all {
+            (0..survey.segments()).collect()
+        } else {
+            survey.sample(1, |limit| self.random.below(limit))
+        };
         self.tally.played += which.len();
         survey.play(&which, torn)?;
         Ok(survey)
@@ -261,7 +297,8 @@ pub fn wait_until(within: Duration, ready: impl Fn() -> bool) {
 /// The tools that are not installed.
 pub fn missing(tools: &[&str]) -> Option<String> {
     let lacks = |tool: &&&str| {
-        let found = Command::new("sh").args(["-c", &format!("command -v {tool} >/dev/null")]).status();
+        let found =
+            Command::new("sh").args(["-c", &format!("command -v {tool} >/dev/null")]).status();
         found.is_ok_and(|status| !status.success())
     };
     tools.iter().find(lacks).map(|tool| format!("{tool} is not installed"))
@@ -269,7 +306,9 @@ pub fn missing(tools: &[&str]) -> Option<String> {
 
 /// Reason why this machine cannot run the tests; `None` if it can.
 pub fn obstacle() -> Option<String> {
-    if let Some(reason) = missing(&["losetup", "mkfs.ext4", "mount", "mountpoint", "ffmpeg", "ffprobe"]) {
+    if let Some(reason) =
+        missing(&["losetup", "mkfs.ext4", "mount", "mountpoint", "ffmpeg", "ffprobe"])
+    {
         return Some(reason);
     }
     if !Path::new("/dev/fuse").exists() {

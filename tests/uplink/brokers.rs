@@ -21,7 +21,9 @@ fn delivers(what: &str, port: u16, office_port: u16, uplink: &str) -> Rig {
     wait_for("nothing has come at all", 40, || rig.received().0.len() > 5);
     rig.wait_until_whole(EVENTS, 400);
     assert_eq!(agent.terminate(), Some(0), "{what}: the device did not stop in order");
-    wait_for("the stop has not come", 20, || rig.site().is_some_and(|site| site.state == "stopping"));
+    wait_for("the stop has not come", 20, || {
+        rig.site().is_some_and(|site| site.state == "stopping")
+    });
     let files = rig.files_are_whole();
     println!("{what}: {} events and {files} files, each once", rig.received().0.len());
     rig
@@ -32,7 +34,12 @@ fn delivers(what: &str, port: u16, office_port: u16, uplink: &str) -> Rig {
 fn mosquitto_in_both_versions() {
     for protocol in ["5", "3.1.1"] {
         let Some(broker) = Mosquitto::start("") else { return };
-        delivers(&format!("Mosquitto, MQTT {protocol}"), broker.port, broker.port, &format!("protocol = \"{protocol}\""));
+        delivers(
+            &format!("Mosquitto, MQTT {protocol}"),
+            broker.port,
+            broker.port,
+            &format!("protocol = \"{protocol}\""),
+        );
     }
 }
 
@@ -63,7 +70,11 @@ fn nats_of_three_nodes_with_one_killed() {
     nats.kill(0);
     rig.wait_until_whole(EVENTS, 240);
     assert_eq!(agent.terminate(), Some(0));
-    println!("NATS, three nodes, one killed: {} events and {} files, each once", rig.received().0.len(), rig.files_are_whole());
+    println!(
+        "NATS, three nodes, one killed: {} events and {} files, each once",
+        rig.received().0.len(),
+        rig.files_are_whole()
+    );
 }
 
 #[test]
@@ -100,7 +111,9 @@ fn everything_arrives_over_a_forgetful_broker_with_cuts() {
 #[test]
 #[ignore = "another broker: tests/run --full"]
 fn a_broker_with_only_3_1_1_is_tried_again_with_it() {
-    let broker = FaultyBroker::start(BrokerFaults { speaks: (false, true), ..BrokerFaults::default() }, 4).unwrap();
+    let broker =
+        FaultyBroker::start(BrokerFaults { speaks: (false, true), ..BrokerFaults::default() }, 4)
+            .unwrap();
     delivers("3.1.1 only", broker.port, broker.port, "");
     assert_eq!(broker.counts().versions["km-17"], 4);
 }
@@ -110,18 +123,23 @@ fn a_broker_with_only_3_1_1_is_tried_again_with_it() {
 fn a_refusal_is_an_alarm_and_never_a_hot_loop() {
     let camera = camera();
     let refuses = vec![("up/event".to_owned(), rumqttc_reason())];
-    let broker = FaultyBroker::start(BrokerFaults { refuses, ..BrokerFaults::default() }, 5).unwrap();
+    let broker =
+        FaultyBroker::start(BrokerFaults { refuses, ..BrokerFaults::default() }, 5).unwrap();
     let rig = Rig::new(&camera, broker.port, broker.port, "");
     let _office = rig.office();
     let mut agent = rig.agent();
-    wait_for("no alarm was raised", 30, || rig.log().contains("does not let this device publish events"));
+    wait_for("no alarm was raised", 30, || {
+        rig.log().contains("does not let this device publish events")
+    });
     pause(5_000);
     let sent = broker.counts().publishes.get("taimat/v1/km-17/up/event").copied().unwrap_or(0);
     assert!(sent <= 16, "{sent} events were published to a broker that refuses them");
     // After a repair of the access list everything arrives on the next connection.
     broker.change(|temper| temper.refuses.clear());
     broker.cut();
-    wait_for("what was refused did not come", 30, || rig.received().0.iter().any(|event| event.kind.contains("uplink.alarm")));
+    wait_for("what was refused did not come", 30, || {
+        rig.received().0.iter().any(|event| event.kind.contains("uplink.alarm"))
+    });
     assert_eq!(agent.terminate(), Some(0));
 }
 
@@ -134,11 +152,16 @@ fn rumqttc_reason() -> taimat::sim::mqtt_codec::Reason {
 #[ignore = "another broker: tests/run --full"]
 fn a_refused_subscription_disconnects_with_an_alarm() {
     let camera = camera();
-    let broker =
-        FaultyBroker::start(BrokerFaults { refuses_filter: Some("km-17/dn".into()), ..BrokerFaults::default() }, 6).unwrap();
+    let broker = FaultyBroker::start(
+        BrokerFaults { refuses_filter: Some("km-17/dn".into()), ..BrokerFaults::default() },
+        6,
+    )
+    .unwrap();
     let rig = Rig::new(&camera, broker.port, broker.port, "");
     let _agent = rig.agent();
-    wait_for("nobody noticed", 30, || rig.log().contains("refuses the subscription to taimat/v1/km-17/dn/#"));
+    wait_for("nobody noticed", 30, || {
+        rig.log().contains("refuses the subscription to taimat/v1/km-17/dn/#")
+    });
     pause(5_000);
     assert_eq!(broker.counts().connects["km-17"], 1, "the device connected again at once");
 }
@@ -146,17 +169,27 @@ fn a_refused_subscription_disconnects_with_an_alarm() {
 #[test]
 #[ignore = "another broker: tests/run --full"]
 fn fails_over_from_a_black_hole_to_the_other_broker() {
-    let (first, second) =
-        (FaultyBroker::start(BrokerFaults::default(), 7).unwrap(), FaultyBroker::start(BrokerFaults::default(), 8).unwrap());
+    let (first, second) = (
+        FaultyBroker::start(BrokerFaults::default(), 7).unwrap(),
+        FaultyBroker::start(BrokerFaults::default(), 8).unwrap(),
+    );
     let proxy = FaultyProxy::start(local(first.port)).unwrap();
     let camera = camera();
-    let rig =
-        Rig::new(&camera, proxy.port, second.port, &format!("fallbacks = [{{ host = \"127.0.0.1\", port = {} }}]", second.port));
+    let rig = Rig::new(
+        &camera,
+        proxy.port,
+        second.port,
+        &format!("fallbacks = [{{ host = \"127.0.0.1\", port = {} }}]", second.port),
+    );
     let mut agent = rig.agent();
-    wait_for("the preferred broker was not taken", 20, || first.counts().connects.contains_key("km-17"));
+    wait_for("the preferred broker was not taken", 20, || {
+        first.counts().connects.contains_key("km-17")
+    });
     proxy.way.closed.store(true, Ordering::Relaxed);
     proxy.cut();
-    wait_for("the other broker was not tried", 30, || second.counts().connects.contains_key("km-17"));
+    wait_for("the other broker was not tried", 30, || {
+        second.counts().connects.contains_key("km-17")
+    });
     assert_eq!(agent.terminate(), Some(0));
 }
 

@@ -89,7 +89,9 @@ fn ledger(seed: u64, storm: &Storm) {
     rig.wait_until_whole(storm.events, storm.drain);
     let health_says_all = || {
         let archive = rig.archive()?;
-        let gaps = archive.gaps(&taimat::office::queries::Filter { limit: 1000, ..Default::default() }).ok()?;
+        let gaps = archive
+            .gaps(&taimat::office::queries::Filter { limit: 1000, ..Default::default() })
+            .ok()?;
         gaps.is_empty().then_some(())
     };
     wait_for("numbers are missing", 60, || health_says_all().is_some());
@@ -99,10 +101,23 @@ fn ledger(seed: u64, storm: &Storm) {
     let ids: std::collections::BTreeSet<&String> = events.iter().map(|event| &event.id).collect();
     let clips = files.iter().filter(|file| file.purpose == "clip").count();
     println!("soak of seed {seed}, {} s", started.elapsed().as_secs());
-    println!("  killed -9: agent {}, broker {} (database deleted once), office {}", blows[&0], blows[&1] + 1, blows[&2]);
+    println!(
+        "  killed -9: agent {}, broker {} (database deleted once), office {}",
+        blows[&0],
+        blows[&1] + 1,
+        blows[&2]
+    );
     println!("  connection cut {} times at random bytes", proxy.way.cuts.load(Ordering::Relaxed));
-    println!("  events given a number {highest}, at the office {}, lost {}", events.len(), highest - events.len() as u64);
-    println!("  events with another's id {}, clips {clips}, files whole {}", events.len() - ids.len(), rig.files_are_whole());
+    println!(
+        "  events given a number {highest}, at the office {}, lost {}",
+        events.len(),
+        highest - events.len() as u64
+    );
+    println!(
+        "  events with another's id {}, clips {clips}, files whole {}",
+        events.len() - ids.len(),
+        rig.files_are_whole()
+    );
     println!("  still pending on the device: {}", status["data"]["backlog"]["n"]);
     assert_eq!((highest, ids.len()), (events.len() as u64, events.len()));
     assert!(clips >= storm.clips, "{clips} clips");

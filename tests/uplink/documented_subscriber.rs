@@ -8,7 +8,8 @@ use crate::harness::{Mosquitto, Rig, Running, Show, camera, has, wait_for};
 
 /// The script in docs/mqtt.md.
 fn script() -> String {
-    let docs = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/mqtt.md")).unwrap();
+    let docs = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/mqtt.md"))
+        .unwrap();
     let (_, rest) = docs.split_once("```python\n").expect("docs/mqtt.md has no script");
     let script = rest.split_once("```").unwrap().0.to_owned();
     assert!(script.lines().count() <= 30, "{} lines", script.lines().count());
@@ -19,7 +20,12 @@ fn script() -> String {
 fn the_documented_script_rebuilds_a_clip() {
     let (true, Some(broker)) = (has("mosquitto_sub"), Mosquitto::start("")) else { return };
     let camera = camera();
-    let rig = Rig::new(&camera, broker.port, broker.port, "integrations = [\"homeassistant\", \"frigate\", \"onvif\"]");
+    let rig = Rig::new(
+        &camera,
+        broker.port,
+        broker.port,
+        "integrations = [\"homeassistant\", \"frigate\", \"onvif\"]",
+    );
     std::fs::write(rig.at("rebuild.py"), script()).unwrap();
     std::fs::create_dir(rig.at("stranger")).unwrap();
     let line = format!(
@@ -29,11 +35,25 @@ fn the_documented_script_rebuilds_a_clip() {
         rig.at("stranger")
     );
     let mut shell = Command::new("sh");
-    let _stranger = Running::start(shell.args(["-c", &format!("exec {line}")]).stdout(Stdio::null()));
+    let _stranger =
+        Running::start(shell.args(["-c", &format!("exec {line}")]).stdout(Stdio::null()));
     let received = std::fs::File::create(rig.at("mirrors")).unwrap();
     let port = broker.port.to_string();
     let mut listen = Command::new("mosquitto_sub");
-    listen.args(["-p", &port, "-q", "1", "-t", "homeassistant/#", "-t", "frigate/#", "-t", "taimat/v1/+/up/#", "-F", "%t %p"]);
+    listen.args([
+        "-p",
+        &port,
+        "-q",
+        "1",
+        "-t",
+        "homeassistant/#",
+        "-t",
+        "frigate/#",
+        "-t",
+        "taimat/v1/+/up/#",
+        "-F",
+        "%t %p",
+    ]);
     let _listener = Running::start(listen.stdout(received));
     let _office = rig.office();
     let mut agent = rig.agent_with(Show { motions: 2, updates: 2, rate: 2 });
@@ -47,9 +67,11 @@ fn the_documented_script_rebuilds_a_clip() {
     assert_eq!(std::fs::read(&theirs).unwrap(), std::fs::read(&clip.path).unwrap());
     println!("{} bytes rebuilt by the script: {}", clip.size, name.display());
     let received = String::from_utf8_lossy(&std::fs::read(rig.at("mirrors")).unwrap()).into_owned();
-    for words in
-        ["homeassistant/device/taimat-km-17/config {", "frigate/km-17/motion ON", "up/onvif-ej/VideoSource/MotionAlarm/main {"]
-    {
+    for words in [
+        "homeassistant/device/taimat-km-17/config {",
+        "frigate/km-17/motion ON",
+        "up/onvif-ej/VideoSource/MotionAlarm/main {",
+    ] {
         assert!(received.contains(words), "{words} was not received");
     }
     assert_eq!(agent.terminate(), Some(0));
@@ -65,7 +87,8 @@ fn home_assistant() -> Option<String> {
          python3 -c \"import zipfile; z = zipfile.ZipFile('homeassistant-2025.1.4-py3-none-any.whl'); \
          [z.extract(n) for n in z.namelist() if n.startswith('homeassistant/components/mqtt/') or n == 'homeassistant/const.py']\""
     );
-    let done = Command::new("sh").args(["-c", &script]).status().is_ok_and(|status| status.success());
+    let done =
+        Command::new("sh").args(["-c", &script]).status().is_ok_and(|status| status.success());
     if !done {
         println!("SKIPPED: Home Assistant's schema cannot be fetched");
     }
@@ -75,7 +98,11 @@ fn home_assistant() -> Option<String> {
 #[test]
 #[ignore = "40 MB of Home Assistant: tests/run --full"]
 fn the_device_discovery_passes_home_assistants_own_schema() {
-    let (true, Some(broker), Some(theirs)) = (has("mosquitto_sub"), Mosquitto::start(""), home_assistant()) else { return };
+    let (true, Some(broker), Some(theirs)) =
+        (has("mosquitto_sub"), Mosquitto::start(""), home_assistant())
+    else {
+        return;
+    };
     let camera = camera();
     let rig = Rig::new(&camera, broker.port, broker.port, "integrations = [\"homeassistant\"]");
     let mut agent = rig.agent();
@@ -86,7 +113,11 @@ fn the_device_discovery_passes_home_assistants_own_schema() {
     let received = rig.at("discovery.json");
     std::fs::write(&received, payload).unwrap();
     let script = format!("{}/tests/uplink/home_assistant.py", env!("CARGO_MANIFEST_DIR"));
-    let out = Command::new("python3").args([&script, &theirs]).stdin(std::fs::File::open(received).unwrap()).output().unwrap();
+    let out = Command::new("python3")
+        .args([&script, &theirs])
+        .stdin(std::fs::File::open(received).unwrap())
+        .output()
+        .unwrap();
     print!("{}", String::from_utf8_lossy(&out.stdout));
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     assert_eq!(agent.terminate(), Some(0));

@@ -19,13 +19,19 @@ fn recording(rig: &Rig, seconds: u64) -> Running {
 }
 
 fn now() -> WallTime {
-    WallTime(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64)
+    WallTime(
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros()
+            as i64,
+    )
 }
 
 /// Requests the last `seconds`; returns the size of the file.
 fn ask(rig: &Rig, seconds: i64) -> u64 {
     let (from, to) = (now().plus_micros(-seconds * 1_000_000), now().plus_micros(-1_000_000));
-    let reply = rig.command("clip-get", &[&format!("from={}", from.rfc3339()), &format!("to={}", to.rfc3339())]);
+    let reply = rig.command(
+        "clip-get",
+        &[&format!("from={}", from.rfc3339()), &format!("to={}", to.rfc3339())],
+    );
     assert_eq!(reply["status"], "accepted", "{reply}");
     reply["data"]["size"].as_u64().unwrap()
 }
@@ -55,14 +61,25 @@ fn a_snapshot_comes_without_motion_once_per_command() {
     let mut agent = recording(&rig, 1);
     wait_for("the office is not there", 20, || rig.site().is_some());
     let reply = rig.command("snapshot", &[]);
-    assert_eq!((&reply["status"], &reply["cmd"]), (&"accepted".into(), &"snapshot".into()), "{reply}");
+    assert_eq!(
+        (&reply["status"], &reply["cmd"]),
+        (&"accepted".into(), &"snapshot".into()),
+        "{reply}"
+    );
     wait_for("the picture did not come", 20, || !rig.received().1.is_empty());
     let again = format!(r#"{{"req_id":{}}}"#, reply["req_id"]);
     let late = r#"{"req_id":"late","expires":"2026-01-01T00:00:00Z"}"#;
-    let (port, topic) = (broker.port.to_string(), format!("taimat/v1/{}/dn/cmd/snapshot", rig.site));
+    let (port, topic) =
+        (broker.port.to_string(), format!("taimat/v1/{}/dn/cmd/snapshot", rig.site));
     for payload in [again.as_str(), late] {
         let mut publish = std::process::Command::new("mosquitto_pub");
-        assert!(publish.args(["-p", &port, "-q", "1", "-t", &topic, "-m", payload]).status().unwrap().success());
+        assert!(
+            publish
+                .args(["-p", &port, "-q", "1", "-t", &topic, "-m", payload])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
     let second = rig.command("snapshot", &[]);
     wait_for("the second picture did not come", 20, || rig.received().1.len() >= 2);
@@ -72,7 +89,11 @@ fn a_snapshot_comes_without_motion_once_per_command() {
     assert!(asked.len() == 2 && expected.iter().all(|req_id| asked.contains(req_id)), "{asked:?}");
     for file in &files {
         let jpeg = std::fs::read(&file.path).unwrap();
-        assert!(jpeg.starts_with(&[0xff, 0xd8]) && file.purpose == "snapshot", "{}", file.path.display());
+        assert!(
+            jpeg.starts_with(&[0xff, 0xd8]) && file.purpose == "snapshot",
+            "{}",
+            file.path.display()
+        );
     }
     println!("{} snapshots of {} bytes", files.len(), files[0].size);
     rig.files_are_whole();
@@ -94,8 +115,11 @@ fn interrupted(seconds: u64, times: u64) {
     let sent = proxy.way.up.load(Ordering::Relaxed) - before;
     let ratio = sent as f64 / size as f64;
     pause(6_000);
-    let counters = ["uplink.bytes", "uplink.acked", "uplink.resent", "uplink.rate"].map(|name| (name, counter(&rig, name)));
-    println!("{size} bytes without interruption: {sent} bytes on the connection, {ratio:.4} {counters:?}");
+    let counters = ["uplink.bytes", "uplink.acked", "uplink.resent", "uplink.rate"]
+        .map(|name| (name, counter(&rig, name)));
+    println!(
+        "{size} bytes without interruption: {sent} bytes on the connection, {ratio:.4} {counters:?}"
+    );
     assert!(ratio <= 1.02 + 20_000.0 / size as f64, "{ratio}");
     // The same with cuts at random bytes.
     let resent = counter(&rig, "uplink.resent");
@@ -109,12 +133,16 @@ fn interrupted(seconds: u64, times: u64) {
             proxy.way.cut_after.store(1 + random.below(size * 9 / (10 * times)), Ordering::Relaxed);
         }
         pause(20);
-        assert!(proxy.way.up.load(Ordering::Relaxed) < 20 * size, "the file starts from its beginning repeatedly");
+        assert!(
+            proxy.way.up.load(Ordering::Relaxed) < 20 * size,
+            "the file starts from its beginning repeatedly"
+        );
     }
     proxy.way.cut_after.store(0, Ordering::Relaxed);
     pause(6_000);
     let cuts = cuts();
-    let (sent, resent) = (proxy.way.up.load(Ordering::Relaxed) - before, counter(&rig, "uplink.resent") - resent);
+    let (sent, resent) =
+        (proxy.way.up.load(Ordering::Relaxed) - before, counter(&rig, "uplink.resent") - resent);
     println!(
         "{size} bytes cut {cuts} times: {sent} bytes on the connection, {resent} of them repeated; allowed {}",
         cuts * (1 << 20)
@@ -145,7 +173,10 @@ fn delays(rig: &Rig) -> (usize, u64) {
         .lines()
         .filter_map(|line| {
             let (at, received) = line.split_once(' ')?;
-            Some((WallTime::parse(received).ok()?.0 - WallTime::parse(at).ok()?.0).max(0) as u64 / 1000)
+            Some(
+                (WallTime::parse(received).ok()?.0 - WallTime::parse(at).ok()?.0).max(0) as u64
+                    / 1000,
+            )
         })
         .collect();
     delays.sort_unstable();
@@ -174,12 +205,18 @@ fn an_event_overtakes_a_clip_on_256_kbit_a_second() {
     rig.wait_until_whole(70, 120);
     let (events, p95) = delays(&rig);
     let kbit = size as f64 * 8.0 / took.as_secs_f64() / 1000.0;
-    println!("256 kbit/s with a clip of {size} bytes uploading ({kbit:.0} kbit/s): {events} events, p95 {p95} ms");
+    println!(
+        "256 kbit/s with a clip of {size} bytes uploading ({kbit:.0} kbit/s): {events} events, p95 {p95} ms"
+    );
     pause(1_000);
     let [connects, asked, answered] =
-        [packet_counter::CONNECT, packet_counter::PINGREQ, packet_counter::PINGRESP].map(|kind| tap.count(kind));
+        [packet_counter::CONNECT, packet_counter::PINGREQ, packet_counter::PINGRESP]
+            .map(|kind| tap.count(kind));
     println!("keep-alive of 10 s: {asked} PINGREQ, {answered} PINGRESP, {connects} connection");
-    assert!(connects == 1 && asked >= 3 && asked - answered <= 1, "{connects} connections, {asked} asked, {answered} answered");
+    assert!(
+        connects == 1 && asked >= 3 && asked - answered <= 1,
+        "{connects} connections, {asked} asked, {answered} answered"
+    );
     assert!(p95 <= 2500 && !rig.log().contains("no broker"), "p95 {p95} ms\n{}", rig.log());
     assert_eq!(agent.terminate(), Some(0));
 }

@@ -24,7 +24,9 @@ impl Raw {
     }
 
     fn publish(&mut self, name: &str, payload: &[u8]) {
-        self.0.write_all(&packet(0x30, &[&text(&format!("taimat/v1/km-17/dn/cmd/{name}")), payload])).unwrap();
+        self.0
+            .write_all(&packet(0x30, &[&text(&format!("taimat/v1/km-17/dn/cmd/{name}")), payload]))
+            .unwrap();
     }
 
     fn subscribe(&mut self, filter: &str) {
@@ -111,7 +113,12 @@ fn flooded(events: u64, unsigned: u64, with_signature: u64) {
     let Some(broker) = Mosquitto::start("max_queued_messages 200000") else { return };
     let camera = camera();
     let public = hex(key(1).public_key().as_ref());
-    let rig = Rig::new(&camera, broker.port, broker.port, &format!("[remote]\nkeys = [\"desk:commands:{public}\"]"));
+    let rig = Rig::new(
+        &camera,
+        broker.port,
+        broker.port,
+        &format!("[remote]\nkeys = [\"desk:commands:{public}\"]"),
+    );
     let mut show = Show { motions: events / 2, updates: 0, rate: 250 };
     if events > 12_000 {
         rig.configure("journal_slots = 16384", "journal_slots = 131072");
@@ -121,12 +128,22 @@ fn flooded(events: u64, unsigned: u64, with_signature: u64) {
     }
     let mut agent = rig.agent_with(show);
     let raw = |id: &str| Raw::connect(broker.port, id);
-    let mut asker =
-        Asker { raw: raw("asker"), key: key(1), since: Instant::now(), worst: Duration::ZERO, answers: 0, last: Value::Null };
+    let mut asker = Asker {
+        raw: raw("asker"),
+        key: key(1),
+        since: Instant::now(),
+        worst: Duration::ZERO,
+        answers: 0,
+        last: Value::Null,
+    };
     asker.raw.subscribe("taimat/v1/km-17/up/rsp");
     let (started, mut waiting) = (Instant::now(), 0);
     while waiting < events {
-        assert!(started.elapsed().as_secs() < 120 + events / 50, "{waiting} events wait\n{}", rig.log());
+        assert!(
+            started.elapsed().as_secs() < 120 + events / 50,
+            "{waiting} events wait\n{}",
+            rig.log()
+        );
         pause(500);
         asker.turn("ring-status", &Map::new());
         waiting = asker.last["data"]["backlog"]["n"].as_u64().unwrap_or(0);
@@ -151,7 +168,9 @@ fn flooded(events: u64, unsigned: u64, with_signature: u64) {
                     1 => signed(&forged, "ping", now(), &Map::new()),
                     // Of the right key, as far as one can see.
                     _ => {
-                        let mut whole: Value = serde_json::from_slice(&signed(&forged, "ping", now(), &Map::new())).unwrap();
+                        let mut whole: Value =
+                            serde_json::from_slice(&signed(&forged, "ping", now(), &Map::new()))
+                                .unwrap();
                         whole["sig"]["key"] = json!(id);
                         serde_json::to_vec(&whole).unwrap()
                     }
@@ -196,8 +215,14 @@ fn flooded(events: u64, unsigned: u64, with_signature: u64) {
     let told = rig.received().0;
     let full = told.iter().filter(|event| event.data["reason"] == "outbox_full").count();
     let kinds: Vec<String> = told.into_iter().map(|event| event.kind).collect();
-    let count = |kind: &str| kinds.iter().filter(|have| **have == format!("vn.taimat.{kind}.v1")).count();
-    println!("  the office has {} events: {} gaps, {full} shed, {} access", kinds.len(), count("gap"), count("access"));
+    let count =
+        |kind: &str| kinds.iter().filter(|have| **have == format!("vn.taimat.{kind}.v1")).count();
+    println!(
+        "  the office has {} events: {} gaps, {full} shed, {} access",
+        kinds.len(),
+        count("gap"),
+        count("access")
+    );
     assert_eq!((count("gap"), full), (0, 0), "{}", rig.log());
     assert!(count("access") <= 60, "{}", count("access"));
     assert_eq!(agent.terminate(), Some(0));

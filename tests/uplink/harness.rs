@@ -93,7 +93,12 @@ impl Rig {
     /// Starts the device without motion.
     pub fn agent(&self) -> Running {
         let run = ["run", "--config", &self.config()].map(String::from);
-        Running::start(taimat().args(run).env("TAIMAT_LOG", "info,taimat::agent=debug").stderr(self.log_file("agent.log")))
+        Running::start(
+            taimat()
+                .args(run)
+                .env("TAIMAT_LOG", "info,taimat::agent=debug")
+                .stderr(self.log_file("agent.log")),
+        )
     }
 
     /// Starts the device with injected motion.
@@ -101,7 +106,14 @@ impl Rig {
         let Show { motions, updates, rate } = show;
         let mut command = taimat();
         command.args(["sim", "--load-test", &self.config()]);
-        command.args(["--motions", &motions.to_string(), "--updates", &updates.to_string(), "--rate", &rate.to_string()]);
+        command.args([
+            "--motions",
+            &motions.to_string(),
+            "--updates",
+            &updates.to_string(),
+            "--rate",
+            &rate.to_string(),
+        ]);
         command.env("TAIMAT_LOG", "info");
         Running::start(command.stderr(self.log_file("agent.log")).stdout(Stdio::null()))
     }
@@ -111,9 +123,19 @@ impl Rig {
     }
 
     pub fn office_with(&self, words: &[&str]) -> Running {
-        let args = ["office", "run", "--dir", &self.at("archive"), "--port", &self.office_port.to_string()].map(String::from);
+        let args = [
+            "office",
+            "run",
+            "--dir",
+            &self.at("archive"),
+            "--port",
+            &self.office_port.to_string(),
+        ]
+        .map(String::from);
         let log = self.log_file("office.log");
-        Running::start(taimat().args(args).args(words).stdout(log).stderr(self.log_file("office.err")))
+        Running::start(
+            taimat().args(args).args(words).stdout(log).stderr(self.log_file("office.err")),
+        )
     }
 
     pub fn log(&self) -> String {
@@ -139,9 +161,21 @@ impl Rig {
     /// Publishes a command and returns its answer.
     pub fn command(&self, name: &str, args: &[&str]) -> serde_json::Value {
         let mut command = taimat();
-        command.args(["office", "cmd", "--port", &self.office_port.to_string(), "--wait", "20", &self.site, name]).args(args);
+        command
+            .args([
+                "office",
+                "cmd",
+                "--port",
+                &self.office_port.to_string(),
+                "--wait",
+                "20",
+                &self.site,
+                name,
+            ])
+            .args(args);
         let out = command.output().unwrap();
-        serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{name}: {}", String::from_utf8_lossy(&out.stderr)))
+        serde_json::from_slice(&out.stdout)
+            .unwrap_or_else(|_| panic!("{name}: {}", String::from_utf8_lossy(&out.stderr)))
     }
 
     /// Broken promises after complete delivery: at least `events` events, each number once and
@@ -150,7 +184,10 @@ impl Rig {
     pub fn shortfalls(&self, least: usize) -> Vec<String> {
         let (events, files) = self.received();
         let mut wrongs = Vec::new();
-        let count = |kind: &str| events.iter().filter(|event| event.kind == format!("vn.taimat.{kind}.v1")).count() as u64;
+        let count = |kind: &str| {
+            events.iter().filter(|event| event.kind == format!("vn.taimat.{kind}.v1")).count()
+                as u64
+        };
         let (starts, ends) = (count("motion.start"), count("motion.end"));
         if starts != ends || events.len() < least {
             wrongs.push(format!("{} events, {starts} starts and {ends} ends", events.len()));
@@ -158,11 +195,17 @@ impl Rig {
         let mut numbers: Vec<u64> = events.iter().map(|event| event.seq).collect();
         numbers.sort_unstable();
         if numbers != (1..=numbers.len() as u64).collect::<Vec<_>>() {
-            wrongs.push(format!("{} events with numbers up to {:?}", numbers.len(), numbers.last()));
+            wrongs.push(format!(
+                "{} events with numbers up to {:?}",
+                numbers.len(),
+                numbers.last()
+            ));
         }
         for event in events.iter().filter(|event| event.data["clip"] == "planned") {
             let id = event.data["event"].as_str().unwrap_or_default();
-            let lost = events.iter().any(|other| other.kind == "vn.taimat.file.lost.v1" && other.data["event"] == id);
+            let lost = events
+                .iter()
+                .any(|other| other.kind == "vn.taimat.file.lost.v1" && other.data["event"] == id);
             if !lost && !files.iter().any(|file| file.event == id && file.purpose == "clip") {
                 wrongs.push(format!("the clip of {id} has not arrived"));
             }
@@ -191,7 +234,12 @@ impl Rig {
         let files = self.received().1;
         for file in &files {
             let bytes = std::fs::read(&file.path).unwrap();
-            assert_eq!(taimat::units::Digest::of(&bytes).hex(), file.sha256, "{}", file.path.display());
+            assert_eq!(
+                taimat::units::Digest::of(&bytes).hex(),
+                file.sha256,
+                "{}",
+                file.path.display()
+            );
         }
         files.len() as u64
     }
@@ -224,7 +272,9 @@ impl Mosquitto {
 
     pub fn up(&mut self) {
         let config = self.dir.path().join("mosquitto.conf");
-        self.running = Some(Running::start(Command::new("mosquitto").arg("-c").arg(config).stderr(Stdio::null())));
+        self.running = Some(Running::start(
+            Command::new("mosquitto").arg("-c").arg(config).stderr(Stdio::null()),
+        ));
         wait_for("mosquitto did not come up", 10, || TcpStream::connect(local(self.port)).is_ok());
     }
 
@@ -247,9 +297,13 @@ impl Mosquitto {
 /// The nats-server that `tests/run` installs.
 pub fn nats_binary() -> Option<String> {
     let ours = format!("{}/target/tools/bin/nats-server", env!("CARGO_MANIFEST_DIR"));
-    let found = [ours, "nats-server".into()]
-        .into_iter()
-        .find(|path| Command::new(path).arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success()));
+    let found = [ours, "nats-server".into()].into_iter().find(|path| {
+        Command::new(path)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    });
     if found.is_none() {
         println!("SKIPPED: nats-server is not installed");
     }
@@ -269,11 +323,16 @@ impl Nats {
         let dir = tempfile::tempdir().unwrap();
         let ports: Vec<u16> = (0..nodes).map(|_| free_port()).collect();
         let routes: Vec<u16> = (0..nodes).map(|_| free_port()).collect();
-        let all: Vec<String> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+        let all: Vec<String> =
+            routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
         let mut running = Vec::new();
         for node in 0..nodes {
             let cluster = if nodes > 1 {
-                format!("cluster {{ name: taimat, listen: \"127.0.0.1:{}\", routes: [{}] }}\n", routes[node], all.join(", "))
+                format!(
+                    "cluster {{ name: taimat, listen: \"127.0.0.1:{}\", routes: [{}] }}\n",
+                    routes[node],
+                    all.join(", ")
+                )
             } else {
                 String::new()
             };
@@ -287,10 +346,14 @@ impl Nats {
             let config = dir.path().join(format!("node-{node}.conf"));
             std::fs::write(&config, text).unwrap();
             let log = std::fs::File::create(dir.path().join(format!("node-{node}.log"))).unwrap();
-            running.push(Some(Running::start(Command::new(&binary).arg("-c").arg(config).stderr(log))));
+            running.push(Some(Running::start(
+                Command::new(&binary).arg("-c").arg(config).stderr(log),
+            )));
         }
         for port in &ports {
-            wait_for("nats-server did not come up", 20, || TcpStream::connect(local(*port)).is_ok());
+            wait_for("nats-server did not come up", 20, || {
+                TcpStream::connect(local(*port)).is_ok()
+            });
         }
         // A cluster must first elect its leaders.
         pause(if nodes > 1 { 6_000 } else { 500 });

@@ -66,31 +66,62 @@ fn hostile(way: &str, n: u64) -> Vec<u8> {
         ),
         "gets" => publish(&up("config/get"), b"{}"),
         "shed events" => {
-            let ranges: Vec<[u64; 2]> = (0..3_000).map(|range| [n * 10_000 + range * 2, n * 10_000 + range * 2]).collect();
-            publish(&up("event"), &event(&format!("S{n}"), n + 1, "vn.taimat.shed.v1", &json!({"reason": "x", "seq": ranges})))
+            let ranges: Vec<[u64; 2]> =
+                (0..3_000).map(|range| [n * 10_000 + range * 2, n * 10_000 + range * 2]).collect();
+            publish(
+                &up("event"),
+                &event(
+                    &format!("S{n}"),
+                    n + 1,
+                    "vn.taimat.shed.v1",
+                    &json!({"reason": "x", "seq": ranges}),
+                ),
+            )
         }
-        "small events" => publish(&up("event"), &event(&format!("M{n}"), n + 1, "vn.taimat.scene.v1", &json!({}))),
-        "bad events" => publish(&up("event"), &event(&format!("B{n}"), u64::MAX, "vn.taimat.scene.v1", &json!({}))),
+        "small events" => {
+            publish(&up("event"), &event(&format!("M{n}"), n + 1, "vn.taimat.scene.v1", &json!({})))
+        }
+        "bad events" => publish(
+            &up("event"),
+            &event(&format!("B{n}"), u64::MAX, "vn.taimat.scene.v1", &json!({})),
+        ),
         "inits" => {
-            let manifest = of_still(&SiteId::parse("km-18").unwrap(), &format!("e{n}"), Timestamp::default(), &n.to_be_bytes());
+            let manifest = of_still(
+                &SiteId::parse("km-18").unwrap(),
+                &format!("e{n}"),
+                Timestamp::default(),
+                &n.to_be_bytes(),
+            );
             publish(&up(&format!("file/{}/init", manifest.fid())), &manifest.bytes())
         }
         _ => {
-            let mut manifest = of_still(&SiteId::parse("km-18").unwrap(), "e", Timestamp::default(), b"x");
+            let mut manifest =
+                of_still(&SiteId::parse("km-18").unwrap(), "e", Timestamp::default(), b"x");
             manifest.size = 2 << 30;
             let fid = manifest.fid();
             let topic = |verb: &str| up(&format!("file/{fid}/{verb}"));
-            if n == 0 { publish(&topic("init"), &manifest.bytes()) } else { publish(&topic(&(n * 2).to_string()), b"x") }
+            if n == 0 {
+                publish(&topic("init"), &manifest.bytes())
+            } else {
+                publish(&topic(&(n * 2).to_string()), b"x")
+            }
         }
     }
 }
 
 /// Milliseconds until each receipt of an event that is said again after 10 s, for so many seconds.
-fn receipts(port: u16, heard: &Receiver<Vec<u8>>, stream: &mut TcpStream, first: u64, seconds: u64) -> Vec<u64> {
+fn receipts(
+    port: u16,
+    heard: &Receiver<Vec<u8>>,
+    stream: &mut TcpStream,
+    first: u64,
+    seconds: u64,
+) -> Vec<u64> {
     let (started, mut times, mut seq) = (Instant::now(), Vec::new(), first);
     while started.elapsed().as_secs() < seconds {
         let (id, sent) = (format!("H{seq}"), Instant::now());
-        let message = publish("taimat/v1/km-17/up/event", &event(&id, seq, "vn.taimat.scene.v1", &json!({})));
+        let message =
+            publish("taimat/v1/km-17/up/event", &event(&id, seq, "vn.taimat.scene.v1", &json!({})));
         stream.write_all(&message).unwrap();
         let mut said = Instant::now();
         loop {
@@ -126,7 +157,9 @@ fn memory(pid: u32, line: &str) -> u64 {
 
 /// Floods in one way; says what was measured, and what was over its bound.
 fn flood(way: &'static str) -> Vec<String> {
-    let Some(broker) = Mosquitto::start("max_queued_messages 10000\nmax_queued_bytes 67108864\nmax_connections -1") else {
+    let Some(broker) = Mosquitto::start(
+        "max_queued_messages 10000\nmax_queued_bytes 67108864\nmax_connections -1",
+    ) else {
         return Vec::new();
     };
     let camera = camera();
@@ -164,12 +197,17 @@ fn flood(way: &'static str) -> Vec<String> {
     for list in ["sites", "events", "clips", "gaps"] {
         let out = taimat().args(["office", list, "--dir", &rig.at("archive")]).output().unwrap();
         assert!(out.status.success(), "office {list} after {way}");
-        assert!(!out.stdout.iter().any(|byte| *byte < 32 && *byte != b'\n'), "office {list} prints a control byte");
+        assert!(
+            !out.stdout.iter().any(|byte| *byte < 32 && *byte != b'\n'),
+            "office {list} prints a control byte"
+        );
     }
     let mut wrongs = Vec::new();
-    for (what, is, most) in
-        [("p95 during", p95(&during), 2_000), ("p95 after", p95(&after), 1_000), ("office MiB", office_mib, 150)]
-    {
+    for (what, is, most) in [
+        ("p95 during", p95(&during), 2_000),
+        ("p95 after", p95(&after), 1_000),
+        ("office MiB", office_mib, 150),
+    ] {
         if is > most {
             wrongs.push(format!("{way}: {what} {is} > {most}"));
         }
@@ -180,7 +218,15 @@ fn flood(way: &'static str) -> Vec<String> {
 #[test]
 #[ignore = "two minutes at full speed: tests/run --full"]
 fn one_hostile_device_at_full_speed_holds_up_no_other() {
-    let ways = ["reports", "gets", "shed events", "small events", "bad events", "inits", "one-byte chunks"];
+    let ways = [
+        "reports",
+        "gets",
+        "shed events",
+        "small events",
+        "bad events",
+        "inits",
+        "one-byte chunks",
+    ];
     let wrongs: Vec<String> = ways.into_iter().flat_map(flood).collect();
     assert!(wrongs.is_empty(), "{wrongs:#?}");
 }

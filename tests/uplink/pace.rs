@@ -73,15 +73,23 @@ fn caps_budgets_and_quiet_hours_delay_files_but_no_event() {
     wait_for("the clip did not come", 60, || clips(&rig) == 1);
     let (bytes, seconds) = (up() - before, started.elapsed().as_secs_f64());
     println!("capped at 160 KiB/s: {bytes} bytes in {seconds:.1} s");
-    assert!((bytes as f64) < (seconds + 1.0) * 160.0 * 1024.0 * 1.05, "{bytes} bytes in {seconds:.1} s");
+    assert!(
+        (bytes as f64) < (seconds + 1.0) * 160.0 * 1024.0 * 1.05,
+        "{bytes} bytes in {seconds:.1} s"
+    );
     assert_eq!(agent.terminate(), Some(0));
     // Used-up budget: the bytes of the day survive a restart, files wait, events arrive.
     rig.configure("rate_cap = \"160 KiB\"", "day_budget = \"20 KiB\"");
     hold_back(&rig, up, "a budget");
     // Quiet hours: clips of events wait.
-    let hour = WallTime(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64).rfc3339();
+    let hour = WallTime(
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros()
+            as i64,
+    )
+    .rfc3339();
     let hour: u64 = hour[11..13].parse().unwrap();
-    let quiet = format!("quiet_hours = \"{:02}:00-{:02}:59+00:00\"", (hour + 23) % 24, (hour + 1) % 24);
+    let quiet =
+        format!("quiet_hours = \"{:02}:00-{:02}:59+00:00\"", (hour + 23) % 24, (hour + 1) % 24);
     rig.configure("day_budget = \"20 KiB\"", &quiet);
     hold_back(&rig, up, "quiet hours");
     // Afterwards every delayed clip arrives.
@@ -94,7 +102,9 @@ fn caps_budgets_and_quiet_hours_delay_files_but_no_event() {
 
 /// Checks that the events of a motion arrive and its clip does not.
 fn hold_back(rig: &Rig, up: impl Fn() -> u64, by: &str) {
-    let (had, ends) = (clips(rig), || rig.received().0.iter().filter(|event| event.kind.contains("motion.end")).count());
+    let (had, ends) = (clips(rig), || {
+        rig.received().0.iter().filter(|event| event.kind.contains("motion.end")).count()
+    });
     let (before, bytes) = (ends(), up());
     let mut agent = rig.agent_with(Show { motions: 1, updates: 0, rate: 1 });
     wait_for("the events did not come", 60, || ends() > before);

@@ -49,7 +49,10 @@ impl Tap {
                     break;
                 }
                 let mut seen = tap.seen.lock().unwrap();
-                bytes[..n].iter().filter_map(|byte| framing.take(*byte)).for_each(|kind| *seen.entry(kind).or_default() += 1);
+                bytes[..n]
+                    .iter()
+                    .filter_map(|byte| framing.take(*byte))
+                    .for_each(|kind| *seen.entry(kind).or_default() += 1);
             }
             let _ = to.shutdown(Shutdown::Both);
         });

@@ -26,7 +26,10 @@ fn cpu_of(stat: &str) -> f64 {
 fn threads(running: u32) -> BTreeMap<String, f64> {
     let mut used = BTreeMap::new();
     for thread in std::fs::read_dir(format!("/proc/{running}/task")).unwrap().flatten() {
-        let name = std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default().trim().to_owned();
+        let name = std::fs::read_to_string(thread.path().join("comm"))
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
         let id = thread.file_name().to_string_lossy().into_owned();
         *used.entry(name).or_insert(0.0) += cpu_of(&format!("/proc/{running}/task/{id}/stat"));
     }
@@ -45,7 +48,14 @@ fn disk_busy() -> f64 {
 /// Idle time of all cores, with I/O wait, seconds.
 fn machine_idle() -> f64 {
     let stat = std::fs::read_to_string("/proc/stat").unwrap();
-    let fields: Vec<f64> = stat.lines().next().unwrap().split_whitespace().skip(1).map(|field| field.parse().unwrap()).collect();
+    let fields: Vec<f64> = stat
+        .lines()
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .skip(1)
+        .map(|field| field.parse().unwrap())
+        .collect();
     (fields[3] + fields[4]) / 100.0
 }
 
@@ -57,7 +67,9 @@ fn memory(running: &Running, line: &str) -> u64 {
 }
 
 fn fleet(what: &str, sites: u64, events: u64, files: u64, file_kib: u64) {
-    let Some(broker) = Mosquitto::start("max_queued_messages 100000\nmax_connections -1") else { return };
+    let Some(broker) = Mosquitto::start("max_queued_messages 100000\nmax_connections -1") else {
+        return;
+    };
     let camera = camera();
     let rig = Rig::new(&camera, broker.port, broker.port, "");
     let office = rig.office();
@@ -66,7 +78,15 @@ fn fleet(what: &str, sites: u64, events: u64, files: u64, file_kib: u64) {
     let (disk, idle, threads) = (disk_busy(), machine_idle(), threads(office.0.id()));
     let words = [sites, events, files, file_kib].map(|number| number.to_string());
     let mut load = taimat();
-    load.args(["sim", "--fleet", &words[0], "--port", &broker.port.to_string(), "--events", &words[1]]);
+    load.args([
+        "sim",
+        "--fleet",
+        &words[0],
+        "--port",
+        &broker.port.to_string(),
+        "--events",
+        &words[1],
+    ]);
     load.args(["--files", &words[2], "--file-kib", &words[3]]).stdout(std::process::Stdio::piped());
     let mut fleet = Running::start(&mut load);
     let mut fleet_cpu = 0.0;
@@ -86,7 +106,10 @@ fn fleet(what: &str, sites: u64, events: u64, files: u64, file_kib: u64) {
         share(machine_idle() - idle) / 2.0
     );
     for (name, used) in self::threads(office.0.id()) {
-        println!("  office thread {name}: {:.0} % of a core", share(used - threads.get(&name).copied().unwrap_or(0.0)));
+        println!(
+            "  office thread {name}: {:.0} % of a core",
+            share(used - threads.get(&name).copied().unwrap_or(0.0))
+        );
     }
     println!(
         "  CPU of a core: broker {:.0} %, office {:.0} %; office memory {} MiB",
@@ -107,14 +130,24 @@ fn two_hundred_devices_on_one_broker_and_one_office() {
 /// Starts an office for some sites, with its own directory.
 fn shard(rig: &Rig, host: &str, sites: &[&str]) -> Running {
     let mut office = taimat();
-    office.args(["office", "run", "--port", &rig.office_port.to_string(), "--host", host, "--dir", &rig.at(host)]);
+    office.args([
+        "office",
+        "run",
+        "--port",
+        &rig.office_port.to_string(),
+        "--host",
+        host,
+        "--dir",
+        &rig.at(host),
+    ]);
     sites.iter().for_each(|site| _ = office.args(["--site", site]));
     Running::start(office.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()))
 }
 
 /// Sites of an office, with the numbers of their events and files.
 fn archived(rig: &Rig, host: &str) -> Vec<(String, u64, u64)> {
-    let archive = taimat::office::archive::Archive::open_read_only(std::path::Path::new(&rig.at(host)));
+    let archive =
+        taimat::office::archive::Archive::open_read_only(std::path::Path::new(&rig.at(host)));
     let rows = archive.ok().and_then(|archive| archive.sites().ok()).unwrap_or_default();
     rows.into_iter().map(|row| (row.site, row.events, row.files)).collect()
 }
@@ -142,17 +175,27 @@ fn offices_that_share_sites_archive_each_event_once() {
         "64",
     ]);
     let mut fleet = Running::start(load.stdout(std::process::Stdio::null()));
-    wait_for("nothing is archived", 20, || archived(&rig, "a").iter().any(|(_, events, _)| *events > 100));
+    wait_for("nothing is archived", 20, || {
+        archived(&rig, "a").iter().any(|(_, events, _)| *events > 100)
+    });
     // One office is down for a while: the other continues, and the first one's sites wait.
     a.kill();
     pause(2_000);
     let away: Vec<(String, u64, u64)> = archived(&rig, "a");
     let _a = shard(&rig, "a", &["load-0", "load-2"]);
     let status = fleet.0.wait().unwrap();
-    println!("office a had {away:?} when it was killed; then a {:?}, b {:?}", archived(&rig, "a"), archived(&rig, "b"));
+    println!(
+        "office a had {away:?} when it was killed; then a {:?}, b {:?}",
+        archived(&rig, "a"),
+        archived(&rig, "b")
+    );
     assert!(status.success(), "not everything was receipted");
     for (host, sites) in [("a", ["load-0", "load-2"]), ("b", ["load-1", "load-3"])] {
-        assert_eq!(archived(&rig, host), sites.map(|site| (site.to_owned(), 2000, 2)), "office {host}");
+        assert_eq!(
+            archived(&rig, host),
+            sites.map(|site| (site.to_owned(), 2000, 2)),
+            "office {host}"
+        );
     }
 }
 
@@ -190,10 +233,20 @@ fn memory_is_bounded_with_a_backlog_of_100_000_events() {
     agent.kill();
     let started = Instant::now();
     let mut agent = rig.agent();
-    wait_for("it did not start again", 120, || rig.log().matches("event kind=\"start\"").count() >= 2);
-    println!("the next boot took {:.1} s and wrote {} MiB", started.elapsed().as_secs_f64(), written(&agent) >> 20);
+    wait_for("it did not start again", 120, || {
+        rig.log().matches("event kind=\"start\"").count() >= 2
+    });
+    println!(
+        "the next boot took {:.1} s and wrote {} MiB",
+        started.elapsed().as_secs_f64(),
+        written(&agent) >> 20
+    );
     pause(3_000);
-    println!("after a restart: {} MiB, at most {} MiB", memory(&agent, "VmRSS"), memory(&agent, "VmHWM"));
+    println!(
+        "after a restart: {} MiB, at most {} MiB",
+        memory(&agent, "VmRSS"),
+        memory(&agent, "VmHWM")
+    );
     assert!(memory(&agent, "VmHWM") < 128);
     let (_office, started) = (rig.office(), Instant::now());
     way.way.closed.store(false, Ordering::Relaxed);

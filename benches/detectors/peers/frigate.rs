@@ -42,8 +42,11 @@ impl Peer for Frigate {
         if self.average.len() != now.len() {
             self.average = now.iter().map(|pixel| f32::from(*pixel)).collect();
         }
-        let differs: Vec<bool> =
-            now.iter().zip(&self.average).map(|(pixel, mean)| (f32::from(*pixel) - mean).abs() > THRESHOLD).collect();
+        let differs: Vec<bool> = now
+            .iter()
+            .zip(&self.average)
+            .map(|(pixel, mean)| (f32::from(*pixel) - mean).abs() > THRESHOLD)
+            .collect();
         let cells = dilated(&differs, width);
         let share = cells.iter().filter(|cell| **cell).count() as f32 / cells.len() as f32;
         self.settling = share > LIGHTNING || self.settling && share >= SETTLED;
@@ -60,9 +63,11 @@ impl Peer for Frigate {
 fn stretched(mut grey: Grey) -> Grey {
     let mut sorted = grey.pixels.clone();
     sorted.sort_unstable();
-    let [low, high] = STRETCH.map(|share| f32::from(sorted[((sorted.len() - 1) as f32 * share) as usize]));
+    let [low, high] =
+        STRETCH.map(|share| f32::from(sorted[((sorted.len() - 1) as f32 * share) as usize]));
     for pixel in &mut grey.pixels {
-        *pixel = ((f32::from(*pixel) - low) * 255.0 / (high - low).max(1.0)).clamp(0.0, 255.0) as u8;
+        *pixel =
+            ((f32::from(*pixel) - low) * 255.0 / (high - low).max(1.0)).clamp(0.0, 255.0) as u8;
     }
     grey
 }

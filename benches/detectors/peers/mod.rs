@@ -51,12 +51,19 @@ impl Grey {
         let height = (picture.height * width / picture.width).max(1);
         let mut pixels = Vec::with_capacity(width * height);
         for y in 0..height {
-            let rows = y * picture.height / height..((y + 1) * picture.height / height).max(y * picture.height / height + 1);
+            let rows = y * picture.height / height
+                ..((y + 1) * picture.height / height).max(y * picture.height / height + 1);
             for x in 0..width {
-                let columns = x * picture.width / width..((x + 1) * picture.width / width).max(x * picture.width / width + 1);
+                let columns = x * picture.width / width
+                    ..((x + 1) * picture.width / width).max(x * picture.width / width + 1);
                 let sum: u32 = rows
                     .clone()
-                    .map(|row| picture.y[row * picture.width..][columns.clone()].iter().map(|p| u32::from(*p)).sum::<u32>())
+                    .map(|row| {
+                        picture.y[row * picture.width..][columns.clone()]
+                            .iter()
+                            .map(|p| u32::from(*p))
+                            .sum::<u32>()
+                    })
                     .sum();
                 pixels.push((sum / (rows.len() * columns.len()) as u32) as u8);
             }
@@ -67,12 +74,20 @@ impl Grey {
 
 /// The mean of each pixel and its eight neighbours.
 pub fn blurred(grey: &Grey) -> Vec<u8> {
-    let at = |x: usize, y: usize| u32::from(grey.pixels[y.min(grey.height - 1) * grey.width + x.min(grey.width - 1)]);
+    let at = |x: usize, y: usize| {
+        u32::from(grey.pixels[y.min(grey.height - 1) * grey.width + x.min(grey.width - 1)])
+    };
     let mut out = Vec::with_capacity(grey.pixels.len());
     for y in 0..grey.height {
         for x in 0..grey.width {
             let rows = [y.saturating_sub(1), y, y + 1];
-            out.push((rows.iter().map(|y| at(x.saturating_sub(1), *y) + at(x, *y) + at(x + 1, *y)).sum::<u32>() / 9) as u8);
+            out.push(
+                (rows
+                    .iter()
+                    .map(|y| at(x.saturating_sub(1), *y) + at(x, *y) + at(x + 1, *y))
+                    .sum::<u32>()
+                    / 9) as u8,
+            );
         }
     }
     out
@@ -124,6 +139,10 @@ pub fn blobs(cells: &[bool], width: usize) -> Vec<Vec<usize>> {
 /// The cells of blobs of at least `least` cells.
 pub fn large(cells: &[bool], width: usize, least: usize) -> Vec<bool> {
     let mut out = vec![false; cells.len()];
-    blobs(cells, width).into_iter().filter(|blob| blob.len() >= least).flatten().for_each(|at| out[at] = true);
+    blobs(cells, width)
+        .into_iter()
+        .filter(|blob| blob.len() >= least)
+        .flatten()
+        .for_each(|at| out[at] = true);
     out
 }

@@ -48,10 +48,15 @@ impl Peer for Mog2 {
         }
         self.pictures += 1;
         let alpha = (1.0 / (2.0 * self.pictures as f32)).max(1.0 / HISTORY);
-        let differs: Vec<bool> =
-            self.pixels.iter_mut().zip(&now).map(|(modes, pixel)| !is_scene(modes, f32::from(*pixel), alpha)).collect();
+        let differs: Vec<bool> = self
+            .pixels
+            .iter_mut()
+            .zip(&now)
+            .map(|(modes, pixel)| !is_scene(modes, f32::from(*pixel), alpha))
+            .collect();
         let cells = dilated(&eroded(&differs, width), width);
-        let motion = self.pictures > 1 && large(&cells, width, (BLOB * now.len() as f64) as usize).contains(&true);
+        let motion = self.pictures > 1
+            && large(&cells, width, (BLOB * now.len() as f64) as usize).contains(&true);
         Mask { width, cells, motion }
     }
 }
@@ -73,7 +78,8 @@ fn is_scene(modes: &mut [Mode; MODES], value: f32, alpha: f32) -> bool {
             mode.weight += alpha;
             let rate = alpha / mode.weight.max(alpha);
             mode.mean += rate * distance;
-            mode.variance = (mode.variance + rate * (squared - mode.variance)).clamp(VARIANCE[1], VARIANCE[2]);
+            mode.variance =
+                (mode.variance + rate * (squared - mode.variance)).clamp(VARIANCE[1], VARIANCE[2]);
         }
         mode.weight = mode.weight.max(0.0);
     }

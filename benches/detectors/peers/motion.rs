@@ -33,13 +33,23 @@ pub struct Motion {
 impl Motion {
     /// A detector for `fps` pictures a second.
     pub fn new(fps: f64) -> Motion {
-        Motion { reference: Vec::new(), differed: Vec::new(), patience: (STATIC * fps) as u16, noise: NOISE }
+        Motion {
+            reference: Vec::new(),
+            differed: Vec::new(),
+            patience: (STATIC * fps) as u16,
+            noise: NOISE,
+        }
     }
 
     /// Moves the noise level half way to the tuned value.
     fn tune(&mut self, now: &[u8]) {
-        let sum: u64 = now.iter().zip(&self.reference).map(|(now, before)| u64::from(now.abs_diff(*before))).sum();
-        self.noise = (self.noise + TUNED[0] * sum as f32 / now.len().max(1) as f32 + TUNED[1]) / 2.0;
+        let sum: u64 = now
+            .iter()
+            .zip(&self.reference)
+            .map(|(now, before)| u64::from(now.abs_diff(*before)))
+            .sum();
+        self.noise =
+            (self.noise + TUNED[0] * sum as f32 / now.len().max(1) as f32 + TUNED[1]) / 2.0;
     }
 }
 
@@ -52,18 +62,25 @@ impl Peer for Motion {
             self.differed = vec![0; now.len()];
         }
         let noise = self.noise as u8;
-        let cells: Vec<bool> = now.iter().zip(&self.reference).map(|(now, before)| now.abs_diff(*before) > noise).collect();
+        let cells: Vec<bool> = now
+            .iter()
+            .zip(&self.reference)
+            .map(|(now, before)| now.abs_diff(*before) > noise)
+            .collect();
         self.tune(&now);
         let close = (self.noise * CLOSE) as u8;
         for (at, pixel) in now.iter().enumerate() {
             let (reference, differed) = (&mut self.reference[at], &mut self.differed[at]);
             match () {
-                () if pixel.abs_diff(*reference) <= close || *differed > self.patience => (*reference, *differed) = (*pixel, 0),
+                () if pixel.abs_diff(*reference) <= close || *differed > self.patience => {
+                    (*reference, *differed) = (*pixel, 0)
+                }
                 () if cells[at] => *differed += 1,
                 () => (*reference, *differed) = (reference.midpoint(*pixel), 0),
             }
         }
-        let motion = cells.iter().filter(|cell| **cell).count() as f64 > THRESHOLD * cells.len() as f64;
+        let motion =
+            cells.iter().filter(|cell| **cell).count() as f64 > THRESHOLD * cells.len() as f64;
         Mask { width, cells, motion }
     }
 }

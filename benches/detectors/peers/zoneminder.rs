@@ -28,8 +28,11 @@ impl Peer for ZoneMinder {
         if self.reference.len() != now.len() {
             self.reference = now.iter().map(|pixel| f32::from(*pixel)).collect();
         }
-        let differs: Vec<bool> =
-            now.iter().zip(&self.reference).map(|(pixel, mean)| (f32::from(*pixel) - mean).abs() > THRESHOLD).collect();
+        let differs: Vec<bool> = now
+            .iter()
+            .zip(&self.reference)
+            .map(|(pixel, mean)| (f32::from(*pixel) - mean).abs() > THRESHOLD)
+            .collect();
         // The filter keeps pixels of complete 3x3 blocks.
         let filtered = dilated(&eroded(&differs, width), width);
         let cells = large(&filtered, width, (BLOB * now.len() as f64) as usize);

@@ -57,7 +57,9 @@ impl Decoder {
     pub fn decode(&mut self, frame: &Frame) -> Decoded {
         let (width, height) = frame.params.size;
         if usize::from(width) * usize::from(height) > PIXELS_MAX {
-            return Decoded::Rejected(format!("the picture of {width}x{height} pixels is too large to be decoded"));
+            return Decoded::Rejected(format!(
+                "the picture of {width}x{height} pixels is too large to be decoded"
+            ));
         }
         self.needs_key |= frame.lost > 0;
         if self.needs_key && !frame.key {
@@ -73,14 +75,24 @@ impl Decoder {
         let outcome = catch_unwind(AssertUnwindSafe(|| match &mut self.inner {
             Inner::H264(decoder) => decoder
                 .decode(&stream)
-                .map(|frame| frame.map(|f| Picture { width: f.width, height: f.height, y: f.y, u: f.u, v: f.v }))
+                .map(|frame| {
+                    frame.map(|f| Picture {
+                        width: f.width,
+                        height: f.height,
+                        y: f.y,
+                        u: f.u,
+                        v: f.v,
+                    })
+                })
                 .map_err(|error| format!("{error:?}")),
             Inner::H265(decoder) => h265(decoder, &stream),
         }));
         match outcome {
             Ok(Ok(picture)) => {
                 self.needs_key = false;
-                picture.filter(is_whole).map_or(Decoded::Nothing, |picture| Decoded::Picture(Box::new(picture)))
+                picture
+                    .filter(is_whole)
+                    .map_or(Decoded::Nothing, |picture| Decoded::Picture(Box::new(picture)))
             }
             Ok(Err(reason)) => self.reject(frame.params.codec, reason),
             Err(_) => self.reject(frame.params.codec, "the decoder panicked".into()),
@@ -128,7 +140,12 @@ fn annex_b(sample: &[u8], codec: Codec, out: &mut Vec<u8>) {
 
 fn h265(decoder: &mut rust_h265::Decoder, stream: &[u8]) -> Result<Option<Picture>, String> {
     let mut shown = None;
-    let starts: Vec<usize> = stream.windows(4).enumerate().filter(|(_, w)| *w == [0, 0, 0, 1]).map(|(at, _)| at + 4).collect();
+    let starts: Vec<usize> = stream
+        .windows(4)
+        .enumerate()
+        .filter(|(_, w)| *w == [0, 0, 0, 1])
+        .map(|(at, _)| at + 4)
+        .collect();
     let ends = starts.iter().skip(1).map(|next| next - 4).chain([stream.len()]);
     for (start, end) in starts.iter().zip(ends) {
         let Some(nal) = parse_nal(&stream[*start..end]) else {

@@ -35,7 +35,11 @@ impl FrameNumCheck {
         }
         let bits = match self.bits {
             Some((digest, bits)) if digest == frame.params.digest => bits,
-            _ => self.bits.insert((frame.params.digest, bits_of(&frame.params.annex_b).unwrap_or(0))).1,
+            _ => {
+                self.bits
+                    .insert((frame.params.digest, bits_of(&frame.params.annex_b).unwrap_or(0)))
+                    .1
+            }
         };
         if frame.key {
             self.after_key = true;
@@ -45,7 +49,8 @@ impl FrameNumCheck {
         let Some((is_reference, number)) = first_slice(&frame.data, bits) else {
             return true;
         };
-        let follows = self.last.is_none_or(|last| number == last || number == (last + 1) % (1 << bits));
+        let follows =
+            self.last.is_none_or(|last| number == last || number == (last + 1) % (1 << bits));
         if is_reference {
             self.last = Some(number);
         }
@@ -59,10 +64,20 @@ impl FrameNumCheck {
 /// Bits of `frame_num` by the first sequence parameter set in Annex B units (7.3.2.1). `None` when
 /// it allows gaps in `frame_num`.
 fn bits_of(annex_b: &[u8]) -> Option<u32> {
-    let starts = annex_b.windows(4).enumerate().filter(|(_, window)| *window == [0, 0, 0, 1]).map(|(at, _)| at + 4);
-    let sets = starts.filter_map(|at| annex_b.get(at..)).filter(|unit| unit.first().is_some_and(|head| head & 0x1f == 7));
-    let sps = sets.filter_map(|unit| Sps::parse(&without_emulation_prevention(&unit[1..])).ok()).next()?;
-    (!sps.gaps_in_frame_num_allowed).then_some(sps.log2_max_frame_num).filter(|bits| (4..=16).contains(bits))
+    let starts = annex_b
+        .windows(4)
+        .enumerate()
+        .filter(|(_, window)| *window == [0, 0, 0, 1])
+        .map(|(at, _)| at + 4);
+    let sets = starts
+        .filter_map(|at| annex_b.get(at..))
+        .filter(|unit| unit.first().is_some_and(|head| head & 0x1f == 7));
+    let sps = sets
+        .filter_map(|unit| Sps::parse(&without_emulation_prevention(&unit[1..])).ok())
+        .next()?;
+    (!sps.gaps_in_frame_num_allowed)
+        .then_some(sps.log2_max_frame_num)
+        .filter(|bits| (4..=16).contains(bits))
 }
 
 /// Removes the emulation prevention bytes of a NAL unit (7.4.1).

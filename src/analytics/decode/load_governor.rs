@@ -34,7 +34,15 @@ impl LoadGovernor {
     /// degrees Celsius.
     pub fn new(percent: u8, max_temperature: u8) -> LoadGovernor {
         let budget = f32::from(percent) / 100.0;
-        LoadGovernor { budget, max_temperature, load: AnalysisRate::Full, hot: false, window_start: 0, spent: 0, easy_windows: 0 }
+        LoadGovernor {
+            budget,
+            max_temperature,
+            load: AnalysisRate::Full,
+            hot: false,
+            window_start: 0,
+            spent: 0,
+            easy_windows: 0,
+        }
     }
 
     /// The rate that load and temperature allow.
@@ -45,7 +53,11 @@ impl LoadGovernor {
     /// Records `micros` of work until `now`, and the temperature when it was read.
     pub fn charge(&mut self, micros: u64, temperature: Option<u8>, now: u64) {
         if let Some(degrees) = temperature {
-            let limit = if self.hot { self.max_temperature.saturating_sub(COOL_DOWN) } else { self.max_temperature };
+            let limit = if self.hot {
+                self.max_temperature.saturating_sub(COOL_DOWN)
+            } else {
+                self.max_temperature
+            };
             self.hot = degrees >= limit;
         }
         self.spent += micros;
@@ -75,7 +87,12 @@ mod tests {
     use super::*;
 
     /// Rates after each of `windows` windows of 5 s with a load of `percent`.
-    fn rates(governor: &mut LoadGovernor, from: u64, windows: u64, percent: u64) -> Vec<AnalysisRate> {
+    fn rates(
+        governor: &mut LoadGovernor,
+        from: u64,
+        windows: u64,
+        percent: u64,
+    ) -> Vec<AnalysisRate> {
         (1..=windows)
             .map(|n| {
                 governor.charge(percent * 50_000, None, (from + n) * 5_000_000);
@@ -87,10 +104,19 @@ mod tests {
     #[test]
     fn overload_halves_the_rate_then_leaves_key_frames_only() {
         let mut governor = LoadGovernor::new(50, 80);
-        assert_eq!(rates(&mut governor, 0, 3, 70), [AnalysisRate::HalfRate, AnalysisRate::KeyFrames, AnalysisRate::KeyFrames]);
+        assert_eq!(
+            rates(&mut governor, 0, 3, 70),
+            [AnalysisRate::HalfRate, AnalysisRate::KeyFrames, AnalysisRate::KeyFrames]
+        );
         let back = rates(&mut governor, 3, 13, 10);
-        assert_eq!((back[4], back[5], back[12]), (AnalysisRate::KeyFrames, AnalysisRate::HalfRate, AnalysisRate::Full));
-        assert!(rates(&mut governor, 16, 20, 40).iter().all(|rate| *rate == AnalysisRate::Full), "within the budget");
+        assert_eq!(
+            (back[4], back[5], back[12]),
+            (AnalysisRate::KeyFrames, AnalysisRate::HalfRate, AnalysisRate::Full)
+        );
+        assert!(
+            rates(&mut governor, 16, 20, 40).iter().all(|rate| *rate == AnalysisRate::Full),
+            "within the budget"
+        );
     }
 
     #[test]
@@ -102,7 +128,13 @@ mod tests {
         };
         assert_eq!(
             [79, 80, 77, 75, 74].map(&mut rate),
-            [AnalysisRate::Full, AnalysisRate::KeyFrames, AnalysisRate::KeyFrames, AnalysisRate::KeyFrames, AnalysisRate::Full]
+            [
+                AnalysisRate::Full,
+                AnalysisRate::KeyFrames,
+                AnalysisRate::KeyFrames,
+                AnalysisRate::KeyFrames,
+                AnalysisRate::Full
+            ]
         );
     }
 }

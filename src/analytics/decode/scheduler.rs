@@ -11,7 +11,9 @@ use crate::analytics::decode::size_trigger::SizeTrigger;
 use crate::analytics::detect::picture::Picture;
 use crate::analytics::detect::stages::{Stage, Stages};
 use crate::analytics::detector::Detector;
-use crate::analytics::params::{BUFFERED_BYTES, BUFFERED_FRAMES, CLOSER_FPS, REORDER_MAX, SLEEP_AFTER};
+use crate::analytics::params::{
+    BUFFERED_BYTES, BUFFERED_FRAMES, CLOSER_FPS, REORDER_MAX, SLEEP_AFTER,
+};
 use crate::analytics::track::snapshot_requests::SnapshotRequests;
 use crate::analytics::{AnalyticsCounts, AnalyticsUpdate};
 use crate::camera::{Frame, TrackKind};
@@ -33,13 +35,18 @@ impl ReorderBuffer {
     fn next(&mut self, at: Timestamp, picture: Box<Picture>) -> Option<(Timestamp, Box<Picture>)> {
         if at.mono.0 < self.newest {
             let later = self.waiting.iter().filter(|(other, _)| other.mono > at.mono).count();
-            self.depth = self.depth.max(later + usize::from(at.mono.0 < self.shown)).min(REORDER_MAX);
+            self.depth =
+                self.depth.max(later + usize::from(at.mono.0 < self.shown)).min(REORDER_MAX);
         }
         self.newest = self.newest.max(at.mono.0);
         if at.mono.0 <= self.shown {
             return None;
         }
-        let place = self.waiting.iter().position(|(other, _)| other.mono > at.mono).unwrap_or(self.waiting.len());
+        let place = self
+            .waiting
+            .iter()
+            .position(|(other, _)| other.mono > at.mono)
+            .unwrap_or(self.waiting.len());
         self.waiting.insert(place, (at, picture));
         let next = if self.waiting.len() > self.depth { self.waiting.pop_front() } else { None };
         if let Some((at, _)) = &next {
@@ -115,7 +122,8 @@ impl Analyzer {
 
     /// Counters since the start.
     pub fn counts(&self) -> AnalyticsCounts {
-        let (suppressed, lines) = (self.detector.suppressed(), self.detector.event_tracker().rules().lines().to_vec());
+        let (suppressed, lines) =
+            (self.detector.suppressed(), self.detector.event_tracker().rules().lines().to_vec());
         AnalyticsCounts { suppressed, lines, ..self.counts.clone() }
     }
 
@@ -169,7 +177,8 @@ impl Analyzer {
             self.last_due = 0;
         }
         let quiet = self.detector.tracks().is_empty();
-        let size_trigger_fires = self.size_trigger.record(frame.data.len(), frame.key, quiet, frame.at);
+        let size_trigger_fires =
+            self.size_trigger.record(frame.data.len(), frame.key, quiet, frame.at);
         if self.load_governor.rate() == AnalysisRate::KeyFrames && !frame.key {
             self.counts.skipped_budget += 1;
             return self.stop_sleeping();
@@ -179,7 +188,9 @@ impl Analyzer {
             return self.consider_sleep(frame);
         }
         self.buffer(frame);
-        let too_long = self.buffered_bytes > BUFFERED_BYTES || self.buffered.len() > BUFFERED_FRAMES || frame.lost > 0;
+        let too_long = self.buffered_bytes > BUFFERED_BYTES
+            || self.buffered.len() > BUFFERED_FRAMES
+            || frame.lost > 0;
         if size_trigger_fires || too_long {
             return self.wake(observe, out);
         }
@@ -211,12 +222,18 @@ impl Analyzer {
 
     /// True when the decoder belongs to the stream of this access unit.
     fn is_decoding(&self, frame: &Frame) -> bool {
-        self.decoder.as_ref().is_some_and(|own| own.digest == frame.params.digest && own.run == frame.run)
+        self.decoder
+            .as_ref()
+            .is_some_and(|own| own.digest == frame.params.digest && own.run == frame.run)
     }
 
     fn start_decoding(&mut self, frame: &Frame) {
         let decoder = Decoder::new(frame.params.codec);
-        self.decoder = decoder.map(|decoder| StreamDecoder { digest: frame.params.digest, run: frame.run, decoder });
+        self.decoder = decoder.map(|decoder| StreamDecoder {
+            digest: frame.params.digest,
+            run: frame.run,
+            decoder,
+        });
     }
 
     /// Requests a snapshot: the next decoded picture.
@@ -249,8 +266,13 @@ impl Analyzer {
     fn buffer(&mut self, frame: &Arc<Frame>) {
         if frame.key {
             // Two GOPs are kept: an object that this key frame shows appeared in the GOP before it.
-            let keys: Vec<usize> =
-                self.buffered.iter().enumerate().filter(|(_, buffered)| buffered.key).map(|(at, _)| at).collect();
+            let keys: Vec<usize> = self
+                .buffered
+                .iter()
+                .enumerate()
+                .filter(|(_, buffered)| buffered.key)
+                .map(|(at, _)| at)
+                .collect();
             let from = keys.last().copied().unwrap_or(self.buffered.len());
             for gone in self.buffered.drain(..from) {
                 self.buffered_bytes -= gone.data.len();
@@ -262,11 +284,18 @@ impl Analyzer {
 
     /// Wakes up: decodes and analyses the buffered access units from the last analysed key frame
     /// on.
-    fn wake(&mut self, observe: &mut dyn FnMut(&Detector, &Picture, Timestamp), out: &mut Vec<AnalyticsUpdate>) {
+    fn wake(
+        &mut self,
+        observe: &mut dyn FnMut(&Detector, &Picture, Timestamp),
+        out: &mut Vec<AnalyticsUpdate>,
+    ) {
         let buffered = std::mem::take(&mut self.buffered);
         self.stop_sleeping();
         self.counts.wakes += 1;
-        let from = buffered.iter().rposition(|frame| frame.key && frame.at.mono.0 <= self.reorder_buffer.shown).unwrap_or(0);
+        let from = buffered
+            .iter()
+            .rposition(|frame| frame.key && frame.at.mono.0 <= self.reorder_buffer.shown)
+            .unwrap_or(0);
         for frame in buffered.iter().skip(from) {
             self.decode(frame, observe, out);
         }
@@ -279,7 +308,12 @@ impl Analyzer {
         self.quiet_since = None;
     }
 
-    fn decode(&mut self, frame: &Frame, observe: &mut dyn FnMut(&Detector, &Picture, Timestamp), out: &mut Vec<AnalyticsUpdate>) {
+    fn decode(
+        &mut self,
+        frame: &Frame,
+        observe: &mut dyn FnMut(&Detector, &Picture, Timestamp),
+        out: &mut Vec<AnalyticsUpdate>,
+    ) {
         if let Some(picture) = self.picture(frame) {
             self.analyze_decoded(frame, picture, observe, out);
         }
@@ -304,7 +338,12 @@ impl Analyzer {
             Decoded::Picture(picture) => {
                 self.counts.decoded += 1;
                 self.last_picture = Some(frame.at);
-                self.snapshot_requests.answer_all(&picture, frame.at, &self.settings.zones, self.snapshot_max);
+                self.snapshot_requests.answer_all(
+                    &picture,
+                    frame.at,
+                    &self.settings.zones,
+                    self.snapshot_max,
+                );
                 return Some(picture);
             }
             Decoded::Nothing => {}
@@ -339,7 +378,8 @@ impl Analyzer {
         // add delay. Of two that are equally near, it is the earlier one; timestamps are rounded.
         let pace = at.mono.0.saturating_sub(before);
         if at.mono.0 + (pace / 2 + 1_000).min(step / 2) < due {
-            self.counts.skipped_budget += u64::from(self.load_governor.rate() == AnalysisRate::HalfRate);
+            self.counts.skipped_budget +=
+                u64::from(self.load_governor.rate() == AnalysisRate::HalfRate);
             return;
         }
         self.last_due = if at.mono.0 > due + step { at.mono.0 } else { due };
@@ -349,7 +389,12 @@ impl Analyzer {
     }
 
     /// Applies other settings. The learned scene stays where they allow it.
-    pub fn reconfigure(&mut self, settings: MotionSettings, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
+    pub fn reconfigure(
+        &mut self,
+        settings: MotionSettings,
+        at: Timestamp,
+        out: &mut Vec<AnalyticsUpdate>,
+    ) {
         if self.asleep && !(settings.enabled && settings.gating) {
             // The buffered access units bring the decoder to the next one.
             self.wake(&mut |_, _, _| (), out);
@@ -360,7 +405,9 @@ impl Analyzer {
             self.decoder = None;
             self.last_picture = None;
         }
-        if (settings.cpu, settings.max_temperature) != (self.settings.cpu, self.settings.max_temperature) {
+        if (settings.cpu, settings.max_temperature)
+            != (self.settings.cpu, self.settings.max_temperature)
+        {
             self.load_governor = LoadGovernor::new(settings.cpu, settings.max_temperature);
         }
         self.detector.reconfigure(settings.clone(), at, out);

@@ -13,7 +13,13 @@ const FPS: u64 = 10;
 
 /// A coded scene of `seconds`; objects cross it until second `until`.
 fn coded(size: (usize, usize), seconds: u64, until: f64) -> Vec<Frame> {
-    coded_by(Camera264::new(size.0, size.1, FPS as u32, 400_000).unwrap(), size, seconds, until, |number| number)
+    coded_by(
+        Camera264::new(size.0, size.1, FPS as u32, 400_000).unwrap(),
+        size,
+        seconds,
+        until,
+        |number| number,
+    )
 }
 
 /// The same by another encoder. Each picture shows the scene at the picture number that `number_of`
@@ -33,7 +39,8 @@ fn coded_by(
             let unit = encoder.encode(&picture, number).unwrap();
             let params = params.get_or_insert_with(|| {
                 let sets = unit.nals.iter().filter(|nal| matches!(nal[0] & 0x1f, 7 | 8));
-                let annex_b: Vec<u8> = sets.flat_map(|nal| [&[0, 0, 0, 1], &nal[..]].concat()).collect();
+                let annex_b: Vec<u8> =
+                    sets.flat_map(|nal| [&[0, 0, 0, 1], &nal[..]].concat()).collect();
                 Arc::new(TrackParams {
                     kind: TrackKind::Video,
                     codec: Codec::H264,
@@ -44,10 +51,25 @@ fn coded_by(
                     size: (size.0 as u16, size.1 as u16),
                 })
             });
-            let data: Vec<u8> =
-                unit.nals.iter().flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], &nal[..]].concat()).collect();
-            let at = Timestamp { mono: MonoTime(1_000_000 + number * 1_000_000 / FPS), ..Timestamp::default() };
-            Frame { role: StreamRole::Sub, params: params.clone(), data: data.into(), key: unit.key, pts: 0, run: 1, at, lost: 0 }
+            let data: Vec<u8> = unit
+                .nals
+                .iter()
+                .flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], &nal[..]].concat())
+                .collect();
+            let at = Timestamp {
+                mono: MonoTime(1_000_000 + number * 1_000_000 / FPS),
+                ..Timestamp::default()
+            };
+            Frame {
+                role: StreamRole::Sub,
+                params: params.clone(),
+                data: data.into(),
+                key: unit.key,
+                pts: 0,
+                run: 1,
+                at,
+                lost: 0,
+            }
         })
         .collect()
 }
@@ -72,10 +94,13 @@ fn awake() -> MotionSettings {
 }
 
 fn starts(update: &[AnalyticsUpdate]) -> Vec<&MotionUpdate> {
-    let motion =
-        |update: &'_ AnalyticsUpdate| matches!(update, AnalyticsUpdate::Motion(motion) if motion.phase == MotionPhase::Start);
+    let motion = |update: &'_ AnalyticsUpdate| matches!(update, AnalyticsUpdate::Motion(motion) if motion.phase == MotionPhase::Start);
     let starts = update.iter().filter(|update| motion(update));
-    starts.filter_map(|update| if let AnalyticsUpdate::Motion(motion) = update { Some(motion) } else { None }).collect()
+    starts
+        .filter_map(
+            |update| if let AnalyticsUpdate::Motion(motion) = update { Some(motion) } else { None },
+        )
+        .collect()
 }
 
 #[track_caller]
@@ -88,8 +113,12 @@ fn assert_silent(frames: &[Frame]) -> AnalyticsCounts {
 
 #[test]
 fn unreported_losses_start_no_event_and_are_counted() {
-    let frames: Vec<Frame> =
-        empty()[0].iter().enumerate().filter(|(n, frame)| frame.key || n % 13 != 5).map(|(_, frame)| frame.clone()).collect();
+    let frames: Vec<Frame> = empty()[0]
+        .iter()
+        .enumerate()
+        .filter(|(n, frame)| frame.key || n % 13 != 5)
+        .map(|(_, frame)| frame.clone())
+        .collect();
     let counts = assert_silent(&frames);
     assert!(counts.failed > 5, "{counts:?}");
 }
@@ -141,7 +170,11 @@ fn a_reconnect_in_the_middle_of_a_gop_starts_no_event() {
     };
     let mut encoder = Camera264::new(320, 176, FPS as u32, 400_000).unwrap();
     let unit = encoder.encode(&grey, 0).unwrap();
-    let data: Vec<u8> = unit.nals.iter().flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], &nal[..]].concat()).collect();
+    let data: Vec<u8> = unit
+        .nals
+        .iter()
+        .flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], &nal[..]].concat())
+        .collect();
     frames[120].data = data.into();
     assert_silent(&frames);
 }
@@ -154,7 +187,10 @@ fn sleep_decodes_few_pictures_and_misses_no_crossing() {
     assert_eq!(starts(&awake).len(), 2, "{:?}", starts(&awake));
     assert_eq!(starts(&asleep).len(), 2, "{:?}", starts(&asleep));
     for (one, other) in starts(&awake).iter().zip(starts(&asleep)) {
-        assert!(one.started_at.mono.0.abs_diff(other.started_at.mono.0) < 700_000, "{one:?} and {other:?}");
+        assert!(
+            one.started_at.mono.0.abs_diff(other.started_at.mono.0) < 700_000,
+            "{one:?} and {other:?}"
+        );
     }
     assert!(few.wakes >= 1 && all.wakes == 0);
     let (_, quiet) = watch(MotionSettings::default(), &empty()[0]);
@@ -182,7 +218,10 @@ fn a_live_scene_with_long_gops_is_not_frozen() {
     fill(&mut frames[153..156]);
     let (update, counts) = watch(MotionSettings::default(), &frames);
     assert!(counts.wakes > 0, "{counts:?}");
-    assert!(!update.iter().any(|update| matches!(update, AnalyticsUpdate::Scene { .. })), "{update:?}");
+    assert!(
+        !update.iter().any(|update| matches!(update, AnalyticsUpdate::Scene { .. })),
+        "{update:?}"
+    );
 }
 
 #[test]
@@ -205,14 +244,19 @@ fn an_analyzer_woken_by_sizes_falls_asleep_again() {
 #[test]
 fn pictures_with_b_frames_are_analysed_in_display_order() {
     let mut order = ReorderBuffer::default();
-    let picture = || Box::new(Picture { width: 2, height: 2, y: vec![0; 4], u: vec![0], v: vec![0] });
+    let picture =
+        || Box::new(Picture { width: 2, height: 2, y: vec![0; 4], u: vec![0], v: vec![0] });
     let mut shown = Vec::new();
     // Decoded as I P B B P B B P B B, 100 ms apart.
     for at in [0, 3, 1, 2, 6, 4, 5, 9, 7, 8, 12, 10, 11] {
         let at = Timestamp { mono: MonoTime(1_000_000 + at * 100_000), ..Timestamp::default() };
         shown.extend(order.next(at, picture()).map(|(at, _)| (at.mono.0 - 1_000_000) / 100_000));
     }
-    assert_eq!(shown, [0, 3, 4, 5, 6, 7, 8, 9, 10, 11], "two are lost until the reorder depth is known");
+    assert_eq!(
+        shown,
+        [0, 3, 4, 5, 6, 7, 8, 9, 10, 11],
+        "two are lost until the reorder depth is known"
+    );
 }
 
 #[test]
@@ -231,7 +275,11 @@ fn pictures_out_of_order_start_no_event_with_gating_on() {
 type SnapshotAnswer = (String, Result<(Timestamp, Vec<u8>), String>);
 
 /// Requests a snapshot before frame number `at` and returns the answers.
-fn answers_to_request(settings: MotionSettings, frames: &[Frame], at: usize) -> Vec<SnapshotAnswer> {
+fn answers_to_request(
+    settings: MotionSettings,
+    frames: &[Frame],
+    at: usize,
+) -> Vec<SnapshotAnswer> {
     let mut analyzer = Analyzer::new(settings, 1 << 20, Stages::ALL);
     let mut out = Vec::new();
     for (number, frame) in frames.iter().enumerate() {
@@ -252,13 +300,18 @@ fn answers_to_request(settings: MotionSettings, frames: &[Frame], at: usize) -> 
 fn a_requested_snapshot_is_taken_awake_or_asleep() {
     let frames = &empty()[0];
     let off = MotionSettings { enabled: false, ..MotionSettings::default() };
-    let keys: Vec<usize> = frames.iter().enumerate().filter(|(_, frame)| frame.key).map(|(at, _)| at).collect();
+    let keys: Vec<usize> =
+        frames.iter().enumerate().filter(|(_, frame)| frame.key).map(|(at, _)| at).collect();
     let key_after = |at: usize| *keys.iter().find(|key| **key >= at).unwrap();
-    for (settings, at, shown) in
-        [(awake(), 155, 155), (MotionSettings::default(), 261, key_after(261)), (off, 151, key_after(151))]
-    {
+    for (settings, at, shown) in [
+        (awake(), 155, 155),
+        (MotionSettings::default(), 261, key_after(261)),
+        (off, 151, key_after(151)),
+    ] {
         let snapshot_requests = answers_to_request(settings, frames, at);
-        let [(req_id, Ok((taken, jpeg)))] = &snapshot_requests[..] else { panic!("{snapshot_requests:?}") };
+        let [(req_id, Ok((taken, jpeg)))] = &snapshot_requests[..] else {
+            panic!("{snapshot_requests:?}")
+        };
         assert_eq!((req_id.as_str(), taken.mono), ("r1", frames[shown].at.mono));
         assert!(jpeg.starts_with(&[0xff, 0xd8, 0xff]) && jpeg.ends_with(&[0xff, 0xd9]));
     }
@@ -273,5 +326,8 @@ fn a_snapshot_request_times_out_without_a_camera() {
     analyzer.take_snapshots(frames[0].at.mono.plus_secs(14), &mut out);
     assert!(out.is_empty());
     analyzer.take_snapshots(frames[0].at.mono.plus_secs(15), &mut out);
-    assert!(matches!(&out[..], [AnalyticsUpdate::RequestedSnapshot { outcome: Err(_), .. }]), "{out:?}");
+    assert!(
+        matches!(&out[..], [AnalyticsUpdate::RequestedSnapshot { outcome: Err(_), .. }]),
+        "{out:?}"
+    );
 }

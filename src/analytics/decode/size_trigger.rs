@@ -6,7 +6,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::analytics::params::{SIZES_KNOWN, SIZES_MAD, SIZES_MAX, SIZES_MEAN, SIZES_REMEMBERED, SIZES_SETTLE, SIZES_SPREAD_MAX};
+use crate::analytics::params::{
+    SIZES_KNOWN, SIZES_MAD, SIZES_MAX, SIZES_MEAN, SIZES_REMEMBERED, SIZES_SETTLE, SIZES_SPREAD_MAX,
+};
 use crate::units::{MonoTime, Timestamp};
 
 /// Interval of baseline updates: sorting a minute of sizes costs as much as a small picture.
@@ -58,7 +60,10 @@ impl SizeTrigger {
         if quiet {
             self.baseline.push_back(SizeRecord { at: at.mono, bytes });
             while self.baseline.len() > SIZES_MAX
-                || self.baseline.front().is_some_and(|size| at.mono.duration_since(size.at) > SIZES_REMEMBERED)
+                || self
+                    .baseline
+                    .front()
+                    .is_some_and(|size| at.mono.duration_since(size.at) > SIZES_REMEMBERED)
             {
                 self.baseline.pop_front();
             }
@@ -70,7 +75,8 @@ impl SizeTrigger {
         if self.last.len() < SIZES_MEAN {
             return false;
         }
-        let mean = self.last.iter().map(|bytes| *bytes as f32).sum::<f32>() / self.last.len() as f32;
+        let mean =
+            self.last.iter().map(|bytes| *bytes as f32).sum::<f32>() / self.last.len() as f32;
         self.limit.is_some_and(|limit| mean > limit)
     }
 
@@ -81,7 +87,8 @@ impl SizeTrigger {
         let median = median_of(&mut sizes);
         let mut apart: Vec<f32> = sizes.iter().map(|bytes| (bytes - median).abs()).collect();
         let deviation = median_of(&mut apart);
-        (deviation <= SIZES_SPREAD_MAX * median).then(|| median + SIZES_MAD * deviation.max(median / 50.0))
+        (deviation <= SIZES_SPREAD_MAX * median)
+            .then(|| median + SIZES_MAD * deviation.max(median / 50.0))
     }
 }
 

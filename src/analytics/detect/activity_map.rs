@@ -19,7 +19,12 @@ impl ActivityMap {
     /// A map without activity.
     pub fn new(grid: Grid) -> ActivityMap {
         let columns = grid.width.div_ceil(TILE);
-        ActivityMap { grid, columns, tiles: vec![0.0; columns * grid.height.div_ceil(TILE)], elapsed: 0.0 }
+        ActivityMap {
+            grid,
+            columns,
+            tiles: vec![0.0; columns * grid.height.div_ceil(TILE)],
+            elapsed: 0.0,
+        }
     }
 
     fn tile(&self, at: usize) -> usize {
@@ -46,10 +51,14 @@ impl ActivityMap {
         let [left, top, right, bottom] = bbox.map(|v| v as usize);
         let dense = area / ((right - left) * (bottom - top)).max(1) as f32;
         let follow = self.follow(seconds);
-        let tiles = (top / TILE..bottom.div_ceil(TILE)).flat_map(|y| (left / TILE..right.div_ceil(TILE)).map(move |x| (x, y)));
+        let tiles = (top / TILE..bottom.div_ceil(TILE))
+            .flat_map(|y| (left / TILE..right.div_ceil(TILE)).map(move |x| (x, y)));
         for (x, y) in tiles {
-            let shared = |from: usize, to: usize, tile: usize| to.min((tile + 1) * TILE) - from.max(tile * TILE);
-            let share = (shared(left, right, x) * shared(top, bottom, y)) as f32 / (TILE * TILE) as f32;
+            let shared = |from: usize, to: usize, tile: usize| {
+                to.min((tile + 1) * TILE) - from.max(tile * TILE)
+            };
+            let share =
+                (shared(left, right, x) * shared(top, bottom, y)) as f32 / (TILE * TILE) as f32;
             if let Some(tile) = self.tiles.get_mut(y * self.columns + x) {
                 *tile = (*tile + dense * share * follow).min(1.0);
             }
@@ -82,8 +91,13 @@ mod tests {
     const GRID: Grid = Grid { width: 80, height: 40 };
 
     fn blob(left: usize, width: usize) -> Blob {
-        let cells: Vec<usize> = (10..22).flat_map(|row| (left..left + width).map(move |x| row * 80 + x)).collect();
-        Blob { bbox: [left as f32, 10.0, (left + width) as f32, 22.0], area: cells.len() as f32, cells }
+        let cells: Vec<usize> =
+            (10..22).flat_map(|row| (left..left + width).map(move |x| row * 80 + x)).collect();
+        Blob {
+            bbox: [left as f32, 10.0, (left + width) as f32, 22.0],
+            area: cells.len() as f32,
+            cells,
+        }
     }
 
     #[test]

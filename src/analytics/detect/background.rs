@@ -7,8 +7,8 @@
 use crate::analytics::detect::picture::Grid;
 use crate::analytics::detect::stages::{Stage, Stages};
 use crate::analytics::params::{
-    ABSORB, AGREE, BLINK_DOWN, BLINK_MAX, BLINK_UP, MEAN_SECONDS, RADIUS, RADIUS_BRIGHT, RADIUS_DARK, RADIUS_MAX, RENEW,
-    RESTLESS_SCALE, RESTLESS_SECONDS, SAMPLES, TEXTURE_WEIGHT,
+    ABSORB, AGREE, BLINK_DOWN, BLINK_MAX, BLINK_UP, MEAN_SECONDS, RADIUS, RADIUS_BRIGHT,
+    RADIUS_DARK, RADIUS_MAX, RENEW, RESTLESS_SCALE, RESTLESS_SECONDS, SAMPLES, TEXTURE_WEIGHT,
 };
 
 /// Cells of a row that are classified together. The compiler vectorises over them, and most blocks
@@ -55,7 +55,9 @@ fn lanes(picture: &[u8], grid: Grid, row: usize, from: usize, aside: Aside) -> L
     let first = (from + aside as usize).checked_sub(1);
     match first.and_then(|first| row.get(first..)?.first_chunk()) {
         Some(inner) => *inner,
-        None => std::array::from_fn(|lane| row[(from + lane + aside as usize).saturating_sub(1).min(row.len() - 1)]),
+        None => std::array::from_fn(|lane| {
+            row[(from + lane + aside as usize).saturating_sub(1).min(row.len() - 1)]
+        }),
     }
 }
 
@@ -87,7 +89,13 @@ pub const FOREGROUND: u8 = 1;
 impl BackgroundModel {
     /// A background learned from one picture; each sample is that of a random neighbour. `coarse`
     /// scales the radius: a larger value makes the model less sensitive.
-    pub fn new(cells: &[u8], textures: &[u8], grid: Grid, coarse: f32, stages: Stages) -> BackgroundModel {
+    pub fn new(
+        cells: &[u8],
+        textures: &[u8],
+        grid: Grid,
+        coarse: f32,
+        stages: Stages,
+    ) -> BackgroundModel {
         let count = grid.cells();
         let nothing = Sample { cells: [0; TOGETHER], textures: [0; TOGETHER] };
         let mut model = BackgroundModel {
@@ -166,17 +174,22 @@ impl BackgroundModel {
         let reaches = self.reaches();
         let mut foreground = vec![false; self.grid.cells()];
         let across = across(self.grid);
-        let blocks = (0..self.grid.height).flat_map(|row| (0..across).map(move |block| (row, block)));
+        let blocks =
+            (0..self.grid.height).flat_map(|row| (0..across).map(move |block| (row, block)));
         for (row, block) in blocks {
             let left = block * TOGETHER;
             let of = |picture| lanes(picture, self.grid, row, left, Aside::Here);
             let (cell, texture, reach) = (of(cells), of(textures), of(&reaches));
             let (mut agree, mut nearest) = ([0_u8; TOGETHER], [u8::MAX; TOGETHER]);
-            for known in self.known[row * SAMPLES * across + block..].iter().step_by(across).take(SAMPLES) {
+            for known in
+                self.known[row * SAMPLES * across + block..].iter().step_by(across).take(SAMPLES)
+            {
                 // Without branches, so that the loop vectorises.
                 for lane in 0..TOGETHER {
                     let bits = (known.textures[lane] ^ texture[lane]) & counted;
-                    let apart = known.cells[lane].abs_diff(cell[lane]).saturating_add(TEXTURE_WEIGHT * bits.count_ones() as u8);
+                    let apart = known.cells[lane]
+                        .abs_diff(cell[lane])
+                        .saturating_add(TEXTURE_WEIGHT * bits.count_ones() as u8);
                     let looks = agree[lane] < AGREE;
                     nearest[lane] = if looks { nearest[lane].min(apart) } else { nearest[lane] };
                     agree[lane] += u8::from(looks & (apart < reach[lane]));
@@ -223,8 +236,13 @@ impl BackgroundModel {
                     gets[lane] = u8::from(learns & (theirs[lane] == 0) & (dice >> 16 <= renew));
                 }
                 let block = left / TOGETHER;
-                for (sample, from, aside, takes) in [(own, row, Aside::Here, renews), (gift, from, aside, gets)] {
-                    let seen = Sample { cells: of(cells, from, aside), textures: of(textures, from, aside) };
+                for (sample, from, aside, takes) in
+                    [(own, row, Aside::Here, renews), (gift, from, aside, gets)]
+                {
+                    let seen = Sample {
+                        cells: of(cells, from, aside),
+                        textures: of(textures, from, aside),
+                    };
                     self.known[(row * SAMPLES + sample) * across + block].replace(&seen, &takes);
                 }
             }
@@ -242,7 +260,9 @@ impl BackgroundModel {
         let restless_follow = (seconds / RESTLESS_SECONDS).min(1.0);
         let feedback = self.stages.has(Stage::Feedback);
         let states = self.restless.iter_mut().zip(&mut self.blink).zip(&mut self.differed);
-        for ((kind, near), ((restless, blink), differed)) in kinds.iter().zip(&self.near).zip(states) {
+        for ((kind, near), ((restless, blink), differed)) in
+            kinds.iter().zip(&self.near).zip(states)
+        {
             let (learns, differs) = (*kind != OBJECT, *kind == FOREGROUND);
             let part = if learns & feedback { restless_follow } else { 0.0 };
             *restless += (f32::from(*near) - *restless) * part;
@@ -316,10 +336,18 @@ mod tests {
     const NEW: u8 = 200;
 
     /// Brightness and texture of each sample of a cell.
-    fn remembered(model: &BackgroundModel, row: usize, column: usize) -> impl Iterator<Item = (u8, u8)> {
+    fn remembered(
+        model: &BackgroundModel,
+        row: usize,
+        column: usize,
+    ) -> impl Iterator<Item = (u8, u8)> {
         let across = across(GRID);
-        let samples = model.known[row * SAMPLES * across..][..SAMPLES * across].iter().skip(column / TOGETHER).step_by(across);
-        samples.map(move |known| (known.cells[column % TOGETHER], known.textures[column % TOGETHER]))
+        let samples = model.known[row * SAMPLES * across..][..SAMPLES * across]
+            .iter()
+            .skip(column / TOGETHER)
+            .step_by(across);
+        samples
+            .map(move |known| (known.cells[column % TOGETHER], known.textures[column % TOGETHER]))
     }
 
     /// Number of samples of each cell that come from the new picture, after `looks` updates that
@@ -330,8 +358,15 @@ mod tests {
         let kinds: Vec<u8> = (0..count).map(kind).collect();
         let mut model = BackgroundModel::new(&old, &old, GRID, 1.0, Stages::ALL);
         (0..looks).for_each(|_| model.learn(&new, &new, &kinds, RENEW * share));
-        assert!(model.known.iter().all(|known| known.cells == known.textures), "brightness and texture come from one picture");
-        let new = |at: usize| remembered(&model, at / GRID.width, at % GRID.width).filter(|known| *known == (NEW, NEW)).count();
+        assert!(
+            model.known.iter().all(|known| known.cells == known.textures),
+            "brightness and texture come from one picture"
+        );
+        let new = |at: usize| {
+            remembered(&model, at / GRID.width, at % GRID.width)
+                .filter(|known| *known == (NEW, NEW))
+                .count()
+        };
         (0..count).map(new).collect()
     }
 
@@ -346,7 +381,11 @@ mod tests {
         // Two of twenty are replaced, less those that are replaced twice.
         assert!((1.85..=2.0).contains(&mean(&once)), "{}", mean(&once));
         let often = renewed(|_| 0, 14, 1.0);
-        assert!((14.5..15.6).contains(&mean(&often)), "{} of 20 (1 - 0.95^28 = 0.76)", mean(&often));
+        assert!(
+            (14.5..15.6).contains(&mean(&often)),
+            "{} of 20 (1 - 0.95^28 = 0.76)",
+            mean(&often)
+        );
     }
 
     #[test]
@@ -367,10 +406,16 @@ mod tests {
         let brighter: Vec<u8> = cells.iter().map(|cell| cell + 1).collect();
         (0..8).for_each(|_| model.learn(&brighter, &textures, &vec![0; GRID.cells()], RENEW));
         let (mut given, mut own) = (std::collections::BTreeSet::new(), 0);
-        for (row, column) in (0..GRID.height).flat_map(|row| (0..GRID.width).map(move |column| (row, column))) {
+        for (row, column) in
+            (0..GRID.height).flat_map(|row| (0..GRID.width).map(move |column| (row, column)))
+        {
             for (cell, texture) in remembered(&model, row, column) {
-                let (right, down) = (i32::from(cell / 3) - column as i32, i32::from(texture / 10) - row as i32);
-                assert!(right.abs() <= 1 && down.abs() <= 1, "{right} right and {down} down of {column}, {row}");
+                let (right, down) =
+                    (i32::from(cell / 3) - column as i32, i32::from(texture / 10) - row as i32);
+                assert!(
+                    right.abs() <= 1 && down.abs() <= 1,
+                    "{right} right and {down} down of {column}, {row}"
+                );
                 if cell % 3 == 1 {
                     given.insert((right, down));
                     own += usize::from((right, down) == (0, 0));
@@ -379,7 +424,10 @@ mod tests {
         }
         assert_eq!(given.len(), 9, "{given:?}");
         let own = own as f32 / GRID.cells() as f32;
-        assert!((6.0..8.5).contains(&own), "{own} of 8 renewals, less what was replaced again, and a ninth of 8 gifts");
+        assert!(
+            (6.0..8.5).contains(&own),
+            "{own} of 8 renewals, less what was replaced again, and a ninth of 8 gifts"
+        );
     }
 
     #[test]
@@ -391,13 +439,20 @@ mod tests {
         };
         let samples = renewed(kinds, 14, 1.0);
         let of = |columns: Range<usize>| {
-            let cells = samples.iter().enumerate().filter(move |(at, _)| columns.contains(&(at % GRID.width)));
+            let cells = samples
+                .iter()
+                .enumerate()
+                .filter(move |(at, _)| columns.contains(&(at % GRID.width)));
             cells.map(|(_, samples)| *samples).collect::<Vec<_>>()
         };
         assert!(of(20..40).iter().all(|samples| *samples == 0), "an object was learned");
         // 14 x RENEW / ABSORB = 7.5 samples are replaced; background neighbours at the sides add
         // some.
         let inside = of(51..65);
-        assert!((5.5..7.0).contains(&mean(&inside)), "{} of 20 (1 - 0.95^7.5 = 0.32)", mean(&inside));
+        assert!(
+            (5.5..7.0).contains(&mean(&inside)),
+            "{} of 20 (1 - 0.95^7.5 = 0.32)",
+            mean(&inside)
+        );
     }
 }

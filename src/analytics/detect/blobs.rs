@@ -4,8 +4,8 @@ use super::hole_fill;
 use crate::analytics::detect::picture::Grid;
 use crate::analytics::detect::stages::{Stage, Stages};
 use crate::analytics::params::{
-    BLOB_MAX_SHARE, CONTACT_DARK, CONTACT_MOST, CONTACT_NOISE, LIGHT_CHANGE, LIGHT_CHANGE_ROUGH, LIGHT_GRADIENT, LIT_MIN,
-    LIT_REACH, LIT_ROUGH, LIT_SHARE, LOCAL_LIGHT_CELLS,
+    BLOB_MAX_SHARE, CONTACT_DARK, CONTACT_MOST, CONTACT_NOISE, LIGHT_CHANGE, LIGHT_CHANGE_ROUGH,
+    LIGHT_GRADIENT, LIT_MIN, LIT_REACH, LIT_ROUGH, LIT_SHARE, LOCAL_LIGHT_CELLS,
 };
 
 /// A connected region of foreground cells.
@@ -25,9 +25,14 @@ impl Blob {
         let (mut left, mut top, mut right, mut bottom) = (grid.width, grid.height, 0, 0);
         for at in &cells {
             let (x, y) = (at % grid.width, at / grid.width);
-            (left, top, right, bottom) = (left.min(x), top.min(y), right.max(x + 1), bottom.max(y + 1));
+            (left, top, right, bottom) =
+                (left.min(x), top.min(y), right.max(x + 1), bottom.max(y + 1));
         }
-        Blob { bbox: [left as f32, top as f32, right as f32, bottom as f32], area: cells.len() as f32, cells }
+        Blob {
+            bbox: [left as f32, top as f32, right as f32, bottom as f32],
+            area: cells.len() as f32,
+            cells,
+        }
     }
 
     /// The blob with all cells that it encloses on all four sides: a windscreen of the colour of
@@ -36,7 +41,9 @@ impl Blob {
         let [left, top, right, bottom] = self.bbox.map(|v| v as usize);
         let mut rows = vec![(right, left); bottom - top];
         let mut columns = vec![(bottom, top); right - left];
-        let widen = |(low, high): &mut (usize, usize), at: usize| (*low, *high) = ((*low).min(at), (*high).max(at));
+        let widen = |(low, high): &mut (usize, usize), at: usize| {
+            (*low, *high) = ((*low).min(at), (*high).max(at))
+        };
         for at in &self.cells {
             let (x, y) = (at % grid.width, at / grid.width);
             widen(&mut rows[y - top], x);
@@ -47,7 +54,10 @@ impl Blob {
             (from..=to).contains(&x) && (high..=low).contains(&y)
         };
         let all = (top..bottom).flat_map(|y| (left..right).map(move |x| (x, y)));
-        Blob::from_cells(all.filter(|(x, y)| is_in(*x, *y)).map(|(x, y)| y * grid.width + x).collect(), grid)
+        Blob::from_cells(
+            all.filter(|(x, y)| is_in(*x, *y)).map(|(x, y)| y * grid.width + x).collect(),
+            grid,
+        )
     }
 
     /// For each cell of the grid whether it and its eight neighbours belong to the blob.
@@ -55,7 +65,12 @@ impl Blob {
         let mut own = vec![false; grid.cells()];
         self.cells.iter().for_each(|at| own[*at] = true);
         let mut inside = vec![false; grid.cells()];
-        for at in self.cells.iter().copied().filter(|at| *at > grid.width && *at + grid.width + 1 < own.len()) {
+        for at in self
+            .cells
+            .iter()
+            .copied()
+            .filter(|at| *at > grid.width && *at + grid.width + 1 < own.len())
+        {
             let rows = [at - grid.width, at, at + grid.width];
             inside[at] = rows.iter().all(|row| own[row - 1] && own[*row] && own[row + 1]);
         }
@@ -106,7 +121,9 @@ impl<'a> Scene<'a> {
         let [left, top, right, bottom] = blob.bbox.map(|v| v as usize);
         let highest = bottom - (((bottom - top) as f32 * CONTACT_MOST) as usize).min(bottom - top);
         let mut own = vec![false; (right - left) * (bottom - top)];
-        blob.cells.iter().for_each(|at| own[(at / width - top) * (right - left) + at % width - left] = true);
+        blob.cells
+            .iter()
+            .for_each(|at| own[(at / width - top) * (right - left) + at % width - left] = true);
         let mut floor = vec![bottom; right - left];
         for (column, floor) in floor.iter_mut().enumerate() {
             let has = |row: usize| own[(row - top) * (right - left) + column];
@@ -114,7 +131,11 @@ impl<'a> Scene<'a> {
             let Some(lowest) = (highest..bottom).rev().find(|row| has(*row)) else { continue };
             let mut darkest = 0;
             let mut row = lowest;
-            while row > highest && has(row) && shade(row) <= darkest + CONTACT_NOISE && shade(row) < 0 {
+            while row > highest
+                && has(row)
+                && shade(row) <= darkest + CONTACT_NOISE
+                && shade(row) < 0
+            {
                 darkest = darkest.min(shade(row));
                 row -= 1;
             }
@@ -133,13 +154,23 @@ impl<'a> Scene<'a> {
         let Grid { width, height } = self.grid;
         let mut rows = (top..bottom + 2).map(|y| {
             let row = y.clamp(1, height) - 1;
-            (left..right + 2).map(|x| self.shade(row * width + x.clamp(1, width) - 1)).collect::<Vec<_>>()
+            (left..right + 2)
+                .map(|x| self.shade(row * width + x.clamp(1, width) - 1))
+                .collect::<Vec<_>>()
         });
         let mut soft = Vec::with_capacity((right - left) * (bottom - top));
-        let (mut above, mut here) = (rows.next().unwrap_or_default(), rows.next().unwrap_or_default());
+        let (mut above, mut here) =
+            (rows.next().unwrap_or_default(), rows.next().unwrap_or_default());
         for below in rows {
-            let sums: Vec<i16> = above.iter().zip(&here).zip(&below).map(|((above, here), below)| above + here + below).collect();
-            soft.extend(sums.windows(3).map(|three| f32::from(three[0] + three[1] + three[2]) / 9.0));
+            let sums: Vec<i16> = above
+                .iter()
+                .zip(&here)
+                .zip(&below)
+                .map(|((above, here), below)| above + here + below)
+                .collect();
+            soft.extend(
+                sums.windows(3).map(|three| f32::from(three[0] + three[1] + three[2]) / 9.0),
+            );
             (above, here) = (here, below);
         }
         soft
@@ -165,7 +196,10 @@ impl<'a> Scene<'a> {
             let of = (at / width - top) * (right - left) + at % width - left;
             (at, (soft[of + 1] - soft[of]).abs().max((soft[of + right - left] - soft[of]).abs()))
         };
-        self.inner(blob).filter(|at| inside[*at] && inside[at + 1] && inside[at + width]).map(step).collect()
+        self.inner(blob)
+            .filter(|at| inside[*at] && inside[at + 1] && inside[at + width])
+            .map(step)
+            .collect()
     }
 
     /// True for light on an unchanged surface: its shade has no edges inside.
@@ -195,7 +229,10 @@ impl<'a> Scene<'a> {
             let (x, y) = (at % width, at / width);
             let rows = y.saturating_sub(window)..(y + window + 1).min(self.grid.height);
             let columns = x.saturating_sub(window)..(x + window + 1).min(width);
-            let count: u32 = rows.flat_map(|row| &rough[row * width..][columns.clone()]).map(|rough| u32::from(*rough)).sum();
+            let count: u32 = rows
+                .flat_map(|row| &rough[row * width..][columns.clone()])
+                .map(|rough| u32::from(*rough))
+                .sum();
             count as f32 >= LIT_ROUGH * ((2 * window + 1) * (2 * window + 1)) as f32
         };
         let mut clean = vec![0; self.grid.cells()];
@@ -211,12 +248,16 @@ impl<'a> Scene<'a> {
         let (mut own, mut theirs, mut both, mut count) = (0.0_f32, 0.0_f32, 0.0_f32, 0.0_f32);
         for at in self.inner(blob) {
             let around = [at - 2, at + 2, at - 2 * width, at + 2 * width];
-            let now = f32::from(self.cells[at]) - around.iter().map(|near| f32::from(self.cells[*near])).sum::<f32>() / 4.0;
-            let then = self.mean[at] - around.iter().map(|near| self.mean[*near]).sum::<f32>() / 4.0;
-            (own, theirs, both, count) = (own + now * now, theirs + then * then, both + now * then, count + 1.0);
+            let now = f32::from(self.cells[at])
+                - around.iter().map(|near| f32::from(self.cells[*near])).sum::<f32>() / 4.0;
+            let then =
+                self.mean[at] - around.iter().map(|near| self.mean[*near]).sum::<f32>() / 4.0;
+            (own, theirs, both, count) =
+                (own + now * now, theirs + then * then, both + now * then, count + 1.0);
         }
         // A background without structure correlates by chance only.
-        theirs > LIGHT_CHANGE_ROUGH * LIGHT_CHANGE_ROUGH * count && both > LIGHT_CHANGE * (own * theirs).sqrt()
+        theirs > LIGHT_CHANGE_ROUGH * LIGHT_CHANGE_ROUGH * count
+            && both > LIGHT_CHANGE * (own * theirs).sqrt()
     }
 
     /// True for a region that is too large for an object ([`BLOB_MAX_SHARE`]): rain, fog or light.
@@ -226,7 +267,8 @@ impl<'a> Scene<'a> {
 
     /// Mean of the blob's distance from the background, steps of 255.
     pub fn contrast(&self, blob: &Blob) -> f32 {
-        blob.cells.iter().map(|at| (f32::from(self.cells[*at]) - self.mean[*at]).abs()).sum::<f32>() / blob.area.max(1.0)
+        blob.cells.iter().map(|at| (f32::from(self.cells[*at]) - self.mean[*at]).abs()).sum::<f32>()
+            / blob.area.max(1.0)
     }
 }
 
@@ -236,12 +278,16 @@ fn vote(foreground: &[u8], grid: Grid, least: u8) -> Vec<u8> {
     let mut out = vec![0; foreground.len()];
     let mut sums = vec![0_u8; width];
     for y in 1..grid.height - 1 {
-        let [above, here, below] = [y - 1, y, y + 1].map(|row| &foreground[row * width..(row + 1) * width]);
-        for (sum, ((above, here), below)) in sums.iter_mut().zip(above.iter().zip(here).zip(below)) {
+        let [above, here, below] =
+            [y - 1, y, y + 1].map(|row| &foreground[row * width..(row + 1) * width]);
+        for (sum, ((above, here), below)) in sums.iter_mut().zip(above.iter().zip(here).zip(below))
+        {
             *sum = above + here + below;
         }
         let three = sums.iter().zip(&sums[1..]).zip(&sums[2..]);
-        for (into, ((left, middle), right)) in out[y * width + 1..(y + 1) * width - 1].iter_mut().zip(three) {
+        for (into, ((left, middle), right)) in
+            out[y * width + 1..(y + 1) * width - 1].iter_mut().zip(three)
+        {
             *into = u8::from(left + middle + right >= least);
         }
     }
@@ -262,8 +308,14 @@ pub fn cleaned(foreground: &[bool], grid: Grid, stages: Stages) -> Vec<u8> {
 /// are 0.
 pub fn differing(cells: &[u8]) -> impl Iterator<Item = usize> {
     const TOGETHER: usize = 64;
-    let parts = cells.chunks(TOGETHER).enumerate().filter(|(_, part)| part.iter().fold(0, |any, cell| any | cell) != 0);
-    parts.flat_map(|(n, part)| (n * TOGETHER..).zip(part)).filter(|(_, cell)| **cell != 0).map(|(at, _)| at)
+    let parts = cells
+        .chunks(TOGETHER)
+        .enumerate()
+        .filter(|(_, part)| part.iter().fold(0, |any, cell| any | cell) != 0);
+    parts
+        .flat_map(|(n, part)| (n * TOGETHER..).zip(part))
+        .filter(|(_, cell)| **cell != 0)
+        .map(|(at, _)| at)
 }
 
 /// The connected regions of at least `least` cells.
@@ -285,7 +337,8 @@ pub fn find(clean: &[u8], grid: Grid, least: f32) -> Vec<Blob> {
             // Regions join over a gap of one cell: the head and body of a person are often apart by
             // one.
             for row in y.saturating_sub(2)..(y + 3).min(height) {
-                let (left, right) = (row * width + x.saturating_sub(2), row * width + (x + 3).min(width));
+                let (left, right) =
+                    (row * width + x.saturating_sub(2), row * width + (x + 3).min(width));
                 for (near, rest) in (left..).zip(&mut rest[left..right]) {
                     if std::mem::take(rest) != 0 {
                         stack.push(near);
@@ -342,7 +395,12 @@ mod tests {
     fn a_lit_wall_is_light_and_a_painted_box_is_an_object() {
         let (mean, blob) = (textured(), square(30, 20, 16));
         let lit = painted(&mean, &blob, |_, mean| mean * 1.5);
-        let boxed = painted(&mean, &blob, |at, _| if (at / 4 + at / 80 / 4) % 2 == 0 { 170.0 } else { 210.0 });
+        let boxed =
+            painted(
+                &mean,
+                &blob,
+                |at, _| if (at / 4 + at / 80 / 4) % 2 == 0 { 170.0 } else { 210.0 },
+            );
         let scene = |cells| Scene::new(GRID, cells, &mean);
         assert!(scene(&lit).is_local_light(&blob) && scene(&lit).is_light_change(&blob));
         assert!(!scene(&boxed).is_local_light(&blob) && !scene(&boxed).is_light_change(&blob));
@@ -352,15 +410,29 @@ mod tests {
     fn an_object_in_light_is_separated_from_the_light() {
         let (mean, blob) = (vec![60.0; GRID.cells()], square(10, 10, 40));
         let checked = |at: usize| (at / 3 + at / GRID.width / 3).is_multiple_of(2);
-        let box_at = |at: usize| (26..38).contains(&(at % GRID.width)) && (20..40).contains(&(at / GRID.width));
-        let with_box =
-            painted(&mean, &blob, |at, mean| if box_at(at) { if checked(at) { 200.0 } else { 30.0 } } else { mean * 1.5 });
+        let box_at = |at: usize| {
+            (26..38).contains(&(at % GRID.width)) && (20..40).contains(&(at / GRID.width))
+        };
+        let with_box = painted(&mean, &blob, |at, mean| {
+            if box_at(at) { if checked(at) { 200.0 } else { 30.0 } } else { mean * 1.5 }
+        });
         let parts = Scene::new(GRID, &with_box, &mean).in_light(&blob, 36.0);
         let [part] = &parts[..] else { panic!("{} parts", parts.len()) };
-        assert!(part.bbox[0] >= 22.0 && part.bbox[1] >= 16.0 && part.bbox[2] <= 42.0 && part.bbox[3] <= 44.0, "{:?}", part.bbox);
-        let none = |cells: Vec<u8>| Scene::new(GRID, &cells, &mean).in_light(&blob, 36.0).is_empty();
+        assert!(
+            part.bbox[0] >= 22.0
+                && part.bbox[1] >= 16.0
+                && part.bbox[2] <= 42.0
+                && part.bbox[3] <= 44.0,
+            "{:?}",
+            part.bbox
+        );
+        let none =
+            |cells: Vec<u8>| Scene::new(GRID, &cells, &mean).in_light(&blob, 36.0).is_empty();
         assert!(none(painted(&mean, &blob, |_, mean| mean * 1.5)), "light only");
-        assert!(none(painted(&mean, &blob, |at, _| if checked(at) { 200.0 } else { 30.0 })), "object only");
+        assert!(
+            none(painted(&mean, &blob, |at, _| if checked(at) { 200.0 } else { 30.0 })),
+            "object only"
+        );
     }
 
     #[test]
@@ -382,16 +454,23 @@ mod tests {
             rows_left(&|row, mean| if row < 32 { mean + 70.0 } else { mean * 0.15 }) >= under,
             "a lower half that is dark stays"
         );
-        assert_eq!(rows_left(&|row, mean| if row < 41 { mean + 70.0 } else { mean * 0.6 }), full, "a grey region is no shadow");
+        assert_eq!(
+            rows_left(&|row, mean| if row < 41 { mean + 70.0 } else { mean * 0.6 }),
+            full,
+            "a grey region is no shadow"
+        );
     }
 
     #[test]
     fn a_window_of_the_colour_of_the_road_is_part_of_the_car() {
         let blob = square(20, 20, 24);
         let window = |at: &usize| (26..36).contains(&(at % GRID.width)) && at / GRID.width > 26;
-        let open_below = Blob::from_cells(blob.cells.iter().copied().filter(|at| !window(at)).collect(), GRID);
-        let with_window =
-            Blob::from_cells(blob.cells.iter().copied().filter(|at| !window(at) || at / GRID.width > 36).collect(), GRID);
+        let open_below =
+            Blob::from_cells(blob.cells.iter().copied().filter(|at| !window(at)).collect(), GRID);
+        let with_window = Blob::from_cells(
+            blob.cells.iter().copied().filter(|at| !window(at) || at / GRID.width > 36).collect(),
+            GRID,
+        );
         assert_eq!(with_window.filled(GRID).area, blob.area);
         assert_eq!(open_below.clone().filled(GRID).area, open_below.area, "legs stay apart");
     }

@@ -75,15 +75,25 @@ mod tests {
     fn enclosed_regions_are_filled_and_open_ones_stay() {
         let filled = |drawn: &[&str]| {
             let grid = Grid { width: drawn[0].len(), height: drawn.len() };
-            let mut mask: Vec<u8> = drawn.concat().bytes().map(|cell| u8::from(cell == b'#')).collect();
+            let mut mask: Vec<u8> =
+                drawn.concat().bytes().map(|cell| u8::from(cell == b'#')).collect();
             fill(&mut mask, grid);
-            let text: Vec<String> =
-                mask.chunks(grid.width).map(|row| row.iter().map(|cell| if *cell == 0 { '.' } else { '#' }).collect()).collect();
+            let text: Vec<String> = mask
+                .chunks(grid.width)
+                .map(|row| row.iter().map(|cell| if *cell == 0 { '.' } else { '#' }).collect())
+                .collect();
             text
         };
         let open = ["............", ".#########..", ".#.......#..", ".#.......#..", "............"];
         assert_eq!(filled(&open), open);
-        let beside = ["............", "..##########", "..#.........", "..#.........", "..##########", "............"];
+        let beside = [
+            "............",
+            "..##########",
+            "..#.........",
+            "..#.........",
+            "..##########",
+            "............",
+        ];
         assert_eq!(filled(&beside), beside);
         let spiral = [
             "..........",
@@ -110,7 +120,8 @@ mod tests {
         assert_eq!(filled(&spiral), full);
         let cup = ["..........", ".#..##..#.", ".#..##..#.", ".########.", ".........."];
         assert_eq!(filled(&cup), cup);
-        let closed = ["..........", ".########.", ".#..##..#.", ".#......#.", ".########.", ".........."];
+        let closed =
+            ["..........", ".########.", ".#..##..#.", ".#......#.", ".########.", ".........."];
         assert_eq!(filled(&closed)[2..4], [".########.", ".########."]);
     }
 }

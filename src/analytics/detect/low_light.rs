@@ -5,8 +5,8 @@
 
 use crate::analytics::detect::picture::Grid;
 use crate::analytics::params::{
-    FAINT, FAINT_AROUND, FAINT_CLIP, FAINT_DARK, FAINT_FLOOR, FAINT_LOOKS, FAINT_NEAR, FAINT_OUT, FAINT_REACH, FAINT_WIDE,
-    RESTLESS_SECONDS,
+    FAINT, FAINT_AROUND, FAINT_CLIP, FAINT_DARK, FAINT_FLOOR, FAINT_LOOKS, FAINT_NEAR, FAINT_OUT,
+    FAINT_REACH, FAINT_WIDE, RESTLESS_SECONDS,
 };
 
 /// The low-light detector of one scene.
@@ -24,7 +24,12 @@ pub struct LowLightDetector {
 impl LowLightDetector {
     /// A detector without measurements. It marks no cell before [`FAINT_LOOKS`] pictures.
     pub fn new(grid: Grid) -> LowLightDetector {
-        LowLightDetector { grid, noise: vec![FAINT_FLOOR; grid.cells()], learned: 0, apart: Vec::new() }
+        LowLightDetector {
+            grid,
+            noise: vec![FAINT_FLOOR; grid.cells()],
+            learned: 0,
+            apart: Vec::new(),
+        }
     }
 
     /// Measures a picture. By day it does nothing.
@@ -36,7 +41,8 @@ impl LowLightDetector {
         let noise = |noise: &f32| noise.max(FAINT_FLOOR).sqrt();
         let pairs = self.noise.iter().zip(mean.iter().zip(cells));
         self.apart.extend(pairs.map(|(own, (mean, cell))| (f32::from(*cell) - mean) / noise(own)));
-        let clipped: Vec<f32> = self.apart.iter().map(|apart| apart.clamp(-FAINT_AROUND, FAINT_AROUND)).collect();
+        let clipped: Vec<f32> =
+            self.apart.iter().map(|apart| apart.clamp(-FAINT_AROUND, FAINT_AROUND)).collect();
         let around = window_means(&clipped, self.grid, FAINT_WIDE);
         self.apart.iter_mut().zip(around).for_each(|(apart, around)| *apart -= around);
     }
@@ -46,7 +52,8 @@ impl LowLightDetector {
         if self.apart.is_empty() || self.learned < FAINT_LOOKS {
             return;
         }
-        let excess: Vec<f32> = self.apart.iter().map(|apart| (apart * apart).min(FAINT_CLIP)).collect();
+        let excess: Vec<f32> =
+            self.apart.iter().map(|apart| (apart * apart).min(FAINT_CLIP)).collect();
         let wide = window_means(&excess, self.grid, FAINT_REACH);
         let near = window_means(&excess, self.grid, [1, 1]);
         for ((foreground, wide), near) in foreground.iter_mut().zip(wide).zip(near) {
@@ -117,8 +124,10 @@ mod tests {
     /// A picture of `cell` plus uniform noise of up to `steps` to each side.
     fn noisy(look: u64, steps: u64, cell: impl Fn(usize) -> f32) -> Vec<u8> {
         let noise = |at: usize| {
-            let bits =
-                (look << 32 ^ at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let bits = (look << 32 ^ at as u64)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .rotate_left(31)
+                .wrapping_mul(0xbf58_476d_1ce4_e5b9);
             ((bits >> 33) % (2 * steps + 1)) as f32 - steps as f32
         };
         (0..GRID.cells()).map(|at| (cell(at) + noise(at)).clamp(0.0, 255.0) as u8).collect()
@@ -137,8 +146,10 @@ mod tests {
         let mut foreground = vec![false; GRID.cells()];
         low_light.mark(&mut foreground);
         // At the border the window has no surroundings.
-        let all = (12..GRID.height - 12).flat_map(|y| (12..GRID.width - 12).map(move |x| y * GRID.width + x));
-        let (inside, outside): (Vec<usize>, Vec<usize>) = all.filter(|at| foreground[*at]).partition(|at| is_object(*at));
+        let all = (12..GRID.height - 12)
+            .flat_map(|y| (12..GRID.width - 12).map(move |x| y * GRID.width + x));
+        let (inside, outside): (Vec<usize>, Vec<usize>) =
+            all.filter(|at| foreground[*at]).partition(|at| is_object(*at));
         (inside.len(), outside.len())
     }
 
@@ -162,14 +173,21 @@ mod tests {
         let (inside, outside) = marked(35.0, 6, |at| painted(at, 35.0, 10.0));
         assert!(inside > 80 && outside < 20, "{inside} inside and {outside} outside");
         assert_eq!(marked(35.0, 6, |_| 35.0), (0, 0));
-        assert_eq!(marked(120.0, 6, |at| painted(at, 120.0, 10.0)), (0, 0), "by day the detector is off");
+        assert_eq!(
+            marked(120.0, 6, |at| painted(at, 120.0, 10.0)),
+            (0, 0),
+            "by day the detector is off"
+        );
     }
 
     #[test]
     fn even_light_and_bright_rain_are_no_low_light_objects() {
         let (inside, outside) = marked(35.0, 6, |_| 44.0);
         assert!(inside + outside < 36, "{inside} inside and {outside} outside are marked");
-        assert_eq!(marked(35.0, 6, |at| if at % 80 == 40 && at / 80 == 30 { 220.0 } else { 35.0 }), (0, 0));
+        assert_eq!(
+            marked(35.0, 6, |at| if at % 80 == 40 && at / 80 == 30 { 220.0 } else { 35.0 }),
+            (0, 0)
+        );
     }
 
     #[test]
@@ -177,7 +195,8 @@ mod tests {
         let cells: Vec<f32> = (0..GRID.cells()).map(|at| (at * 7919 % 97) as f32).collect();
         let means = window_means(&cells, GRID, [3, 4]);
         let plain = |x: usize, y: usize| {
-            let rows = (y - 4..=y + 4).flat_map(|row| (x - 3..=x + 3).map(move |column| row * GRID.width + column));
+            let rows = (y - 4..=y + 4)
+                .flat_map(|row| (x - 3..=x + 3).map(move |column| row * GRID.width + column));
             rows.map(|at| cells[at]).sum::<f32>() / 63.0
         };
         for (x, y) in [(3, 4), (40, 30), (76, 55)] {

@@ -56,7 +56,9 @@ pub struct LumaGrid {
 pub fn downscale(picture: &Picture) -> LumaGrid {
     let grid = Grid::new(picture.width, picture.height);
     let edges = |n: usize, size: usize| -> Vec<(usize, usize)> {
-        (0..n).map(|i| (i * size / n, ((i + 1) * size / n).max(i * size / n + 1).min(size))).collect()
+        (0..n)
+            .map(|i| (i * size / n, ((i + 1) * size / n).max(i * size / n + 1).min(size)))
+            .collect()
     };
     let (columns, rows) = (edges(grid.width, picture.width), edges(grid.height, picture.height));
     let is_halved = picture.width == 2 * grid.width;
@@ -65,7 +67,9 @@ pub fn downscale(picture: &Picture) -> LumaGrid {
     let mut sums = vec![0_u32; picture.width];
     for (top, bottom) in rows {
         sums.fill(0);
-        for line in picture.y[top * picture.width..bottom * picture.width].chunks_exact(picture.width) {
+        for line in
+            picture.y[top * picture.width..bottom * picture.width].chunks_exact(picture.width)
+        {
             sums.iter_mut().zip(line).for_each(|(sum, pixel)| *sum += u32::from(*pixel));
         }
         let high = bottom - top;
@@ -73,9 +77,13 @@ pub fn downscale(picture: &Picture) -> LumaGrid {
             // A shortcut for the usual sub-stream: a division for every cell would take most of the
             // time.
             let share = (1_u32 << 16).div_ceil(2 * high as u32);
-            cells.extend(sums.chunks_exact(2).map(|pair| (((pair[0] + pair[1]) * share) >> 16) as u8));
+            cells.extend(
+                sums.chunks_exact(2).map(|pair| (((pair[0] + pair[1]) * share) >> 16) as u8),
+            );
         } else {
-            let mean = |(left, right): &(usize, usize)| sums[*left..*right].iter().sum::<u32>() / (high * (right - left)) as u32;
+            let mean = |(left, right): &(usize, usize)| {
+                sums[*left..*right].iter().sum::<u32>() / (high * (right - left)) as u32
+            };
             cells.extend(columns.iter().map(|columns| mean(columns) as u8));
         }
     }
@@ -127,7 +135,9 @@ mod tests {
     #[test]
     fn cells_are_square_whatever_the_shape_of_the_picture() {
         let sizes = [(640, 360), (1920, 1080), (1280, 960), (160, 120), (1080, 1920), (768, 432)];
-        let grids = sizes.map(|(width, height)| Grid::new(width, height)).map(|grid| (grid.width, grid.height));
+        let grids = sizes
+            .map(|(width, height)| Grid::new(width, height))
+            .map(|grid| (grid.width, grid.height));
         assert_eq!(grids, [(320, 180), (320, 180), (320, 240), (320, 240), (180, 320), (320, 180)]);
     }
 
@@ -139,7 +149,10 @@ mod tests {
             let small = downscale(&Picture { width, height, y, u: chroma.clone(), v: chroma });
             for (column, cell) in small.cells[..320].iter().enumerate() {
                 let expected = (column as f32 + 0.5) * 200.0 / 320.0;
-                assert!((f32::from(*cell) - expected).abs() < 2.0, "{width}: {column} is {cell}, not {expected}");
+                assert!(
+                    (f32::from(*cell) - expected).abs() < 2.0,
+                    "{width}: {column} is {cell}, not {expected}"
+                );
             }
         }
     }
@@ -147,7 +160,8 @@ mod tests {
     #[test]
     fn texture_is_unchanged_by_a_change_of_light() {
         let grid = Grid { width: 32, height: 16 };
-        let cells: Vec<u8> = (0..grid.cells()).map(|at| if (at / 3) % 2 == 0 { 60 } else { 150 }).collect();
+        let cells: Vec<u8> =
+            (0..grid.cells()).map(|at| if (at / 3) % 2 == 0 { 60 } else { 150 }).collect();
         let brighter: Vec<u8> = cells.iter().map(|cell| (f32::from(*cell) * 1.3) as u8).collect();
         assert_eq!(textures(&cells, grid), textures(&brighter, grid));
         assert!(textures(&cells, grid).iter().any(|bits| *bits != 0));

@@ -5,7 +5,8 @@
 use crate::analytics::SceneChange;
 use crate::analytics::detect::picture::LumaGrid;
 use crate::analytics::params::{
-    COLOUR_ABOVE, FROZEN_AFTER, GREY_BELOW, LIGHT_STEP, NOISE_MOST, SAME_CELL, SAME_MEAN, SAME_SHARE, STEP_WITHIN, USUAL_FOLLOWS,
+    COLOUR_ABOVE, FROZEN_AFTER, GREY_BELOW, LIGHT_STEP, NOISE_MOST, SAME_CELL, SAME_MEAN,
+    SAME_SHARE, STEP_WITHIN, USUAL_FOLLOWS,
 };
 use crate::units::Timestamp;
 
@@ -54,15 +55,18 @@ impl SceneChangeDetector {
         }
         // Between pictures that are far apart a cloud changes the light as much as an exposure
         // step.
-        (at.mono.duration_since(previous_at.mono) <= STEP_WITHIN && is_step(&previous.cells, &now.cells))
-            .then_some(SceneChange::Exposure)
+        (at.mono.duration_since(previous_at.mono) <= STEP_WITHIN
+            && is_step(&previous.cells, &now.cells))
+        .then_some(SceneChange::Exposure)
     }
 
     /// Records the last picture of a GOP. Returns true when the scene is frozen from now on. Within
     /// a GOP an encoder may leave out all noise of a live scene, so that every picture repeats the
     /// first: only the ends of GOPs can be compared.
     fn record_gop_end(&mut self, end: &[u8], at: Timestamp) -> bool {
-        let Some((previous, since)) = self.previous_end.replace((end.to_vec(), at)) else { return false };
+        let Some((previous, since)) = self.previous_end.replace((end.to_vec(), at)) else {
+            return false;
+        };
         if self.is_same(&previous, end) == self.frozen {
             self.contradicted_since = None;
             return false;
@@ -81,12 +85,15 @@ impl SceneChangeDetector {
     fn is_same(&mut self, one: &[u8], other: &[u8]) -> bool {
         let apart = one.iter().zip(other).map(|(a, b)| a.abs_diff(*b));
         // A moving object must not count as noise: each cell is limited.
-        let (sum, most) = apart.fold((0_u32, 0), |(sum, most), apart| (sum + u32::from(apart.min(NOISE_MOST)), apart.max(most)));
+        let (sum, most) = apart.fold((0_u32, 0), |(sum, most), apart| {
+            (sum + u32::from(apart.min(NOISE_MOST)), apart.max(most))
+        });
         let mean = sum as f32 / one.len().max(1) as f32;
         let within = SAME_MEAN.max(SAME_SHARE * self.usual_distance);
         let same = one.len() == other.len() && most <= SAME_CELL && mean <= within;
         if !same {
-            self.usual_distance += (mean - self.usual_distance) * if self.usual_distance == 0.0 { 1.0 } else { USUAL_FOLLOWS };
+            self.usual_distance += (mean - self.usual_distance)
+                * if self.usual_distance == 0.0 { 1.0 } else { USUAL_FOLLOWS };
         }
         same
     }
@@ -98,8 +105,12 @@ fn is_step(previous: &[u8], now: &[u8]) -> bool {
 
 /// Median of the brightness ratio of the cells: an object changes some cells, light changes all.
 fn median_ratio(previous: &[u8], now: &[u8]) -> f32 {
-    let mut ratios: Vec<f32> =
-        previous.iter().zip(now).step_by(13).map(|(a, b)| (f32::from(*b) + 4.0) / (f32::from(*a) + 4.0)).collect();
+    let mut ratios: Vec<f32> = previous
+        .iter()
+        .zip(now)
+        .step_by(13)
+        .map(|(a, b)| (f32::from(*b) + 4.0) / (f32::from(*a) + 4.0))
+        .collect();
     let middle = ratios.len() / 2;
     if ratios.is_empty() { 1.0 } else { *ratios.select_nth_unstable_by(middle, f32::total_cmp).1 }
 }
@@ -112,7 +123,11 @@ mod tests {
 
     /// The changes reported for `looks` pictures at five a second, twenty a GOP, each of 32 x 18
     /// cells drawn by `cell(look, at)`.
-    fn reported(looks: u64, colour: impl Fn(u64) -> f32, cell: impl Fn(u64, u64) -> u64) -> Vec<(u64, SceneChange)> {
+    fn reported(
+        looks: u64,
+        colour: impl Fn(u64) -> f32,
+        cell: impl Fn(u64, u64) -> u64,
+    ) -> Vec<(u64, SceneChange)> {
         let mut scene_changes = SceneChangeDetector::default();
         let grid = Grid { width: 32, height: 18 };
         let mut out = Vec::new();
@@ -123,7 +138,9 @@ mod tests {
                 scene_changes.key_frame();
             }
             out.extend(
-                scene_changes.analyze(&LumaGrid { grid, cells, colour: colour(look) }, false, at).map(|change| (look, change)),
+                scene_changes
+                    .analyze(&LumaGrid { grid, cells, colour: colour(look) }, false, at)
+                    .map(|change| (look, change)),
             );
         }
         out
@@ -142,24 +159,49 @@ mod tests {
         let live = |look: u64, at: u64| street(at) + noise(look, at);
         assert_eq!(reported(200, |_| 9.0, live), []);
         // The encoder still rounds the first four of each ten differently.
-        let coded = |look: u64, at: u64| if look > 50 && look % 10 > 3 { street(at) } else { live(look, at) };
+        let coded = |look: u64, at: u64| {
+            if look > 50 && look % 10 > 3 { street(at) } else { live(look, at) }
+        };
         let frozen = reported(200, |_| 9.0, coded);
-        assert!(matches!(frozen[..], [(look, SceneChange::Frozen)] if look < 51 + 50), "{frozen:?}");
+        assert!(
+            matches!(frozen[..], [(look, SceneChange::Frozen)] if look < 51 + 50),
+            "{frozen:?}"
+        );
         // An encoder with spare bits refines the frozen picture: each GOP ends nearer to the
         // original.
-        let rough = |look: u64, at: u64| u64::from(noise(look / 10, at) * 25 + at % 25 < 60 / (look / 10 - 3));
-        let polished = |look: u64, at: u64| if look > 50 { street(at) + rough(look, at) } else { live(look, at) };
+        let rough = |look: u64, at: u64| {
+            u64::from(noise(look / 10, at) * 25 + at % 25 < 60 / (look / 10 - 3))
+        };
+        let polished = |look: u64, at: u64| {
+            if look > 50 { street(at) + rough(look, at) } else { live(look, at) }
+        };
         let polished = reported(200, |_| 9.0, polished);
-        assert!(matches!(polished[..], [(look, SceneChange::Frozen)] if look < 51 + 50), "{polished:?}");
+        assert!(
+            matches!(polished[..], [(look, SceneChange::Frozen)] if look < 51 + 50),
+            "{polished:?}"
+        );
         let walker = |look: u64, at: u64| if at == look % 576 { 250 } else { street(at) };
-        assert_eq!(reported(200, |_| 9.0, walker), [], "a pedestrian crosses a picture without noise");
-        let again =
-            reported(400, |_| 9.0, |look, at| if (50..150).contains(&look) || look > 250 { street(at) } else { live(look, at) });
+        assert_eq!(
+            reported(200, |_| 9.0, walker),
+            [],
+            "a pedestrian crosses a picture without noise"
+        );
+        let again = reported(
+            400,
+            |_| 9.0,
+            |look, at| {
+                if (50..150).contains(&look) || look > 250 { street(at) } else { live(look, at) }
+            },
+        );
         assert_eq!(again.len(), 2, "{again:?}");
         // Without a usual distance the first GOPs end alike only within rounding.
-        let first = reported(200, |_| 9.0, |look, at| street(at) + u64::from((look / 20 + at) % 60 == 0));
+        let first =
+            reported(200, |_| 9.0, |look, at| street(at) + u64::from((look / 20 + at) % 60 == 0));
         assert!(matches!(first[..], [(look, SceneChange::Frozen)] if look < 60), "{first:?}");
-        assert_eq!(reported(200, |_| 9.0, |look, at| street(at) + u64::from((look / 20 + at) % 20 == 0)), []);
+        assert_eq!(
+            reported(200, |_| 9.0, |look, at| street(at) + u64::from((look / 20 + at) % 20 == 0)),
+            []
+        );
     }
 
     #[test]
@@ -172,7 +214,11 @@ mod tests {
         let live = |look: u64, at: u64| street(at) + noise(look, at);
         let filter = reported(60, |look| if (20..40).contains(&look) { 0.0 } else { 9.0 }, live);
         assert_eq!(filter, [(20, SceneChange::IrOn), (40, SceneChange::IrOff)]);
-        let step = reported(40, |_| 9.0, |look, at| if look < 20 { live(look, at) } else { live(look, at) * 13 / 10 });
+        let step = reported(
+            40,
+            |_| 9.0,
+            |look, at| if look < 20 { live(look, at) } else { live(look, at) * 13 / 10 },
+        );
         assert_eq!(step, [(20, SceneChange::Exposure)]);
     }
 }

@@ -14,19 +14,24 @@ const TOGETHER: usize = 8;
 pub fn shift(mean: &[f32], cells: &[u8], grid: Grid) -> [f32; 2] {
     let mut sums = [[0.0_f32; TOGETHER]; 5];
     for y in (2..grid.height - 2).step_by(3) {
-        let inner = |from: usize| mean[from + 2..from + grid.width - 2].as_chunks::<TOGETHER>().0.iter();
+        let inner =
+            |from: usize| mean[from + 2..from + grid.width - 2].as_chunks::<TOGETHER>().0.iter();
         let here = y * grid.width;
         let (seen, _) = cells[here + 2..here + grid.width - 2].as_chunks::<TOGETHER>();
         let across = inner(here - 1).zip(inner(here + 1));
         let down = inner(here - grid.width).zip(inner(here + grid.width));
-        for (((now, mean), (left, right)), (above, below)) in seen.iter().zip(inner(here)).zip(across).zip(down) {
+        for (((now, mean), (left, right)), (above, below)) in
+            seen.iter().zip(inner(here)).zip(across).zip(down)
+        {
             // Without branches, so that the loop vectorises.
             for lane in 0..TOGETHER {
                 let gx = (right[lane] - left[lane]) / 2.0;
                 let gy = (below[lane] - above[lane]) / 2.0;
                 let apart = f32::from(now[lane]) - mean[lane];
                 let [gx, gy] = if apart.abs() < OTHER { [gx, gy] } else { [0.0; 2] };
-                for (sum, part) in sums.iter_mut().zip([gx * gx, gx * gy, gy * gy, gx * apart, gy * apart]) {
+                for (sum, part) in
+                    sums.iter_mut().zip([gx * gx, gx * gy, gy * gy, gx * apart, gy * apart])
+                {
                     sum[lane] += part;
                 }
             }
@@ -75,8 +80,11 @@ fn displaced(cells: &[u8], grid: Grid, [dx, dy]: [f32; 2]) -> Vec<u8> {
     for (y, out) in (1..).zip(out.chunks_exact_mut(grid.width)) {
         let lower = row(y);
         let above = upper.iter().zip(&upper[1..]);
-        for ((out, (left, right)), (below, aslant)) in out.iter_mut().zip(above).zip(lower.iter().zip(&lower[1..])) {
-            let [left, right, below, aslant] = [u16::from(*left), u16::from(*right), u16::from(*below), u16::from(*aslant)];
+        for ((out, (left, right)), (below, aslant)) in
+            out.iter_mut().zip(above).zip(lower.iter().zip(&lower[1..]))
+        {
+            let [left, right, below, aslant] =
+                [u16::from(*left), u16::from(*right), u16::from(*below), u16::from(*aslant)];
             *out = ((left * a + right * b + below * c + aslant * d + 128) >> 8) as u8;
         }
         upper = lower;
@@ -99,14 +107,16 @@ fn displaced_row(row: &[u8], right: i32) -> Vec<u8> {
 pub fn light_gain(mean: &[f32], cells: &[u8]) -> f32 {
     let usable = |mean: f32, cell: u8| (16.0..=235.0).contains(&mean) && (8..=247).contains(&cell);
     let pairs = mean.iter().zip(cells).step_by(11).filter(|(mean, cell)| usable(**mean, **cell));
-    let mut ratios: Vec<f32> = pairs.map(|(mean, cell)| (f32::from(*cell) + 0.5) / (mean + 0.5)).collect();
+    let mut ratios: Vec<f32> =
+        pairs.map(|(mean, cell)| (f32::from(*cell) + 0.5) / (mean + 0.5)).collect();
     let middle = ratios.len() / 2;
     if ratios.is_empty() { 1.0 } else { *ratios.select_nth_unstable_by(middle, f32::total_cmp).1 }
 }
 
 /// The picture divided by `gain`: as it would be in the light of the background.
 pub fn apply_gain(cells: &[u8], gain: f32) -> Vec<u8> {
-    let table: Vec<u8> = (0..=255).map(|cell| (cell as f32 / gain + 0.5).min(255.0) as u8).collect();
+    let table: Vec<u8> =
+        (0..=255).map(|cell| (cell as f32 / gain + 0.5).min(255.0) as u8).collect();
     cells.iter().map(|cell| table[usize::from(*cell)]).collect()
 }
 
@@ -127,8 +137,10 @@ mod tests {
     fn a_shake_of_one_cell_is_removed() {
         let mean: Vec<f32> = landscape(0.0, 0.0).into_iter().map(f32::from).collect();
         let shaken = landscape(1.2, -0.7);
-        let off =
-            |cells: &[u8]| cells.iter().zip(&mean).map(|(a, b)| (f32::from(*a) - b).abs()).sum::<f32>() / cells.len() as f32;
+        let off = |cells: &[u8]| {
+            cells.iter().zip(&mean).map(|(a, b)| (f32::from(*a) - b).abs()).sum::<f32>()
+                / cells.len() as f32
+        };
         let stabilized = stabilized(&mean, &shaken, GRID).unwrap();
         assert!(off(&stabilized) * 4.0 < off(&shaken), "{} of {}", off(&stabilized), off(&shaken));
     }
@@ -144,7 +156,8 @@ mod tests {
     fn slow_light_is_compensated_with_an_object_in_view() {
         let cells = landscape(0.0, 0.0);
         let mean: Vec<f32> = cells.iter().map(|cell| f32::from(*cell)).collect();
-        let mut brighter: Vec<u8> = cells.iter().map(|cell| (f32::from(*cell) * 1.2).min(255.0) as u8).collect();
+        let mut brighter: Vec<u8> =
+            cells.iter().map(|cell| (f32::from(*cell) * 1.2).min(255.0) as u8).collect();
         brighter[..1200].fill(10);
         let gain = light_gain(&mean, &brighter);
         assert!((gain - 1.2).abs() < 0.02, "{gain}");

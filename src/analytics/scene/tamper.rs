@@ -6,8 +6,8 @@
 use crate::analytics::SceneChange;
 use crate::analytics::detect::picture::{Grid, LumaGrid};
 use crate::analytics::params::{
-    BLACK_BELOW, BLACK_EVEN, BLUR_SHARE, COVER_EVEN, COVER_SHARE, ELSEWHERE, KNOWN_EDGES, SAME_PLACE, TAMPER_INTERVAL,
-    TAMPER_LASTS, TAMPER_SECONDS, TAMPER_WARM,
+    BLACK_BELOW, BLACK_EVEN, BLUR_SHARE, COVER_EVEN, COVER_SHARE, ELSEWHERE, KNOWN_EDGES,
+    SAME_PLACE, TAMPER_INTERVAL, TAMPER_LASTS, TAMPER_SECONDS, TAMPER_WARM,
 };
 use crate::units::{MonoTime, Timestamp};
 
@@ -34,9 +34,14 @@ impl TamperSigns {
         let (grid, cells) = (small.grid, &small.cells);
         let columns = grid.width / BLOCK;
         let mut blocks = vec![0.0; columns * (grid.height / BLOCK)];
-        for (row, line) in cells.chunks_exact(grid.width).enumerate().take(grid.height / BLOCK * BLOCK) {
-            for (block, part) in blocks[row / BLOCK * columns..].iter_mut().zip(line.chunks_exact(BLOCK)) {
-                *block += part.iter().map(|cell| f32::from(*cell)).sum::<f32>() / (BLOCK * BLOCK) as f32;
+        for (row, line) in
+            cells.chunks_exact(grid.width).enumerate().take(grid.height / BLOCK * BLOCK)
+        {
+            for (block, part) in
+                blocks[row / BLOCK * columns..].iter_mut().zip(line.chunks_exact(BLOCK))
+            {
+                *block +=
+                    part.iter().map(|cell| f32::from(*cell)).sum::<f32>() / (BLOCK * BLOCK) as f32;
             }
         }
         let edges: Vec<f32> = edge_positions(grid)
@@ -119,17 +124,23 @@ impl TamperDetector {
         }
         self.next_check = at.mono.plus(TAMPER_INTERVAL);
         let now = TamperSigns::measure(small);
-        let Some(usual) = self.usual.as_mut().filter(|usual| usual.edges.len() == now.edges.len()) else {
+        let Some(usual) = self.usual.as_mut().filter(|usual| usual.edges.len() == now.edges.len())
+        else {
             self.usual = Some(now);
             self.checks = 1;
             self.fit = 1.0;
             return None;
         };
         let fits = correlation(&usual.edges, &now.edges);
-        let verdict = if self.checks < TAMPER_WARM { None } else { sign_of_tampering(usual, &now, fits, self.fit) };
+        let verdict = if self.checks < TAMPER_WARM {
+            None
+        } else {
+            sign_of_tampering(usual, &now, fits, self.fit)
+        };
         let Some(change) = verdict else {
             self.checks += 1;
-            let share = (TAMPER_INTERVAL.as_secs_f32() / TAMPER_SECONDS).max(1.0 / self.checks as f32);
+            let share =
+                (TAMPER_INTERVAL.as_secs_f32() / TAMPER_SECONDS).max(1.0 / self.checks as f32);
             usual.follow(&now, share);
             self.fit += (fits - self.fit) * share.max(0.05);
             self.suspect = None;
@@ -151,8 +162,16 @@ impl TamperDetector {
 }
 
 /// The sign of tampering in a picture, if any.
-fn sign_of_tampering(usual: &TamperSigns, now: &TamperSigns, fits: f32, fit: f32) -> Option<SceneChange> {
-    if now.mean < BLACK_BELOW && now.spread < BLACK_EVEN && usual.mean - now.mean > BLACK_BELOW / 2.0 {
+fn sign_of_tampering(
+    usual: &TamperSigns,
+    now: &TamperSigns,
+    fits: f32,
+    fit: f32,
+) -> Option<SceneChange> {
+    if now.mean < BLACK_BELOW
+        && now.spread < BLACK_EVEN
+        && usual.mean - now.mean > BLACK_BELOW / 2.0
+    {
         return Some(SceneChange::Black);
     }
     let has_edges = now.edge >= COVER_SHARE * usual.edge;
@@ -167,7 +186,8 @@ fn sign_of_tampering(usual: &TamperSigns, now: &TamperSigns, fits: f32, fit: f32
     // than contrast.
     let sharpness = (now.edge / (now.spread + 3.0)) / (usual.edge / (usual.spread + 3.0)).max(0.01);
     if same_place {
-        return (sharpness < BLUR_SHARE && now.edge < BLUR_SHARE * usual.edge).then_some(SceneChange::Blurred);
+        return (sharpness < BLUR_SHARE && now.edge < BLUR_SHARE * usual.edge)
+            .then_some(SceneChange::Blurred);
     }
     (!has_edges).then_some(SceneChange::Covered)
 }
@@ -179,7 +199,8 @@ mod tests {
     const GRID: Grid = Grid { width: 320, height: 180 };
 
     fn hash(i: u64) -> u64 {
-        i.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33
+        i.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+            >> 33
     }
 
     /// A street: blocks of 24 cells in different greys, with noise, displaced by `aside` cells.
@@ -187,7 +208,8 @@ mod tests {
         (0..GRID.cells())
             .map(|at| {
                 let (x, y) = (at % GRID.width + aside, at / GRID.width + aside * 2 / 3);
-                60.0 + (hash((x / 24 * 100 + y / 24) as u64) % 120) as f32 + (hash(at as u64 ^ number << 32) % 5) as f32
+                60.0 + (hash((x / 24 * 100 + y / 24) as u64) % 120) as f32
+                    + (hash(at as u64 ^ number << 32) % 5) as f32
             })
             .collect()
     }
@@ -196,9 +218,12 @@ mod tests {
         (0..cells.len())
             .map(|at| {
                 let (x, y) = (at % GRID.width, at / GRID.width);
-                let near = (y.saturating_sub(5)..(y + 6).min(GRID.height))
-                    .flat_map(|row| (x.saturating_sub(5)..(x + 6).min(GRID.width)).map(move |column| row * GRID.width + column));
-                let (sum, count) = near.fold((0.0, 0.0), |(sum, count), at| (sum + cells[at], count + 1.0));
+                let near = (y.saturating_sub(5)..(y + 6).min(GRID.height)).flat_map(|row| {
+                    (x.saturating_sub(5)..(x + 6).min(GRID.width))
+                        .map(move |column| row * GRID.width + column)
+                });
+                let (sum, count) =
+                    near.fold((0.0, 0.0), |(sum, count), at| (sum + cells[at], count + 1.0));
                 sum / count
             })
             .collect()
@@ -212,8 +237,13 @@ mod tests {
         for number in 0..200_u64 {
             let second = number as f64 / 5.0;
             let cells = if second < 20.0 { street(number, 0) } else { after(number) };
-            let small = LumaGrid { grid: GRID, cells: cells.iter().map(|cell| *cell as u8).collect(), colour: 10.0 };
-            let at = Timestamp { mono: MonoTime(1_000_000 + number * 200_000), ..Timestamp::default() };
+            let small = LumaGrid {
+                grid: GRID,
+                cells: cells.iter().map(|cell| *cell as u8).collect(),
+                colour: 10.0,
+            };
+            let at =
+                Timestamp { mono: MonoTime(1_000_000 + number * 200_000), ..Timestamp::default() };
             out.extend(tamper.analyze(&small, at).map(|change| (change, second - 20.0)));
         }
         out
@@ -226,12 +256,22 @@ mod tests {
             _ => None,
         };
         let noise = |number: u64, at: usize| (hash(at as u64 ^ number << 32) % 5) as f32;
-        assert_eq!(once(reported(|n| (0..GRID.cells()).map(|at| noise(n, at)).collect())), Some(SceneChange::Black));
-        assert_eq!(once(reported(|n| (0..GRID.cells()).map(|at| 70.0 + noise(n, at)).collect())), Some(SceneChange::Covered));
+        assert_eq!(
+            once(reported(|n| (0..GRID.cells()).map(|at| noise(n, at)).collect())),
+            Some(SceneChange::Black)
+        );
+        assert_eq!(
+            once(reported(|n| (0..GRID.cells()).map(|at| 70.0 + noise(n, at)).collect())),
+            Some(SceneChange::Covered)
+        );
         assert_eq!(once(reported(|n| street(n, 147))), Some(SceneChange::Moved));
         let soft = blurred(&street(0, 0));
         assert_eq!(
-            once(reported(|n| soft.iter().enumerate().map(|(at, cell)| cell + noise(n, at)).collect())),
+            once(reported(|n| soft
+                .iter()
+                .enumerate()
+                .map(|(at, cell)| cell + noise(n, at))
+                .collect())),
             Some(SceneChange::Blurred)
         );
     }
@@ -240,6 +280,9 @@ mod tests {
     fn night_is_no_tampering_and_the_end_of_a_cover_is_reported() {
         assert_eq!(reported(|n| street(n, 0).iter().map(|cell| cell * 0.4 + 8.0).collect()), []);
         let back = reported(|n| if n < 150 { vec![70.0; GRID.cells()] } else { street(n, 0) });
-        assert_eq!(back.iter().map(|(change, _)| *change).collect::<Vec<_>>(), [SceneChange::Covered, SceneChange::Clear]);
+        assert_eq!(
+            back.iter().map(|(change, _)| *change).collect::<Vec<_>>(),
+            [SceneChange::Covered, SceneChange::Clear]
+        );
     }
 }

@@ -5,7 +5,9 @@ use crate::analytics::params::{GONE_AFTER, SNAPSHOT_AFTER, STAND_MAX, TURN, UPDA
 use crate::analytics::track::rules::{RuleVerdict, Rules};
 use crate::analytics::track::snapshot::BestPicture;
 use crate::analytics::track::tracker::Track;
-use crate::analytics::{AnalyticsUpdate, MotionPhase, MotionUpdate, PictureBox, SuppressReason, Suppressed};
+use crate::analytics::{
+    AnalyticsUpdate, MotionPhase, MotionUpdate, PictureBox, SuppressReason, Suppressed,
+};
 use crate::settings::MotionSettings;
 use crate::settings::rules::Rule;
 use crate::units::Timestamp;
@@ -67,17 +69,25 @@ pub struct TrackedScene<'a> {
 impl EventTracker {
     /// A tracker without events. Snapshots have at most `snapshot_max` bytes.
     pub fn new(settings: MotionSettings, snapshot_max: usize) -> EventTracker {
-        let rules = Rules::new(&settings.rules, &settings.zones, settings.cooldown, settings.utc_offset);
+        let rules =
+            Rules::new(&settings.rules, &settings.zones, settings.cooldown, settings.utc_offset);
         let rule_states = rules.all().iter().map(|_| RuleState::default()).collect();
         EventTracker { settings, snapshot_max, rules, rule_states, last_event_no: 0 }
     }
 
     /// Applies other settings. Open events continue when the names and the order of the rules are
     /// the same; else they end.
-    pub fn reconfigure(&mut self, settings: MotionSettings, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
-        let mut rules = Rules::new(&settings.rules, &settings.zones, settings.cooldown, settings.utc_offset);
+    pub fn reconfigure(
+        &mut self,
+        settings: MotionSettings,
+        at: Timestamp,
+        out: &mut Vec<AnalyticsUpdate>,
+    ) {
+        let mut rules =
+            Rules::new(&settings.rules, &settings.zones, settings.cooldown, settings.utc_offset);
         rules.continue_counts(&self.rules);
-        let names = |rules: &Rules| rules.all().iter().map(|rule| rule.name.clone()).collect::<Vec<_>>();
+        let names =
+            |rules: &Rules| rules.all().iter().map(|rule| rule.name.clone()).collect::<Vec<_>>();
         if names(&rules) != names(&self.rules) {
             self.finish(at, out);
             self.rule_states = rules.all().iter().map(|_| RuleState::default()).collect();
@@ -98,18 +108,33 @@ impl EventTracker {
 
     /// Track ids of the open events.
     pub fn tracks(&self) -> Vec<u64> {
-        self.rule_states.iter().filter_map(|state| state.open.as_ref()).flat_map(|open| open.tracks.clone()).collect()
+        self.rule_states
+            .iter()
+            .filter_map(|state| state.open.as_ref())
+            .flat_map(|open| open.tracks.clone())
+            .collect()
     }
 
     /// Applies the rules to the confirmed objects: starts events, updates them and sends snapshots.
-    pub fn update(&mut self, scene: &TrackedScene<'_>, suppressed: &mut Suppressed, out: &mut Vec<AnalyticsUpdate>) {
+    pub fn update(
+        &mut self,
+        scene: &TrackedScene<'_>,
+        suppressed: &mut Suppressed,
+        out: &mut Vec<AnalyticsUpdate>,
+    ) {
         for number in 0..self.rule_states.len() {
             self.record_departure(number, scene);
-            let here = scene.objects.iter().filter(|track| track.last == scene.at).map(|track| (track, false));
+            let here = scene
+                .objects
+                .iter()
+                .filter(|track| track.last == scene.at)
+                .map(|track| (track, false));
             let objects = scene.lost.iter().map(|track| (track, true)).chain(here);
             for (track, gone) in objects {
                 match self.rules.judge(number, track, gone, scene.at) {
-                    RuleVerdict::Fires(zones) => self.start_or_update(number, track, &zones, scene, suppressed, out),
+                    RuleVerdict::Fires(zones) => {
+                        self.start_or_update(number, track, &zones, scene, suppressed, out)
+                    }
                     RuleVerdict::Rejected(why) => suppressed.count(why),
                     RuleVerdict::Nothing => {}
                 }
@@ -139,7 +164,9 @@ impl EventTracker {
         // An object that appears after all others have left starts another event.
         let is_another = |open: &OpenEvent| {
             !open.tracks.contains(&track.id)
-                && open.departed_at.is_some_and(|gone| track.first.mono.duration_since(gone.mono) >= GONE_AFTER)
+                && open
+                    .departed_at
+                    .is_some_and(|gone| track.first.mono.duration_since(gone.mono) >= GONE_AFTER)
         };
         if state.open.as_ref().is_some_and(is_another) {
             self.end(number, at, &rule, out);
@@ -174,7 +201,8 @@ impl EventTracker {
     fn record_departure(&mut self, number: usize, scene: &TrackedScene<'_>) {
         let Some(open) = &mut self.rule_states[number].open else { return };
         let in_view = scene.objects.iter().any(|track| open.tracks.contains(&track.id));
-        let left = scene.lost.iter().filter(|track| open.tracks.contains(&track.id) && track.is_leaving());
+        let left =
+            scene.lost.iter().filter(|track| open.tracks.contains(&track.id) && track.is_leaving());
         if let Some(last) = left.map(|track| track.last).max_by_key(|at| at.mono)
             && !in_view
         {
@@ -195,7 +223,8 @@ impl EventTracker {
             let rule = self.rules.all()[number].clone();
             let (before, zones) = (open.event_no, open.zones.clone());
             self.end(number, at, &rule, out);
-            let in_view = |track: &&Track| self.rules.has_fired(number, track.id) && track.last == at;
+            let in_view =
+                |track: &&Track| self.rules.has_fired(number, track.id) && track.last == at;
             if !quiet && let Some(track) = objects.iter().find(in_view) {
                 self.last_event_no += 1;
                 let mut next = OpenEvent::new(self.last_event_no, track, at, 0, &rule);
@@ -203,7 +232,11 @@ impl EventTracker {
                 next.continued_from = Some(before);
                 next.last_update = at;
                 next.add_object(track, &zones, at);
-                out.push(AnalyticsUpdate::Motion(next.motion_update(MotionPhase::Start, at, &rule)));
+                out.push(AnalyticsUpdate::Motion(next.motion_update(
+                    MotionPhase::Start,
+                    at,
+                    &rule,
+                )));
                 self.rule_states[number].open = Some(next);
             }
         }
@@ -214,7 +247,8 @@ impl EventTracker {
         let state = &mut self.rule_states[number];
         if let Some(mut open) = state.open.take() {
             open.send_snapshot(self.rules.zones(), self.snapshot_max, out);
-            let quiet = open.departed_at.is_some() || at.mono.since(open.last_active.mono) >= quiet_after;
+            let quiet =
+                open.departed_at.is_some() || at.mono.since(open.last_active.mono) >= quiet_after;
             let end = if quiet { open.last_active } else { at };
             out.push(AnalyticsUpdate::Motion(open.motion_update(MotionPhase::End, end, rule)));
             state.ended = Some(at);
@@ -315,7 +349,12 @@ impl OpenEvent {
         }
     }
 
-    fn send_snapshot(&mut self, zones: &[crate::settings::Zone], max_bytes: usize, out: &mut Vec<AnalyticsUpdate>) {
+    fn send_snapshot(
+        &mut self,
+        zones: &[crate::settings::Zone],
+        max_bytes: usize,
+        out: &mut Vec<AnalyticsUpdate>,
+    ) {
         if std::mem::replace(&mut self.snapshot_sent, true) {
             return;
         }

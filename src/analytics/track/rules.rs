@@ -16,7 +16,8 @@ const DEFAULT: &str = "motion";
 pub fn inside(polygon: &[[f32; 2]], point: [f32; 2]) -> bool {
     let previous = polygon.iter().cycle().skip(polygon.len().saturating_sub(1));
     let crossings = polygon.iter().zip(previous).filter(|(a, b)| {
-        (a[1] > point[1]) != (b[1] > point[1]) && point[0] < (b[0] - a[0]) * (point[1] - a[1]) / (b[1] - a[1]) + a[0]
+        (a[1] > point[1]) != (b[1] > point[1])
+            && point[0] < (b[0] - a[0]) * (point[1] - a[1]) / (b[1] - a[1]) + a[0]
     });
     crossings.count() % 2 == 1
 }
@@ -88,14 +89,18 @@ impl Rules {
         let default = || vec![Rule::presence(DEFAULT, cooldown)];
         let rules = if rules.is_empty() { default() } else { rules.to_vec() };
         let crosses = rules.iter().filter(|rule| matches!(rule.on, Trigger::Cross { .. }));
-        let lines = crosses.map(|rule| LineCount { rule: rule.name.clone(), ..LineCount::default() }).collect();
+        let lines = crosses
+            .map(|rule| LineCount { rule: rule.name.clone(), ..LineCount::default() })
+            .collect();
         Rules { rules, zones: zones.to_vec(), utc_offset, memories: Vec::new(), lines }
     }
 
     /// Continues the line counts of the rules with the same names in `before`.
     pub fn continue_counts(&mut self, before: &Rules) {
         for line in &mut self.lines {
-            line.clone_from(before.lines.iter().find(|old| old.rule == line.rule).unwrap_or(&line.clone()));
+            line.clone_from(
+                before.lines.iter().find(|old| old.rule == line.rule).unwrap_or(&line.clone()),
+            );
         }
     }
 
@@ -116,12 +121,15 @@ impl Rules {
 
     /// For each cell of a grid, true when no exclusion or privacy zone covers it.
     pub fn unmasked_cells(&self, grid: Grid) -> Vec<bool> {
-        let masks: Vec<&Zone> = self.zones.iter().filter(|zone| zone.kind != ZoneKind::Include).collect();
+        let masks: Vec<&Zone> =
+            self.zones.iter().filter(|zone| zone.kind != ZoneKind::Include).collect();
         let point = |at: usize| {
             let (x, y) = (at % grid.width, at / grid.width);
             [(x as f32 + 0.5) / grid.width as f32, (y as f32 + 0.5) / grid.height as f32]
         };
-        (0..grid.cells()).map(|at| !masks.iter().any(|zone| inside(&zone.polygon, point(at)))).collect()
+        (0..grid.cells())
+            .map(|at| !masks.iter().any(|zone| inside(&zone.polygon, point(at))))
+            .collect()
     }
 
     /// Names of the zones of a rule that contain a point.
@@ -130,17 +138,28 @@ impl Rules {
         if self.zones.iter().filter(masks).any(|zone| inside(&zone.polygon, point)) {
             return Vec::new();
         }
-        let mut include = self.zones.iter().filter(|zone| zone.kind == ZoneKind::Include).peekable();
+        let mut include =
+            self.zones.iter().filter(|zone| zone.kind == ZoneKind::Include).peekable();
         if include.peek().is_none() {
             return vec![WHOLE.to_owned()];
         }
         let named = |zone: &&Zone| rule.zones.is_empty() || rule.zones.contains(&zone.name);
-        include.filter(named).filter(|zone| inside(&zone.polygon, point)).map(|zone| zone.name.clone()).collect()
+        include
+            .filter(named)
+            .filter(|zone| inside(&zone.polygon, point))
+            .map(|zone| zone.name.clone())
+            .collect()
     }
 
     /// Applies rule number `number` to a confirmed object. `gone` is true when the object has just
     /// left the picture.
-    pub fn judge(&mut self, number: usize, track: &Track, gone: bool, at: Timestamp) -> RuleVerdict {
+    pub fn judge(
+        &mut self,
+        number: usize,
+        track: &Track,
+        gone: bool,
+        at: Timestamp,
+    ) -> RuleVerdict {
         let Some(rule) = self.rules.get(number).cloned() else {
             return RuleVerdict::Nothing;
         };
@@ -159,17 +178,22 @@ impl Rules {
         let stayed = memory.inside.map_or(0, |since| at.mono.since(since.mono));
         let happened = match rule.on {
             Trigger::Presence => !zones.is_empty() && track.state == TrackState::Moving,
-            Trigger::Enter => !zones.is_empty() && (!was_inside || fresh && track.entered_over_edge()),
-            Trigger::Exit => was_inside && (zones.is_empty() || gone && track.is_leaving()),
-            Trigger::Cross { line, way } => {
-                crossing(line, before, now).is_some_and(|crossed| way == CrossingDirection::Any || way == crossed)
+            Trigger::Enter => {
+                !zones.is_empty() && (!was_inside || fresh && track.entered_over_edge())
             }
+            Trigger::Exit => was_inside && (zones.is_empty() || gone && track.is_leaving()),
+            Trigger::Cross { line, way } => crossing(line, before, now)
+                .is_some_and(|crossed| way == CrossingDirection::Any || way == crossed),
             Trigger::Dwell(stay) => stayed >= stay,
         };
         if memory.fired {
             // The event continues while the object is inside, or at all after a crossing.
             let goes_on = !zones.is_empty() || matches!(rule.on, Trigger::Cross { .. });
-            return if goes_on || happened { RuleVerdict::Fires(zones) } else { RuleVerdict::Nothing };
+            return if goes_on || happened {
+                RuleVerdict::Fires(zones)
+            } else {
+                RuleVerdict::Nothing
+            };
         }
         if !happened {
             return RuleVerdict::Nothing;
@@ -192,18 +216,31 @@ impl Rules {
     /// The index of the memory, and whether it is new. A new one starts at the first position of
     /// the object.
     fn memory(&mut self, number: usize, track: &Track, rule: &Rule) -> (usize, bool) {
-        if let Some(index) = self.memories.iter().position(|memory| memory.rule == number && memory.track == track.id) {
+        if let Some(index) = self
+            .memories
+            .iter()
+            .position(|memory| memory.rule == number && memory.track == track.id)
+        {
             return (index, false);
         }
         let before = track.first_anchor();
         let inside = (!self.zones_at(rule, before).is_empty()).then_some(track.first);
-        self.memories.push(TrackMemory { rule: number, track: track.id, before, inside, fired: false, rejected: None });
+        self.memories.push(TrackMemory {
+            rule: number,
+            track: track.id,
+            before,
+            inside,
+            fired: false,
+            rejected: None,
+        });
         (self.memories.len() - 1, true)
     }
 
     fn count_line(&mut self, rule: &Rule, before: [f32; 2], now: [f32; 2]) {
         let Trigger::Cross { line, .. } = rule.on else { return };
-        let Some(count) = self.lines.iter_mut().find(|count| count.rule == rule.name) else { return };
+        let Some(count) = self.lines.iter_mut().find(|count| count.rule == rule.name) else {
+            return;
+        };
         match crossing(line, before, now) {
             Some(CrossingDirection::Left) => count.left += 1,
             Some(CrossingDirection::Right | CrossingDirection::Any) => count.right += 1,
@@ -213,7 +250,9 @@ impl Rules {
 
     /// True when a rule has fired for an object: while the object stays, the event continues.
     pub fn has_fired(&self, number: usize, track: u64) -> bool {
-        self.memories.iter().any(|memory| memory.rule == number && memory.track == track && memory.fired)
+        self.memories
+            .iter()
+            .any(|memory| memory.rule == number && memory.track == track && memory.fired)
     }
 
     /// Resets a rule that has fired for an object, because its start was suppressed.
@@ -231,13 +270,20 @@ impl Rules {
 }
 
 /// The first condition of a rule that an object does not meet.
-fn unmet_condition(rule: &Rule, track: &Track, at: Timestamp, utc_offset: i32) -> Option<SuppressReason> {
+fn unmet_condition(
+    rule: &Rule,
+    track: &Track,
+    at: Timestamp,
+    utc_offset: i32,
+) -> Option<SuppressReason> {
     let [_, _, _, high] = track.picture_box();
     let foot = track.anchor()[1];
     let near = ((foot - rule.horizon) / (1.0 - rule.horizon)).clamp(0.0, 1.0);
     let speed = track.speed();
     let turns = |[from, to]: [f32; 2]| {
-        track.direction().is_none_or(|heading| (heading - from).rem_euclid(360.0) > (to - from).rem_euclid(360.0))
+        track.direction().is_none_or(|heading| {
+            (heading - from).rem_euclid(360.0) > (to - from).rem_euclid(360.0)
+        })
     };
     match rule {
         _ if high < rule.min_height * near => Some(SuppressReason::Size),
@@ -268,14 +314,22 @@ mod tests {
 
     /// Moves a box of 20 x 40 cells along `lefts`, its left edges at ten pictures a second. Returns
     /// the picture at which the rule first fired, its first rejection, and the rules.
-    fn walk(rule: Rule, zones: &[Zone], lefts: impl Iterator<Item = f32>) -> (Option<usize>, Option<SuppressReason>, Rules) {
+    fn walk(
+        rule: Rule,
+        zones: &[Zone],
+        lefts: impl Iterator<Item = f32>,
+    ) -> (Option<usize>, Option<SuppressReason>, Rules) {
         let mut rules = Rules::new(&[rule], zones, 0, 0);
         let mut tracker = Tracker::default();
         let mut fired = None;
         let mut rejected = None;
         for (number, left) in lefts.enumerate() {
-            let at = Timestamp { mono: MonoTime(1_000_000 + number as u64 * 100_000), ..Timestamp::default() };
-            let blob = Blob { bbox: [left, 100.0, left + 20.0, 140.0], area: 800.0, cells: vec![0] };
+            let at = Timestamp {
+                mono: MonoTime(1_000_000 + number as u64 * 100_000),
+                ..Timestamp::default()
+            };
+            let blob =
+                Blob { bbox: [left, 100.0, left + 20.0, 140.0], area: 800.0, cells: vec![0] };
             tracker.step(&[blob], &[0.0], at, GRID, Stages::ALL);
             let track = tracker.tracks[0].clone();
             if track.is_confirmed() {
@@ -300,8 +354,11 @@ mod tests {
     #[test]
     fn without_zones_the_whole_picture_is_one_less_exclusions() {
         let left = band("left", 0.0, 0.5);
-        let tree = zone("tree", ZoneKind::Exclude, &[[0.0, 0.0], [0.2, 0.0], [0.2, 1.0], [0.0, 1.0]]);
-        let at = |zones: &[Zone], point| Rules::new(&[], zones, 0, 0).zones_at(&Rule::presence("r", 0), point);
+        let tree =
+            zone("tree", ZoneKind::Exclude, &[[0.0, 0.0], [0.2, 0.0], [0.2, 1.0], [0.0, 1.0]]);
+        let at = |zones: &[Zone], point| {
+            Rules::new(&[], zones, 0, 0).zones_at(&Rule::presence("r", 0), point)
+        };
         assert_eq!(at(&[], [0.9, 0.9]), ["all"]);
         assert_eq!(at(std::slice::from_ref(&tree), [0.9, 0.9]), ["all"]);
         let both = [left, tree];
@@ -324,15 +381,25 @@ mod tests {
     #[test]
     fn a_line_fires_in_its_direction_and_counts_both() {
         let line = [[0.5, 0.2], [0.5, 1.0]];
-        let (any, _, rules) = walk(rule(Trigger::Cross { line, way: CrossingDirection::Any }), &[], rightwards());
+        let (any, _, rules) =
+            walk(rule(Trigger::Cross { line, way: CrossingDirection::Any }), &[], rightwards());
         assert_eq!(any, Some(30));
         // Seen from the line's first point (above) to its second, the right side of the picture is
         // on the left.
         assert_eq!((rules.lines()[0].left, rules.lines()[0].right), (1, 0));
-        let (wrong, _, rules) = walk(rule(Trigger::Cross { line, way: CrossingDirection::Right }), &[], rightwards());
+        let (wrong, _, rules) =
+            walk(rule(Trigger::Cross { line, way: CrossingDirection::Right }), &[], rightwards());
         assert_eq!((wrong, rules.lines()[0].left), (None, 1));
         assert_eq!(
-            walk(rule(Trigger::Cross { line: [[0.5, 0.0], [0.5, 0.3]], way: CrossingDirection::Any }), &[], rightwards()).0,
+            walk(
+                rule(Trigger::Cross {
+                    line: [[0.5, 0.0], [0.5, 0.3]],
+                    way: CrossingDirection::Any
+                }),
+                &[],
+                rightwards()
+            )
+            .0,
             None
         );
     }
@@ -351,9 +418,16 @@ mod tests {
         let presence = || rule(Trigger::Presence);
         let rejected = |rule: Rule| walk(rule, &[], rightwards()).1;
         assert_eq!(rejected(Rule { min_height: 0.5, ..presence() }), Some(SuppressReason::Size));
-        assert_eq!(rejected(Rule { min_height: 0.5, horizon: 0.75, ..presence() }), None, "at a distance it is large enough");
+        assert_eq!(
+            rejected(Rule { min_height: 0.5, horizon: 0.75, ..presence() }),
+            None,
+            "at a distance it is large enough"
+        );
         assert_eq!(rejected(Rule { speed: [1.0, 9.0], ..presence() }), Some(SuppressReason::Speed));
-        assert_eq!(rejected(Rule { heading: Some([225.0, 315.0]), ..presence() }), Some(SuppressReason::Heading));
+        assert_eq!(
+            rejected(Rule { heading: Some([225.0, 315.0]), ..presence() }),
+            Some(SuppressReason::Heading)
+        );
         assert_eq!(rejected(Rule { heading: Some([45.0, 135.0]), ..presence() }), None);
     }
 }

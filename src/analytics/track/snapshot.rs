@@ -45,7 +45,9 @@ pub fn jpeg(picture: &Picture, zones: &[Zone], max_bytes: usize) -> Option<Vec<u
     QUALITIES.iter().find_map(|quality| {
         let mut jpeg = Vec::new();
         let encoder = Encoder::new(&mut jpeg, *quality);
-        encoder.encode(&pixels, picture.width as u16, picture.height as u16, ColorType::Ycbcr).ok()?;
+        encoder
+            .encode(&pixels, picture.width as u16, picture.height as u16, ColorType::Ycbcr)
+            .ok()?;
         (jpeg.len() <= max_bytes).then_some(jpeg)
     })
 }
@@ -58,11 +60,16 @@ fn ycbcr(picture: &Picture, zones: &[Zone]) -> Vec<u8> {
     for row in 0..height {
         for column in 0..width {
             let point = [(column as f32 + 0.5) / width as f32, (row as f32 + 0.5) / height as f32];
-            let chroma = (row / 2).min(height / 2 - 1) * (width / 2) + (column / 2).min(width / 2 - 1);
+            let chroma =
+                (row / 2).min(height / 2 - 1) * (width / 2) + (column / 2).min(width / 2 - 1);
             if private.iter().any(|zone| inside(&zone.polygon, point)) {
                 pixels.extend([0, 128, 128]);
             } else {
-                pixels.extend([picture.y[row * width + column], picture.u[chroma], picture.v[chroma]]);
+                pixels.extend([
+                    picture.y[row * width + column],
+                    picture.u[chroma],
+                    picture.v[chroma],
+                ]);
             }
         }
     }

@@ -35,7 +35,13 @@ impl SnapshotRequests {
     }
 
     /// Answers all pending requests with this picture, as a JPEG of at most `max_bytes` bytes.
-    pub fn answer_all(&mut self, picture: &Picture, at: Timestamp, zones: &[Zone], max_bytes: usize) {
+    pub fn answer_all(
+        &mut self,
+        picture: &Picture,
+        at: Timestamp,
+        zones: &[Zone],
+        max_bytes: usize,
+    ) {
         if self.pending.is_empty() {
             return;
         }
@@ -52,7 +58,8 @@ impl SnapshotRequests {
     pub fn take(&mut self, now: MonoTime, out: &mut Vec<AnalyticsUpdate>) {
         out.append(&mut self.answers);
         for request in self.pending.extract_if(.., |request| request.deadline <= now) {
-            let outcome = Err(format!("the camera sent no picture within {} s", SNAPSHOT_TIMEOUT.as_secs()));
+            let outcome =
+                Err(format!("the camera sent no picture within {} s", SNAPSHOT_TIMEOUT.as_secs()));
             out.push(AnalyticsUpdate::RequestedSnapshot { req_id: request.req_id, outcome });
         }
     }

@@ -10,7 +10,8 @@ use crate::analytics::detect::blobs::Blob;
 use crate::analytics::detect::picture::Grid;
 use crate::analytics::detect::stages::{Stage, Stages};
 use crate::analytics::params::{
-    COAST, DENSE, DEVIATION, EDGE, GUST, GUSTY, HITS, REACH, RESTLESS_TRAVEL, SCENERY_AFTER, SIZE_RATIO, STEP, TRACKS_MAX, TRAVEL,
+    COAST, DENSE, DEVIATION, EDGE, GUST, GUSTY, HITS, REACH, RESTLESS_TRAVEL, SCENERY_AFTER,
+    SIZE_RATIO, STEP, TRACKS_MAX, TRAVEL,
 };
 use crate::units::Timestamp;
 
@@ -158,7 +159,8 @@ impl Track {
 
     /// True when the object touches the edge of the picture or is about to.
     pub fn is_leaving(&self) -> bool {
-        let soon = [0, 1, 2, 3].map(|i| self.bbox[i] + self.velocity[i % 2] * COAST.as_secs_f32() / 2.0);
+        let soon =
+            [0, 1, 2, 3].map(|i| self.bbox[i] + self.velocity[i % 2] * COAST.as_secs_f32() / 2.0);
         self.touches_edge(self.bbox) || self.touches_edge(soon)
     }
 
@@ -189,7 +191,8 @@ impl Track {
         if self.detections > 1 {
             // The jitter of the outline that became the first velocity within a short time is
             // extrapolated over a longer one.
-            let wobble = size / 10.0 * if self.detections == 2 { (ahead / self.interval).max(1.0) } else { 1.0 };
+            let wobble = size / 10.0
+                * if self.detections == 2 { (ahead / self.interval).max(1.0) } else { 1.0 };
             self.deviation += (distance(self.expected(at), is) - STEP - wobble).max(0.0);
         }
         self.interval = ahead;
@@ -205,7 +208,8 @@ impl Track {
             self.moved = at;
         }
         let distance_from_start = distance(is, centre(self.start));
-        let follows_prediction = self.deviation <= DEVIATION * distance_from_start || !stages.has(Stage::StraightPath);
+        let follows_prediction =
+            self.deviation <= DEVIATION * distance_from_start || !stages.has(Stage::StraightPath);
         let gust = GUST * (self.activity / GUSTY).min(1.0);
         let required = TRAVEL + gust.max(RESTLESS_TRAVEL * self.activity * size);
         let confirmed = self.is_confirmed()
@@ -247,9 +251,11 @@ impl Tracker {
         self.tracks.iter_mut().for_each(|track| track.pictures += 1);
         for (t, track) in self.tracks.iter().enumerate() {
             let (expected, here) = (track.expected(at), centre(track.bbox));
-            let reach = REACH + (track.bbox[2] - track.bbox[0]).max(track.bbox[3] - track.bbox[1]) / 2.0;
+            let reach =
+                REACH + (track.bbox[2] - track.bbox[0]).max(track.bbox[3] - track.bbox[1]) / 2.0;
             for (b, blob) in blobs.iter().enumerate() {
-                let gap = distance(expected, blob.centre()).min(distance(here, blob.centre()) + 2.0);
+                let gap =
+                    distance(expected, blob.centre()).min(distance(here, blob.centre()) + 2.0);
                 if gap <= reach {
                     // A confirmed object is matched before a tentative one.
                     pairs.push((gap - if track.is_confirmed() { 4.0 } else { 0.0 }, t, b));
@@ -274,8 +280,10 @@ impl Tracker {
         }
         // A standing object may be hidden for longer: by a passer-by, or by a coat of the colour of
         // the wall.
-        let time_limit = |track: &Track| if track.state == TrackState::Standing { COAST * 4 } else { COAST };
-        let is_lost = |track: &mut Track| at.mono.duration_since(track.last.mono) > time_limit(track);
+        let time_limit =
+            |track: &Track| if track.state == TrackState::Standing { COAST * 4 } else { COAST };
+        let is_lost =
+            |track: &mut Track| at.mono.duration_since(track.last.mono) > time_limit(track);
         let lost = self.tracks.extract_if(.., is_lost).collect();
         (owners, lost)
     }
@@ -298,9 +306,16 @@ mod tests {
     fn shown(activity: f32, pictures: impl Iterator<Item = Option<f32>>) -> (bool, Tracker) {
         let (mut tracker, mut confirmed) = (Tracker::default(), false);
         for (picture, left) in pictures.enumerate() {
-            let at = Timestamp { mono: MonoTime(1_000_000 + picture as u64 * 100_000), ..Timestamp::default() };
+            let at = Timestamp {
+                mono: MonoTime(1_000_000 + picture as u64 * 100_000),
+                ..Timestamp::default()
+            };
             let blobs: Vec<Blob> = left
-                .map(|left| Blob { bbox: [left, 100.0, left + 8.0, 116.0], area: 128.0, cells: vec![0] })
+                .map(|left| Blob {
+                    bbox: [left, 100.0, left + 8.0, 116.0],
+                    area: 128.0,
+                    cells: vec![0],
+                })
                 .into_iter()
                 .collect();
             tracker.step(&blobs, &[activity][..blobs.len()], at, GRID, Stages::ALL);
@@ -321,9 +336,11 @@ mod tests {
 
     #[test]
     fn erratic_or_local_motion_is_never_confirmed() {
-        let sways = (0..60).map(|picture: usize| Some(100.0 + [0.0, 3.0, 5.0, 3.0, 0.0, -3.0][picture % 6]));
+        let sways = (0..60)
+            .map(|picture: usize| Some(100.0 + [0.0, 3.0, 5.0, 3.0, 0.0, -3.0][picture % 6]));
         assert!(!shown(0.0, sways).0);
-        let blinks = (0..60).map(|picture: usize| picture.is_multiple_of(3).then_some(20.0 + picture as f32 * 3.0));
+        let blinks = (0..60)
+            .map(|picture: usize| picture.is_multiple_of(3).then_some(20.0 + picture as f32 * 3.0));
         assert!(!shown(0.0, blinks).0);
         let darts = [20.0, 20.0, 32.0, 32.0, 47.0, 47.0, 58.0, 58.0].into_iter().map(Some);
         assert!(!shown(0.0, darts).0, "it moves in one direction, but in jumps");
@@ -334,8 +351,13 @@ mod tests {
 
     #[test]
     fn objects_in_gust_range_must_travel_further() {
-        let way = |cells: f32| (0..14).map(move |picture: usize| Some(100.0 + (picture as f32 * 2.0).min(cells)));
-        assert!(shown(0.0, way(12.0)).0 && shown(GUSTY / 8.0, way(12.0)).0, "without usual activity");
+        let way = |cells: f32| {
+            (0..14).map(move |picture: usize| Some(100.0 + (picture as f32 * 2.0).min(cells)))
+        };
+        assert!(
+            shown(0.0, way(12.0)).0 && shown(GUSTY / 8.0, way(12.0)).0,
+            "without usual activity"
+        );
         assert!(!shown(GUSTY, way(12.0)).0, "with usual activity, as far as leaves move");
         assert!(shown(GUSTY, way(26.0)).0, "further than leaves move");
     }
@@ -351,10 +373,16 @@ mod tests {
             } else {
                 (60.0 + picture as f32 * 5.0, 30.0)
             };
-            let at = Timestamp { mono: MonoTime(1_000_000 + picture * 100_000), ..Timestamp::default() };
-            let blob = Blob { bbox: [left, 100.0, left + side, 100.0 + side], area: side * side, cells: vec![0] };
+            let at =
+                Timestamp { mono: MonoTime(1_000_000 + picture * 100_000), ..Timestamp::default() };
+            let blob = Blob {
+                bbox: [left, 100.0, left + side, 100.0 + side],
+                area: side * side,
+                cells: vec![0],
+            };
             tracker.step(&[blob], &[0.0], at, GRID, Stages::ALL);
-            confirmed = confirmed.or(tracker.tracks.iter().any(Track::is_confirmed).then_some(picture));
+            confirmed =
+                confirmed.or(tracker.tracks.iter().any(Track::is_confirmed).then_some(picture));
         }
         assert_eq!(confirmed, Some(11));
     }

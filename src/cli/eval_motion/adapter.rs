@@ -98,12 +98,27 @@ impl Log {
     /// An empty log of a video with pictures at these monotonic times, microseconds.
     pub fn new(times: Vec<u64>, masks: Option<Masks>, overlay: Option<Overlay>) -> Log {
         let cells = Cells::default();
-        Log { now: 0.0, events: Vec::new(), scenes: Vec::new(), cells, beside: 0, times, masks, overlay }
+        Log {
+            now: 0.0,
+            events: Vec::new(),
+            scenes: Vec::new(),
+            cells,
+            beside: 0,
+            times,
+            masks,
+            overlay,
+        }
     }
 
     /// Reports the start of an event.
     pub fn start_event(&mut self, id: u64, began: f64) {
-        self.events.push(ReportedEvent { id, began, told: self.now, end: f64::INFINITY, words: String::new() });
+        self.events.push(ReportedEvent {
+            id,
+            began,
+            told: self.now,
+            end: f64::INFINITY,
+            words: String::new(),
+        });
     }
 
     /// Reports the end of an event.
@@ -141,7 +156,10 @@ pub struct OwnDetector {
 impl OwnDetector {
     /// The agent's analyzer without some stages.
     pub fn new(settings: MotionSettings, stages: Stages) -> OwnDetector {
-        OwnDetector { analyzer: Analyzer::new(settings, usize::MAX, stages), last: Timestamp::default() }
+        OwnDetector {
+            analyzer: Analyzer::new(settings, usize::MAX, stages),
+            last: Timestamp::default(),
+        }
     }
 
     fn record(update: Vec<AnalyticsUpdate>, log: &mut Log) {
@@ -149,10 +167,13 @@ impl OwnDetector {
             match item {
                 AnalyticsUpdate::Motion(motion) => match (motion.phase, motion.continued_from) {
                     (MotionPhase::Start, Some(before)) => log.rename(before, motion.event_no),
-                    (MotionPhase::Start, None) => log.start_event(motion.event_no, second(motion.started_at)),
+                    (MotionPhase::Start, None) => {
+                        log.start_event(motion.event_no, second(motion.started_at))
+                    }
                     (MotionPhase::Update, _) => {}
                     (MotionPhase::End, _) => {
-                        let direction = motion.direction.map_or("?".into(), |degrees| format!("{degrees:.0}"));
+                        let direction =
+                            motion.direction.map_or("?".into(), |degrees| format!("{degrees:.0}"));
                         let words = format!(
                             "{} in {}, direction {direction}, {} things, score {:.2}",
                             motion.rule,
@@ -163,7 +184,9 @@ impl OwnDetector {
                         log.end(motion.event_no, second(motion.at), words);
                     }
                 },
-                AnalyticsUpdate::Scene { change, at } => log.scenes.push((second(at), change.as_str().into())),
+                AnalyticsUpdate::Scene { change, at } => {
+                    log.scenes.push((second(at), change.as_str().into()))
+                }
                 AnalyticsUpdate::Snapshot { .. }
                 | AnalyticsUpdate::RequestedSnapshot { .. }
                 | AnalyticsUpdate::Unavailable { .. }
@@ -177,19 +200,22 @@ impl OwnDetector {
 impl Adapter for OwnDetector {
     fn take(&mut self, unit: &Unit, log: &mut Log) {
         let mut update = Vec::new();
-        let mut look = |detector: &crate::analytics::detector::Detector, picture: &Picture, at: Timestamp| {
-            if let Some((grid, mask)) = detector.mask() {
-                log.mask(grid, mask, at);
-            }
-            let started = cpu_micros();
-            if let Some(overlay) = &mut log.overlay {
-                overlay.draw(detector, picture, at);
-            }
-            log.beside += cpu_micros().saturating_sub(started);
-        };
+        let mut look =
+            |detector: &crate::analytics::detector::Detector, picture: &Picture, at: Timestamp| {
+                if let Some((grid, mask)) = detector.mask() {
+                    log.mask(grid, mask, at);
+                }
+                let started = cpu_micros();
+                if let Some(overlay) = &mut log.overlay {
+                    overlay.draw(detector, picture, at);
+                }
+                log.beside += cpu_micros().saturating_sub(started);
+            };
         match unit {
             Unit::Coded(frame) => self.analyzer.frame(frame, &mut look, &mut update),
-            Unit::Plain(picture, at) => self.analyzer.show(picture.clone(), *at, &mut look, &mut update),
+            Unit::Plain(picture, at) => {
+                self.analyzer.show(picture.clone(), *at, &mut look, &mut update)
+            }
         }
         self.last = unit.at();
         OwnDetector::record(update, log);
@@ -212,8 +238,11 @@ impl Adapter for OwnDetector {
             .filter(|(_, n)| *n > 0)
             .map(|(why, n)| ((*why).into(), json!(n)))
             .collect();
-        let lines: Vec<Value> =
-            counts.lines.iter().map(|line| json!({"rule": line.rule, "left": line.left, "right": line.right})).collect();
+        let lines: Vec<Value> = counts
+            .lines
+            .iter()
+            .map(|line| json!({"rule": line.rule, "left": line.left, "right": line.right}))
+            .collect();
         json!({"decoded": counts.decoded, "analysed": counts.analysed, "refused": counts.failed, "wakes": counts.wakes,
             "suppressed": suppressed, "lines": lines})
     }

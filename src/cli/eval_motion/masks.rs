@@ -38,7 +38,13 @@ impl Cells {
     pub fn prf(&self) -> Option<[f64; 3]> {
         let (hits, wrong, missed) = (self.hits as f64, self.wrong as f64, self.missed as f64);
         let any = self.hits + self.wrong + self.missed > 0;
-        any.then(|| [hits / (hits + wrong).max(1.0), hits / (hits + missed).max(1.0), 2.0 * hits / (2.0 * hits + wrong + missed)])
+        any.then(|| {
+            [
+                hits / (hits + wrong).max(1.0),
+                hits / (hits + missed).max(1.0),
+                2.0 * hits / (2.0 * hits + wrong + missed),
+            ]
+        })
     }
 
     /// Adds other counts.
@@ -56,15 +62,21 @@ impl Masks {
     /// There is no mask, sizes differ, or ffmpeg fails.
     pub fn read(dir: &Path) -> anyhow::Result<Masks> {
         let files = std::fs::read_dir(dir).with_context(|| dir.display().to_string())?;
-        let mut names: Vec<String> = files.filter_map(|file| file.ok()?.file_name().into_string().ok()).collect();
+        let mut names: Vec<String> =
+            files.filter_map(|file| file.ok()?.file_name().into_string().ok()).collect();
         names.retain(|name| name.ends_with(".png"));
         names.sort();
-        let digits = |name: &String| name.chars().filter(char::is_ascii_digit).collect::<String>().parse().ok();
+        let digits = |name: &String| {
+            name.chars().filter(char::is_ascii_digit).collect::<String>().parse().ok()
+        };
         let numbers: Vec<usize> = names.iter().filter_map(digits).collect();
         let first = names.first().with_context(|| format!("no masks in {}", dir.display()))?;
         let head = std::fs::read(dir.join(first))?;
         // Width and height of a PNG (ISO/IEC 15948 11.2.2).
-        let size = |at: usize| head.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes) as usize;
+        let size = |at: usize| {
+            head.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes)
+                as usize
+        };
         let (width, height) = (size(16), size(20));
         let pattern = dir.join("*.png");
         let ffmpeg = Command::new("ffmpeg")
@@ -73,8 +85,15 @@ impl Masks {
             .args(["-pix_fmt", "gray", "-f", "rawvideo", "-"])
             .output();
         let pixels = ffmpeg.context("ffmpeg, which reads the masks")?.stdout;
-        let whole = width > 0 && pixels.len() == width * height * numbers.len() && numbers.len() == names.len();
-        ensure!(whole, "the masks in {} are not {} numbered pictures of {width}x{height}", dir.display(), names.len());
+        let whole = width > 0
+            && pixels.len() == width * height * numbers.len()
+            && numbers.len() == names.len();
+        ensure!(
+            whole,
+            "the masks in {} are not {} numbered pictures of {width}x{height}",
+            dir.display(),
+            names.len()
+        );
         Ok(Masks { width, height, numbers, pixels })
     }
 

@@ -100,7 +100,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     for video in &videos {
         let source = Source::open(video, args.fps).with_context(|| video.display().to_string())?;
         let mut truth = Truth::beside(video, args.truth.as_deref(), args.masks.as_deref())?;
-        let overlay = args.overlay.as_deref().map(|path| Overlay::new(path, &settings)).transpose()?;
+        let overlay =
+            args.overlay.as_deref().map(|path| Overlay::new(path, &settings)).transpose()?;
         let mut ours = OwnDetector::new(settings.clone(), stages);
         let row = measure(source, &mut ours, &mut truth, overlay)?;
         shown(&args, &row);
@@ -119,7 +120,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     ensure!(!rows.is_empty(), "no video given");
     if args.json {
         let rows: Vec<Value> = rows.iter().map(Row::json).collect();
-        println!("{}", serde_json::to_string_pretty(&serde_json::json!({"files": rows, "total": total.json()}))?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(
+                &serde_json::json!({"files": rows, "total": total.json()})
+            )?
+        );
     } else if rows.len() > 1 {
         println!("{}", total.line());
     }
@@ -139,13 +145,24 @@ fn settings(args: &Args) -> anyhow::Result<MotionSettings> {
     if let Some(path) = &args.config {
         return Ok(crate::settings::load::load(path)?.motion);
     }
-    Ok(MotionSettings { sensitivity: args.sensitivity, gating: args.gating, ..MotionSettings::default() })
+    Ok(MotionSettings {
+        sensitivity: args.sensitivity,
+        gating: args.gating,
+        ..MotionSettings::default()
+    })
 }
 
 #[cfg(feature = "sim")]
 fn scenes(args: &Args) -> Vec<(u64, Disturbance)> {
-    let all = if args.disturbance.is_empty() { Disturbance::WEATHER.to_vec() } else { args.disturbance.clone() };
-    args.seeds.iter().flat_map(|seed| all.iter().map(move |disturbance| (*seed, *disturbance))).collect()
+    let all = if args.disturbance.is_empty() {
+        Disturbance::WEATHER.to_vec()
+    } else {
+        args.disturbance.clone()
+    };
+    args.seeds
+        .iter()
+        .flat_map(|seed| all.iter().map(move |disturbance| (*seed, *disturbance)))
+        .collect()
 }
 
 /// Ground truth of a video.
@@ -164,17 +181,28 @@ impl Truth {
     ///
     /// # Errors
     /// A file cannot be read.
-    pub fn beside(video: &Path, truth: Option<&Path>, masks: Option<&Path>) -> anyhow::Result<Truth> {
-        let near = |name: &str| video.parent().map(|dir| dir.join(name)).filter(|path| path.exists());
+    pub fn beside(
+        video: &Path,
+        truth: Option<&Path>,
+        masks: Option<&Path>,
+    ) -> anyhow::Result<Truth> {
+        let near =
+            |name: &str| video.parent().map(|dir| dir.join(name)).filter(|path| path.exists());
         let spans = match truth.map(Path::to_owned).or_else(|| near("labels.json")) {
             Some(path) => {
-                let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-                let labels = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+                let text =
+                    std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+                let labels =
+                    serde_json::from_str(&text).with_context(|| path.display().to_string())?;
                 score::spans(&labels, video)
             }
             None => None,
         };
-        let masks = masks.map(Path::to_owned).or_else(|| near("groundtruth")).map(|dir| masks::Masks::read(&dir)).transpose()?;
+        let masks = masks
+            .map(Path::to_owned)
+            .or_else(|| near("groundtruth"))
+            .map(|dir| masks::Masks::read(&dir))
+            .transpose()?;
         Ok(Truth { spans, masks, tampered: None })
     }
 }
@@ -183,7 +211,12 @@ impl Truth {
 ///
 /// # Errors
 /// The source fails, or the overlay cannot be written.
-pub fn measure(source: Source, watcher: &mut dyn Adapter, truth: &mut Truth, overlay: Option<Overlay>) -> anyhow::Result<Row> {
+pub fn measure(
+    source: Source,
+    watcher: &mut dyn Adapter,
+    truth: &mut Truth,
+    overlay: Option<Overlay>,
+) -> anyhow::Result<Row> {
     let Source { name, times, units } = source;
     let mut log = Log::new(times, truth.masks.take(), overlay);
     let mut spent = 0;
@@ -207,9 +240,14 @@ mod tests {
     /// Runs the agent's analyzer on every drawn scene of these seeds.
     fn drawn(seeds: &[u64], kinds: &[Disturbance], quantiser: Option<u8>, gating: bool) -> Total {
         let mut total = Total::default();
-        for (seed, kind) in seeds.iter().flat_map(|seed| kinds.iter().map(move |kind| (*seed, *kind))) {
+        for (seed, kind) in
+            seeds.iter().flat_map(|seed| kinds.iter().map(move |kind| (*seed, *kind)))
+        {
             let (source, mut truth) = source::scene(seed, kind, quantiser).unwrap();
-            let mut ours = OwnDetector::new(MotionSettings { gating, ..MotionSettings::default() }, Stages::ALL);
+            let mut ours = OwnDetector::new(
+                MotionSettings { gating, ..MotionSettings::default() },
+                Stages::ALL,
+            );
             let row = measure(source, &mut ours, &mut truth, None).unwrap();
             println!("{}", row.line());
             total.add(&row);
@@ -222,9 +260,14 @@ mod tests {
     #[ignore = "twenty minutes of coded scenes, with and without gating"]
     fn proof_of_twenty_scenes_awake_and_asleep() {
         for gating in [false, true] {
-            let total = drawn(&[9001, 9002], &Disturbance::WEATHER[1..], gating.then_some(30), gating);
+            let total =
+                drawn(&[9001, 9002], &Disturbance::WEATHER[1..], gating.then_some(30), gating);
             let score = total.score();
-            assert!(score.true_events == 60 && score.found >= 58 && score.wrong <= 2, "{}", total.line());
+            assert!(
+                score.true_events == 60 && score.found >= 58 && score.wrong <= 2,
+                "{}",
+                total.line()
+            );
             assert_eq!(total.tampering().wrong, 0);
         }
     }

@@ -63,7 +63,9 @@ impl Overlay {
     pub fn draw(&mut self, detector: &Detector, picture: &Picture, at: Timestamp) {
         let mut canvas = picture.clone();
         if let Some((grid, mask)) = detector.mask() {
-            for (row, line) in canvas.y.chunks_exact_mut(picture.width).enumerate().take(picture.height) {
+            for (row, line) in
+                canvas.y.chunks_exact_mut(picture.width).enumerate().take(picture.height)
+            {
                 let from = row * grid.height / picture.height * grid.width;
                 for (column, pixel) in line.iter_mut().enumerate() {
                     if mask[from + column * grid.width / picture.width] {
@@ -121,10 +123,15 @@ impl Overlay {
                 .ok();
         }
         let due = at.mono.since(began.mono) * FPS / 1_000_000 + 1;
-        let Some(pipe) = self.ffmpeg.as_mut().and_then(|ffmpeg| ffmpeg.stdin.as_mut()) else { return };
+        let Some(pipe) = self.ffmpeg.as_mut().and_then(|ffmpeg| ffmpeg.stdin.as_mut()) else {
+            return;
+        };
         while self.written < due {
             self.written += 1;
-            if [&canvas.y, &canvas.u, &canvas.v].into_iter().any(|plane| pipe.write_all(plane).is_err()) {
+            if [&canvas.y, &canvas.u, &canvas.v]
+                .into_iter()
+                .any(|plane| pipe.write_all(plane).is_err())
+            {
                 return;
             }
         }
@@ -141,7 +148,8 @@ impl Overlay {
 
 fn dot(canvas: &mut Picture, x: usize, y: usize, [luma, u, v]: Colour) {
     let (x, y) = (x.min(canvas.width - 1), y.min(canvas.height - 1));
-    let chroma = (y / 2).min(canvas.height / 2 - 1) * (canvas.width / 2) + (x / 2).min(canvas.width / 2 - 1);
+    let chroma =
+        (y / 2).min(canvas.height / 2 - 1) * (canvas.width / 2) + (x / 2).min(canvas.width / 2 - 1);
     canvas.y[y * canvas.width + x] = luma;
     (canvas.u[chroma], canvas.v[chroma]) = (u, v);
 }

@@ -32,12 +32,29 @@ pub struct Total {
 
 impl Row {
     /// Builds the result from a log.
-    pub fn new(name: String, seconds: f64, spent: u64, log: Log, truth: &Truth, notes: Value) -> Row {
+    pub fn new(
+        name: String,
+        seconds: f64,
+        spent: u64,
+        log: Log,
+        truth: &Truth,
+        notes: Value,
+    ) -> Row {
         let Log { mut events, scenes, cells, .. } = log;
         events.iter_mut().for_each(|event| event.end = event.end.min(seconds));
         let score = truth.spans.as_deref().map(|spans| Score::new(&events, spans));
         let tampering = Tampering::new(&scenes, truth.tampered);
-        Row { name, seconds, spent_ms: spent as f64 / 1000.0, cells, events, scenes, score, tampering, notes }
+        Row {
+            name,
+            seconds,
+            spent_ms: spent as f64 / 1000.0,
+            cells,
+            events,
+            scenes,
+            score,
+            tampering,
+            notes,
+        }
     }
 
     /// Score of its events; `None` without ground truth.
@@ -72,7 +89,8 @@ impl Row {
 
     /// The text line.
     pub fn line(&self) -> String {
-        let events = self.score.as_ref().map_or_else(|| format!("{} events", self.events.len()), describe);
+        let events =
+            self.score.as_ref().map_or_else(|| format!("{} events", self.events.len()), describe);
         format!(
             "{}: {events}{}{}, {:.1} CPU ms/s, {} scene changes",
             short(&self.name),
@@ -86,16 +104,19 @@ impl Row {
     /// A line for each event and scene change.
     pub fn events(&self) -> Vec<String> {
         let event = |event: &ReportedEvent| {
-            format!("  {:8.2} to {:8.2} s, told at {:8.2}: {}", event.began, event.end, event.told, event.words)
+            format!(
+                "  {:8.2} to {:8.2} s, told at {:8.2}: {}",
+                event.began, event.end, event.told, event.words
+            )
         };
-        let scenes = self.scenes.iter().map(|(second, word)| format!("  {second:8.2} s: scene {word}"));
+        let scenes =
+            self.scenes.iter().map(|(second, word)| format!("  {second:8.2} s: scene {word}"));
         self.events.iter().map(event).chain(scenes).collect()
     }
 
     /// The JSON object.
     pub fn json(&self) -> Value {
-        let event =
-            |event: &ReportedEvent| json!({"begin": event.began, "told": event.told, "end": event.end, "words": event.words});
+        let event = |event: &ReportedEvent| json!({"begin": event.began, "told": event.told, "end": event.end, "words": event.words});
         let events: Vec<Value> = self.events.iter().map(event).collect();
         let mut row = json!({"file": self.name, "seconds": self.seconds, "cpu_ms_per_s": rounded(self.cost()), "events": events,
             "scenes": self.scenes, "notes": self.notes});
@@ -128,7 +149,11 @@ impl Total {
     pub fn line(&self) -> String {
         let cost = self.spent_ms / self.seconds.max(0.001);
         let (events, tampering) = (describe(&self.score), tampered(&self.tampering));
-        format!("TOTAL of {:.0} s: {events}{tampering}{}, {cost:.1} CPU ms/s", self.seconds, block(self.cells))
+        format!(
+            "TOTAL of {:.0} s: {events}{tampering}{}, {cost:.1} CPU ms/s",
+            self.seconds,
+            block(self.cells)
+        )
     }
 
     /// The JSON object.
@@ -165,7 +190,9 @@ fn tampered(tampering: &Tampering) -> String {
     let latest = tampering.latest().map_or("-".into(), |late| format!("{late:.2}"));
     match true_ones + wrong {
         0 => String::new(),
-        _ => format!(", tampering {}/{true_ones} told within {latest} s, {wrong} false", late.len()),
+        _ => {
+            format!(", tampering {}/{true_ones} told within {latest} s, {wrong} false", late.len())
+        }
     }
 }
 
@@ -174,14 +201,16 @@ fn block(cells: Cells) -> String {
 }
 
 fn numbers(row: &mut Value, cells: Cells, score: Option<&Score>, tampering: &Tampering) {
-    (row["tampered"], row["tampering_late_s"]) = (json!(tampering.true_ones), json!(tampering.late));
+    (row["tampered"], row["tampering_late_s"]) =
+        (json!(tampering.true_ones), json!(tampering.late));
     row["tampering_false"] = json!(tampering.wrong);
     if let Some([p, r, f]) = cells.prf() {
         (row["p"], row["r"], row["f"]) = (json!(p), json!(r), json!(f));
     }
     if let Some(score) = score {
         row["true_events"] = json!(score.true_events);
-        (row["found"], row["missed"], row["merged"]) = (json!(score.found), json!(score.missed), json!(score.merged));
+        (row["found"], row["missed"], row["merged"]) =
+            (json!(score.found), json!(score.missed), json!(score.merged));
         (row["split"], row["false"]) = (json!(score.split), json!(score.wrong));
         row["false_seconds"] = json!(rounded(score.wrong_seconds));
         (row["late_median_s"], row["late_p95_s"]) = (json!(score.late(50)), json!(score.late(95)));

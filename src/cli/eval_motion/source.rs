@@ -19,7 +19,8 @@ use crate::sim::scene::Disturbance;
 use crate::units::{Digest, MonoTime, Timestamp};
 
 /// File extensions of videos in a directory.
-const VIDEOS: [&str; 11] = ["mp4", "mov", "mkv", "avi", "webm", "ts", "h264", "264", "h265", "265", "hevc"];
+const VIDEOS: [&str; 11] =
+    ["mp4", "mov", "mkv", "avi", "webm", "ts", "h264", "264", "h265", "265", "hevc"];
 
 /// A video.
 pub struct Source {
@@ -43,11 +44,15 @@ pub fn videos(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
             continue;
         }
         let entries = std::fs::read_dir(path).with_context(|| path.display().to_string())?;
-        let mut inside: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        let mut inside: Vec<PathBuf> =
+            entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         inside.sort();
-        let is_video =
-            |path: &PathBuf| path.extension().is_some_and(|ext| VIDEOS.iter().any(|video| ext.eq_ignore_ascii_case(video)));
-        let (dirs, files): (Vec<PathBuf>, Vec<PathBuf>) = inside.into_iter().partition(|path| path.is_dir());
+        let is_video = |path: &PathBuf| {
+            path.extension()
+                .is_some_and(|ext| VIDEOS.iter().any(|video| ext.eq_ignore_ascii_case(video)))
+        };
+        let (dirs, files): (Vec<PathBuf>, Vec<PathBuf>) =
+            inside.into_iter().partition(|path| path.is_dir());
         found.extend(files.into_iter().filter(is_video));
         found.extend(videos(&dirs)?);
     }
@@ -84,14 +89,24 @@ impl Source {
 fn coded(name: String, frames: Vec<Frame>) -> Source {
     let mut times: Vec<u64> = frames.iter().map(|frame| frame.at.mono.0).collect();
     times.sort_unstable();
-    Source { name, times, units: Box::new(frames.into_iter().map(|frame| Ok(Unit::Coded(Arc::new(frame))))) }
+    Source {
+        name,
+        times,
+        units: Box::new(frames.into_iter().map(|frame| Ok(Unit::Coded(Arc::new(frame))))),
+    }
 }
 
 /// The NAL units of an Annex B stream.
 fn nals(bytes: &[u8]) -> Vec<&[u8]> {
-    let starts: Vec<usize> = bytes.windows(3).enumerate().filter(|(_, w)| *w == [0, 0, 1]).map(|(at, _)| at + 3).collect();
+    let starts: Vec<usize> = bytes
+        .windows(3)
+        .enumerate()
+        .filter(|(_, w)| *w == [0, 0, 1])
+        .map(|(at, _)| at + 3)
+        .collect();
     let ends = starts.iter().skip(1).map(|next| next - 3).chain([bytes.len()]);
-    let trimmed = |nal: &'_ [u8]| nal.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let trimmed =
+        |nal: &'_ [u8]| nal.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     starts
         .iter()
         .zip(ends)
@@ -109,8 +124,16 @@ fn units(bytes: &[u8], codec: Codec, fps: f64) -> anyhow::Result<Vec<Frame>> {
     for nal in nals(bytes) {
         let kind = if codec == Codec::H264 { nal[0] & 0x1f } else { nal[0] >> 1 & 0x3f };
         let (slice, set, begins) = match codec {
-            Codec::H264 => (matches!(kind, 1..=5), matches!(kind, 7 | 8), nal.get(1).is_some_and(|byte| byte & 0x80 != 0)),
-            _ => (kind < 32, matches!(kind, 32..=34), nal.get(2).is_some_and(|byte| byte & 0x80 != 0)),
+            Codec::H264 => (
+                matches!(kind, 1..=5),
+                matches!(kind, 7 | 8),
+                nal.get(1).is_some_and(|byte| byte & 0x80 != 0),
+            ),
+            _ => (
+                kind < 32,
+                matches!(kind, 32..=34),
+                nal.get(2).is_some_and(|byte| byte & 0x80 != 0),
+            ),
         };
         if has_slice && (!slice || begins) {
             let params = params.get_or_insert(Arc::new(parameters(&sets, codec)?)).clone();
@@ -136,7 +159,10 @@ fn units(bytes: &[u8], codec: Codec, fps: f64) -> anyhow::Result<Vec<Frame>> {
 }
 
 fn frame(params: Arc<TrackParams>, data: Vec<u8>, key: bool, number: usize, fps: f64) -> Frame {
-    let at = Timestamp { mono: MonoTime(1_000_000 + (number as f64 * 1e6 / fps) as u64), ..Timestamp::default() };
+    let at = Timestamp {
+        mono: MonoTime(1_000_000 + (number as f64 * 1e6 / fps) as u64),
+        ..Timestamp::default()
+    };
     let pts = (number as f64 * f64::from(params.timescale) / fps) as i64;
     Frame { role: StreamRole::Main, params, data: Bytes::from(data), key, pts, run: 1, at, lost: 0 }
 }
@@ -147,15 +173,28 @@ fn parameters(annex_b: &[u8], codec: Codec) -> anyhow::Result<TrackParams> {
         // The H.265 decoder has this limit itself.
         Codec::H265 => (0, 0),
         _ => {
-            let sps = nals(annex_b).into_iter().find(|nal| nal[0] & 0x1f == 7).context("no sequence parameter set")?;
-            let Ok(sps) = Sps::parse(&crate::analytics::decode::frame_num::without_emulation_prevention(&sps[1..])) else {
+            let sps = nals(annex_b)
+                .into_iter()
+                .find(|nal| nal[0] & 0x1f == 7)
+                .context("no sequence parameter set")?;
+            let Ok(sps) = Sps::parse(
+                &crate::analytics::decode::frame_num::without_emulation_prevention(&sps[1..]),
+            ) else {
                 bail!("damaged sequence parameter set")
             };
             (sps.display_width() as u16, sps.display_height() as u16)
         }
     };
     let (annex_b, digest) = (annex_b.to_vec(), Digest::of(annex_b));
-    Ok(TrackParams { kind: TrackKind::Video, codec, timescale: 90_000, sample_entry: Vec::new(), annex_b, size, digest })
+    Ok(TrackParams {
+        kind: TrackKind::Video,
+        codec,
+        timescale: 90_000,
+        sample_entry: Vec::new(),
+        annex_b,
+        size,
+        digest,
+    })
 }
 
 /// Pictures as ffmpeg decodes them (YUV4MPEG2).
@@ -178,11 +217,17 @@ impl Pictures {
             .context("ffmpeg, which reads what the agent's decoders do not")?;
         let mut pipe = BufReader::new(ffmpeg.stdout.take().context("ffmpeg without a pipe")?);
         let head = line(&mut pipe)?;
-        let value = |tag: char| head.split(' ').skip(1).find_map(|word| word.strip_prefix(tag)).unwrap_or_default();
+        let value = |tag: char| {
+            head.split(' ').skip(1).find_map(|word| word.strip_prefix(tag)).unwrap_or_default()
+        };
         let (width, height) = (value('W').parse().unwrap_or(0), value('H').parse().unwrap_or(0));
-        ensure!(width * height > 0 && width * height <= PIXELS_MAX, "ffmpeg cannot read it, or it is larger than 4K");
+        ensure!(
+            width * height > 0 && width * height <= PIXELS_MAX,
+            "ffmpeg cannot read it, or it is larger than 4K"
+        );
         let (over, under) = value('F').split_once(':').unwrap_or(("25", "1"));
-        let fps = over.parse::<f64>().unwrap_or(25.0) / under.parse::<f64>().unwrap_or(1.0).max(1.0);
+        let fps =
+            over.parse::<f64>().unwrap_or(25.0) / under.parse::<f64>().unwrap_or(1.0).max(1.0);
         Ok(Pictures { ffmpeg, pipe, size: (width, height), fps: fps.max(0.1), number: 0 })
     }
 
@@ -196,8 +241,17 @@ impl Pictures {
             self.pipe.read_exact(&mut bytes).map(|()| bytes)
         };
         let chroma = width.div_ceil(2) * height.div_ceil(2);
-        let picture = Picture { width, height, y: plane(width * height)?, u: plane(chroma)?, v: plane(chroma)? };
-        let at = Timestamp { mono: MonoTime(1_000_000 + (self.number as f64 * 1e6 / self.fps) as u64), ..Timestamp::default() };
+        let picture = Picture {
+            width,
+            height,
+            y: plane(width * height)?,
+            u: plane(chroma)?,
+            v: plane(chroma)?,
+        };
+        let at = Timestamp {
+            mono: MonoTime(1_000_000 + (self.number as f64 * 1e6 / self.fps) as u64),
+            ..Timestamp::default()
+        };
         self.number += 1;
         Ok(Some(Unit::Plain(Box::new(picture), at)))
     }
@@ -231,7 +285,11 @@ fn line(pipe: &mut impl BufRead) -> anyhow::Result<String> {
 /// With a quantiser the quality is constant, as of most cameras: quiet pictures have equal sizes,
 /// so the analyzer can skip them. Without one the bitrate is constant.
 #[cfg(feature = "sim")]
-pub fn scene(seed: u64, disturbance: Disturbance, quantiser: Option<u8>) -> anyhow::Result<(Source, super::Truth)> {
+pub fn scene(
+    seed: u64,
+    disturbance: Disturbance,
+    quantiser: Option<u8>,
+) -> anyhow::Result<(Source, super::Truth)> {
     use crate::sim::{
         encode::Camera264,
         scene::{Scene, TAMPERED},
@@ -242,7 +300,8 @@ pub fn scene(seed: u64, disturbance: Disturbance, quantiser: Option<u8>) -> anyh
     // A later crossing would not end before the video.
     let scene = Scene::new(seed, disturbance, f64::from(SECONDS) - 10.0);
     let tampered = disturbance.tampering().map(|word| (TAMPERED, word));
-    let seen = scene.crossings().iter().filter(|crossing| tampered.is_none() || crossing.begin < TAMPERED);
+    let seen =
+        scene.crossings().iter().filter(|crossing| tampered.is_none() || crossing.begin < TAMPERED);
     let spans = seen.map(|crossing| (crossing.begin, crossing.begin + crossing.seconds)).collect();
     let mut encoder = match (disturbance, quantiser) {
         (Disturbance::LowBitrate, _) => Camera264::new(SIZE.0, SIZE.1, FPS, 80_000)?,
@@ -263,7 +322,11 @@ pub fn scene(seed: u64, disturbance: Disturbance, quantiser: Option<u8>) -> anyh
             params = Some(Arc::new(parameters(&sets, Codec::H264)?));
         }
         let params = params.clone().context("no parameter sets")?;
-        let data = unit.nals.iter().flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], &nal[..]].concat()).collect();
+        let data = unit
+            .nals
+            .iter()
+            .flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], &nal[..]].concat())
+            .collect();
         Ok(Unit::Coded(Arc::new(frame(params, data, unit.key, number as usize, FPS.into()))))
     });
     let name = format!("seed {seed}, {disturbance:?}");
@@ -285,14 +348,19 @@ mod tests {
         let mut encoder = Camera264::new(64, 48, 5, 200_000).unwrap();
         let mut stream = Vec::new();
         for number in 0..12_u64 {
-            for nal in encoder.encode(&scene.draw(number as f64 / 5.0, 64, 48), number).unwrap().nals {
+            for nal in
+                encoder.encode(&scene.draw(number as f64 / 5.0, 64, 48), number).unwrap().nals
+            {
                 stream.extend([0, 0, 0, 1]);
                 stream.extend(nal);
             }
         }
         let frames = units(&stream, Codec::H264, 5.0).unwrap();
         assert_eq!(frames.len(), 12);
-        assert_eq!((frames[0].params.size, frames[0].key, frames[1].key, frames[10].key), ((64, 48), true, false, true));
+        assert_eq!(
+            (frames[0].params.size, frames[0].key, frames[1].key, frames[10].key),
+            ((64, 48), true, false, true)
+        );
         assert_eq!(frames[5].at.mono, MonoTime(2_000_000));
     }
 }

@@ -46,7 +46,9 @@ fn former_snapshots(dir: &Path) -> Option<String> {
         false => "rename it so before the next start, and snapshots that wait are sent",
         true => "there is one already, which is used: remove the old one",
     };
-    there.then(|| format!("{FORMER_SNAPSHOTS}: the former name of {}: {next}", FileId::Snapshots.name()))
+    there.then(|| {
+        format!("{FORMER_SNAPSHOTS}: the former name of {}: {next}", FileId::Snapshots.name())
+    })
 }
 
 /// What to do next, as the worst problem needs it.
@@ -61,10 +63,18 @@ fn next_step(problems: &[CheckProblem]) -> Option<&'static str> {
 fn sentence(repair: &Repair) -> String {
     let Repair { file, offset, kind, bytes, lost, .. } = repair;
     match (kind, lost) {
-        (RepairKind::Torn, _) => format!("repaired: {file} offset {offset}: a cut write of {bytes} bytes is free space again"),
-        (RepairKind::Copy, _) => format!("repaired: {file} offset {offset}: a damaged copy is written again from the other"),
-        (RepairKind::Head, _) => format!("not repaired: {file}: neither copy of its head can be read"),
-        (RepairKind::Missing | RepairKind::Damaged, Some(lost)) => format!("not repaired: {lost}: nothing brings them back"),
+        (RepairKind::Torn, _) => format!(
+            "repaired: {file} offset {offset}: a cut write of {bytes} bytes is free space again"
+        ),
+        (RepairKind::Copy, _) => format!(
+            "repaired: {file} offset {offset}: a damaged copy is written again from the other"
+        ),
+        (RepairKind::Head, _) => {
+            format!("not repaired: {file}: neither copy of its head can be read")
+        }
+        (RepairKind::Missing | RepairKind::Damaged, Some(lost)) => {
+            format!("not repaired: {lost}: nothing brings them back")
+        }
         (RepairKind::Missing | RepairKind::Damaged, None) => {
             format!("not repaired: {file} offset {offset}: {bytes} bytes are damaged")
         }
@@ -80,7 +90,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let mut repairs = Vec::new();
     if args.repair {
-        repairs = recover(disk.as_ref(), &segments(&disk.files()?), ClockHistory::default(), 0).repairs;
+        repairs =
+            recover(disk.as_ref(), &segments(&disk.files()?), ClockHistory::default(), 0).repairs;
     }
     if let Some(former) = former_snapshots(&args.dir.dir) {
         eprintln!("{former}");
@@ -133,7 +144,12 @@ mod tests {
 
     #[test]
     fn only_what_is_lost_asks_for_an_export() {
-        let problem = |remedy: Remedy| CheckProblem { file: "seg".into(), offset: 0, what: "x".into(), remedy };
+        let problem = |remedy: Remedy| CheckProblem {
+            file: "seg".into(),
+            offset: 0,
+            what: "x".into(),
+            remedy,
+        };
         assert_eq!(next_step(&[]), None);
         assert_eq!(next_step(&[problem(Remedy::Start)]), Some(NEXT_START));
         assert_eq!(next_step(&[problem(Remedy::Start), problem(Remedy::Export)]), Some(NEXT));

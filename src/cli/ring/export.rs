@@ -58,7 +58,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reader = Arc::new(CardReader::new(disk.clone(), SnapshotGeometry { slots: 0, bytes: 0 }));
     let (mut after, mut made, mut damaged, mut unread) = (0, Vec::new(), 0, Vec::new());
     let mut extent: Option<(WallTime, WallTime)> = None;
-    while let Some(found) = locate(disk.as_ref(), &index, u64::MAX, &SpanQuery::Wall { from, to, after })? {
+    while let Some(found) =
+        locate(disk.as_ref(), &index, u64::MAX, &SpanQuery::Wall { from, to, after })?
+    {
         let (more, last) = (found.more, found.fragments.last().map_or(u64::MAX, |last| last.seq));
         after = last;
         // Damage costs the records it hits: the rest is exported, and the gaps are named.
@@ -78,7 +80,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let clip = VirtualClip::assemble(&span, &about(&manifest), reader.clone());
         let path = match part {
             1 => out.clone(),
-            _ => out.with_file_name(format!("{}-{part}.mp4", out.file_stem().unwrap_or_default().to_string_lossy())),
+            _ => out.with_file_name(format!(
+                "{}-{part}.mp4",
+                out.file_stem().unwrap_or_default().to_string_lossy()
+            )),
         };
         write(&path, &clip, args.force)?;
         made.push(describe(args, &path, &span, clip.len()));
@@ -116,15 +121,21 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// What is in no file of the asked range.
-fn lost_between(disk: &dyn Disk, index: &Index, (from, to): (WallTime, WallTime)) -> Vec<MissingRecords> {
-    let touches =
-        |lost: &MissingRecords| lost.from.is_none_or(|begin| begin.wall <= to) && lost.to.is_none_or(|end| end.wall >= from);
+fn lost_between(
+    disk: &dyn Disk,
+    index: &Index,
+    (from, to): (WallTime, WallTime),
+) -> Vec<MissingRecords> {
+    let touches = |lost: &MissingRecords| {
+        lost.from.is_none_or(|begin| begin.wall <= to) && lost.to.is_none_or(|end| end.wall >= from)
+    };
     locate_gaps(disk, index, &index.lost).into_iter().filter(touches).collect()
 }
 
 /// From the first picture of the files so far to the last.
 fn extent_with(extent: Option<(WallTime, WallTime)>, span: &Span) -> (WallTime, WallTime) {
-    let (first, last) = (span.fragments[0].start.wall, span.fragments[span.fragments.len() - 1].end().wall);
+    let (first, last) =
+        (span.fragments[0].start.wall, span.fragments[span.fragments.len() - 1].end().wall);
     extent.map_or((first, last), |(begin, end)| (begin.min(first), end.max(last)))
 }
 
@@ -139,13 +150,20 @@ impl Edge {
     fn sentence(&self, zone: &DisplayZone) -> String {
         let Edge { asked, reached, gaps } = self;
         let begin = asked < reached;
-        let (from, ends, lies) = if begin { ("from", "begins", "before") } else { ("to", "ends", "behind") };
-        let gap = |gap: &Gap| format!("{} to {}: {}", zone.show(gap.from.wall), zone.show(gap.to.wall), reason(gap));
+        let (from, ends, lies) =
+            if begin { ("from", "begins", "before") } else { ("to", "ends", "behind") };
+        let gap = |gap: &Gap| {
+            format!("{} to {}: {}", zone.show(gap.from.wall), zone.show(gap.to.wall), reason(gap))
+        };
         let why = match gaps.is_empty() {
             true => format!("what lies {lies} is not in the ring"),
             false => format!("missing {}", gaps.iter().map(gap).collect::<Vec<_>>().join("; ")),
         };
-        format!("asked {from} {}, and the footage {ends} at {}: {why}", zone.show(*asked), zone.show(*reached))
+        format!(
+            "asked {from} {}, and the footage {ends} at {}: {why}",
+            zone.show(*asked),
+            zone.show(*reached)
+        )
     }
 
     fn json(&self, zone: &DisplayZone) -> Value {
@@ -161,13 +179,24 @@ fn reason(gap: &Gap) -> &'static str {
 }
 
 /// The edges of what was exported that are not where they were asked.
-fn edges(disk: &dyn Disk, index: &Index, args: &Args, extent: Option<(WallTime, WallTime)>) -> Vec<Edge> {
+fn edges(
+    disk: &dyn Disk,
+    index: &Index,
+    args: &Args,
+    extent: Option<(WallTime, WallTime)>,
+) -> Vec<Edge> {
     let (Some((begin, end)), Ok((from, to))) = (extent, args.range.moments()) else {
         return Vec::new();
     };
-    let early = (args.range.from.is_some() && begin > from).then(|| (from, begin, gaps_between(disk, index, from, begin)));
-    let late = (args.range.to.is_some() && end < to).then(|| (to, end, gaps_between(disk, index, end, to)));
-    [early, late].into_iter().flatten().map(|(asked, reached, gaps)| Edge { asked, reached, gaps }).collect()
+    let early = (args.range.from.is_some() && begin > from)
+        .then(|| (from, begin, gaps_between(disk, index, from, begin)));
+    let late = (args.range.to.is_some() && end < to)
+        .then(|| (to, end, gaps_between(disk, index, end, to)));
+    [early, late]
+        .into_iter()
+        .flatten()
+        .map(|(asked, reached, gaps)| Edge { asked, reached, gaps })
+        .collect()
 }
 
 /// What was made, said at once unless a document is wanted.
@@ -189,7 +218,12 @@ fn describe(args: &Args, path: &Path, span: &Span, size: u64) -> Value {
             begin.quality.as_str()
         );
         for gap in &span.gaps {
-            println!("  missing {} to {}: {}", zone.show(gap.from.wall), zone.show(gap.to.wall), gap.reason.as_str());
+            println!(
+                "  missing {} to {}: {}",
+                zone.show(gap.from.wall),
+                zone.show(gap.to.wall),
+                gap.reason.as_str()
+            );
         }
     }
     for (first, last) in span.damaged.iter().filter(|_| !args.json) {
@@ -202,7 +236,11 @@ fn write(path: &Path, clip: &VirtualClip, force: bool) -> anyhow::Result<()> {
     if path.exists() && !force {
         bail!("{} exists; --force overwrites it", path.display());
     }
-    let file = regular_file::open(path, OpenOptions::new().write(true).create(true).truncate(true), Links::Follow);
+    let file = regular_file::open(
+        path,
+        OpenOptions::new().write(true).create(true).truncate(true),
+        Links::Follow,
+    );
     let mut file = file.with_context(|| path.display().to_string())?;
     let copied = copy(clip, &mut file).with_context(|| path.display().to_string());
     if copied.is_err() {

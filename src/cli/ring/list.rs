@@ -64,16 +64,22 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Line::Hole(gap) => gap.from.wall <= to && gap.to.wall >= from,
         Line::Evicted(..) => true,
         Line::Missing(lost) | Line::Damaged(lost) => {
-            lost.from.is_none_or(|begin| begin.wall <= to) && lost.to.is_none_or(|end| end.wall >= from)
+            lost.from.is_none_or(|begin| begin.wall <= to)
+                && lost.to.is_none_or(|end| end.wall >= from)
         }
     });
     match args.json {
-        true => println!("{}", shown_json(&lines.iter().map(|line| row(line, &locks)).collect::<Vec<_>>())?),
+        true => println!(
+            "{}",
+            shown_json(&lines.iter().map(|line| row(line, &locks)).collect::<Vec<_>>())?
+        ),
         false => table(&lines, &locks, &index.lost, &args.range.zone),
     }
     let missing = lines.iter().any(|line| matches!(line, Line::Missing(..) | Line::Damaged(..)));
     if !args.json {
-        println!("(only the records themselves are read here: taimat ring check reads the pictures too)");
+        println!(
+            "(only the records themselves are read here: taimat ring check reads the pictures too)"
+        );
     }
     Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -92,12 +98,20 @@ fn lines(disk: &dyn Disk, index: &Index) -> anyhow::Result<Vec<Line>> {
             let record = match found {
                 ScanItem::Record(_, record) => record,
                 ScanItem::Damaged { first, last, .. } => {
-                    lines.push(Line::Damaged(damage(disk, index, segment, &walked.found, (*first, *last))));
+                    lines.push(Line::Damaged(damage(
+                        disk,
+                        index,
+                        segment,
+                        &walked.found,
+                        (*first, *last),
+                    )));
                     continue;
                 }
             };
             match record.gap() {
-                Some(gap) => lines.push(Line::Hole(index.clock_history.date_gap(&gap, before, record.boot))),
+                Some(gap) => {
+                    lines.push(Line::Hole(index.clock_history.date_gap(&gap, before, record.boot)))
+                }
                 None => {
                     before = record.boot;
                     footage(index, record, &mut lines);
@@ -105,7 +119,8 @@ fn lines(disk: &dyn Disk, index: &Index) -> anyhow::Result<Vec<Line>> {
             }
         }
         // Damage up to the end of a file is in it: the next one begins right behind.
-        let follows = index.live().get(at + 1).is_some_and(|next| next.head.lap == segment.head.lap + 1);
+        let follows =
+            index.live().get(at + 1).is_some_and(|next| next.head.lap == segment.head.lap + 1);
         let last = index.last_seq(at, u64::MAX);
         let torn = walked.end == ScanEnd::Torn && follows && walked.next_seq <= last;
         if torn {
@@ -119,23 +134,38 @@ fn lines(disk: &dyn Disk, index: &Index) -> anyhow::Result<Vec<Line>> {
 
 /// What lies between two files, or before the first and behind the last: lost, or else evicted.
 fn between(disk: &dyn Disk, index: &Index, (first, last): (u64, u64), lines: &mut Vec<Line>) {
-    let here: Ranges = index.lost.list().iter().map(|(from, to)| (first.max(*from), last.min(*to))).collect();
+    let here: Ranges =
+        index.lost.list().iter().map(|(from, to)| (first.max(*from), last.min(*to))).collect();
     let evicted = match first == 0 || last == u64::MAX {
         // What went before the first file went in its turn.
         true => Ranges::default(),
         false => Ranges::from_iter([(first, last)]).without(&here),
     };
-    let lost = here.list().iter().map(|range| (range.0, Line::Missing(locate_gap(disk, index, *range))));
-    let mut all: Vec<_> = evicted.list().iter().map(|(first, last)| (*first, Line::Evicted(*first, *last))).chain(lost).collect();
+    let lost =
+        here.list().iter().map(|range| (range.0, Line::Missing(locate_gap(disk, index, *range))));
+    let mut all: Vec<_> = evicted
+        .list()
+        .iter()
+        .map(|(first, last)| (*first, Line::Evicted(*first, *last)))
+        .chain(lost)
+        .collect();
     all.sort_by_key(|(first, _)| *first);
     lines.extend(all.into_iter().map(|(_, line)| line));
 }
 
 /// A damaged stretch amid the records of a file, with the times of those beside it.
-fn damage(disk: &dyn Disk, index: &Index, segment: &Segment, found: &[ScanItem], (first, last): (u64, u64)) -> MissingRecords {
+fn damage(
+    disk: &dyn Disk,
+    index: &Index,
+    segment: &Segment,
+    found: &[ScanItem],
+    (first, last): (u64, u64),
+) -> MissingRecords {
     let around = locate_gap(disk, index, (first, last));
     let behind = found.iter().find_map(|found| match found {
-        ScanItem::Record(_, record) if record.seq > last => Some(index.clock_history.date(segment.head.boot, record.start)),
+        ScanItem::Record(_, record) if record.seq > last => {
+            Some(index.clock_history.date(segment.head.boot, record.start))
+        }
         _ => None,
     });
     MissingRecords { to: behind.or(around.to), ..around }
@@ -165,7 +195,11 @@ fn footage(index: &Index, record: &RingRecord, lines: &mut Vec<Line>) {
 /// Locks that hold some of a stretch.
 fn held<'a>(stretch: &Stretch, locks: &'a [Lock]) -> Vec<&'a str> {
     let (first, last) = stretch.records;
-    locks.iter().filter(|lock| lock.first <= last && first <= lock.last).map(|lock| lock.id.as_str()).collect()
+    locks
+        .iter()
+        .filter(|lock| lock.first <= last && first <= lock.last)
+        .map(|lock| lock.id.as_str())
+        .collect()
 }
 
 /// What is lost of a lock, reported at a start or not yet.
@@ -181,19 +215,28 @@ fn time(stamp: Option<Timestamp>) -> Option<String> {
 
 fn row(line: &Line, locks: &[Lock]) -> Value {
     match line {
-        Line::Footage(s) => json!({"from": s.begin.wall.rfc3339(), "to": s.end.wall.rfc3339(), "clock": s.begin.quality,
-            "boot": s.boot, "records": s.records, "bytes": s.bytes, "locks": held(s, locks)}),
+        Line::Footage(s) => {
+            json!({"from": s.begin.wall.rfc3339(), "to": s.end.wall.rfc3339(), "clock": s.begin.quality,
+            "boot": s.boot, "records": s.records, "bytes": s.bytes, "locks": held(s, locks)})
+        }
         Line::Hole(gap) => {
             json!({"gap": gap.reason.as_str(), "from": gap.from.wall.rfc3339(), "to": gap.to.wall.rfc3339(), "bytes": gap.bytes})
         }
         Line::Evicted(first, last) => json!({"evicted": [first, last]}),
-        Line::Missing(lost) => json!({"missing": [lost.first, lost.last], "from": time(lost.from), "to": time(lost.to)}),
-        Line::Damaged(lost) => json!({"damaged": [lost.first, lost.last], "from": time(lost.from), "to": time(lost.to)}),
+        Line::Missing(lost) => {
+            json!({"missing": [lost.first, lost.last], "from": time(lost.from), "to": time(lost.to)})
+        }
+        Line::Damaged(lost) => {
+            json!({"damaged": [lost.first, lost.last], "from": time(lost.from), "to": time(lost.to)})
+        }
     }
 }
 
 fn table(lines: &[Line], locks: &[Lock], lost: &Ranges, zone: &DisplayZone) {
-    println!("{:29}  {:29}  {:6}  {:>4}  {:>15}  {:>9}  locks", "from", "to", "clock", "boot", "records", "MiB");
+    println!(
+        "{:29}  {:29}  {:6}  {:>4}  {:>15}  {:>9}  locks",
+        "from", "to", "clock", "boot", "records", "MiB"
+    );
     let show = |wall: WallTime| zone.show(wall);
     let moment = |stamp: Option<Timestamp>| stamp.map_or("?".into(), |stamp| show(stamp.wall));
     for line in lines {
@@ -209,20 +252,42 @@ fn table(lines: &[Line], locks: &[Lock], lost: &Ranges, zone: &DisplayZone) {
                 held(s, locks).join(", ")
             ),
             Line::Hole(gap) => {
-                println!("{:29}  {:29}  -- missing: {}", show(gap.from.wall), show(gap.to.wall), gap.reason.as_str());
+                println!(
+                    "{:29}  {:29}  -- missing: {}",
+                    show(gap.from.wall),
+                    show(gap.to.wall),
+                    gap.reason.as_str()
+                );
             }
             Line::Missing(MissingRecords { first, last, from, to, .. }) => {
                 let what = numbers(*first, *last);
-                println!("{:29}  {:29}  -- MISSING: {what} in no file, and no head says evicted", moment(*from), moment(*to));
+                println!(
+                    "{:29}  {:29}  -- MISSING: {what} in no file, and no head says evicted",
+                    moment(*from),
+                    moment(*to)
+                );
             }
             Line::Damaged(MissingRecords { first, last, from, to, .. }) => {
-                println!("{:29}  {:29}  -- DAMAGED: {} not readable", moment(*from), moment(*to), numbers(*first, *last));
+                println!(
+                    "{:29}  {:29}  -- DAMAGED: {} not readable",
+                    moment(*from),
+                    moment(*to),
+                    numbers(*first, *last)
+                );
             }
-            Line::Evicted(first, last) => println!("{:29}  {:29}  -- evicted: records {first} to {last}", "", ""),
+            Line::Evicted(first, last) => {
+                println!("{:29}  {:29}  -- evicted: records {first} to {last}", "", "")
+            }
         }
     }
     for lock in locks {
-        println!("locked {}: {} to {}: {}", shown(&lock.id), show(lock.from), show(lock.to), shown(&lock.reason));
+        println!(
+            "locked {}: {} to {}: {}",
+            shown(&lock.id),
+            show(lock.from),
+            show(lock.to),
+            shown(&lock.reason)
+        );
         for (first, last) in missing_of(lock, lost) {
             println!("  MISSING of it: {} in no file", numbers(first, last));
         }

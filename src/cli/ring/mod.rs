@@ -74,7 +74,9 @@ impl Range {
     /// The moments meant.
     fn moments(&self) -> anyhow::Result<(crate::units::WallTime, crate::units::WallTime)> {
         let time = |name: &str, text: &Option<String>, default: i64| match text {
-            Some(text) => self.zone.read(text).map_err(|reason| anyhow::anyhow!("--{name}: {reason}")),
+            Some(text) => {
+                self.zone.read(text).map_err(|reason| anyhow::anyhow!("--{name}: {reason}"))
+            }
             None => Ok(crate::units::WallTime(default)),
         };
         let (from, to) = (time("from", &self.from, i64::MIN)?, time("to", &self.to, i64::MAX)?);

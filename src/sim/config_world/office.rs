@@ -29,7 +29,8 @@ impl ConfigWorld {
         self.texts.insert(Digest::of(text.as_bytes()), text.to_owned());
         let not_after = "2099-01-01T00:00:00.000Z".to_owned();
         let (site, version, config) = ("km-17".to_owned(), self.version, text.to_owned());
-        let document = Document { v: 1, site, version, prev_sha256: prev, not_after, config, sig: None };
+        let document =
+            Document { v: 1, site, version, prev_sha256: prev, not_after, config, sig: None };
         self.desired = Some(document.signed(&self.office));
         self.request_config();
     }
@@ -48,7 +49,9 @@ impl ConfigWorld {
             Scenario::Restart => self.send(&ScenarioText { segment: "2 MiB", ..text }.toml()),
             Scenario::WrongLogin => self.send(&ScenarioText { login: "/wrong", ..text }.toml()),
             Scenario::WrongCamera => self.send(&ScenarioText { camera: "wrong", ..text }.toml()),
-            Scenario::DeadBroker => self.send(&ScenarioText { hosts: vec![NEW, "dead.example"], ..text }.toml()),
+            Scenario::DeadBroker => {
+                self.send(&ScenarioText { hosts: vec![NEW, "dead.example"], ..text }.toml())
+            }
             Scenario::Crashes => self.send(&ScenarioText { sensitivity: CRASHES, ..text }.toml()),
             Scenario::Resets => self.send(&ScenarioText { sensitivity: RESETS, ..text }.toml()),
             Scenario::Later => {
@@ -100,14 +103,17 @@ impl ConfigWorld {
         while self.now < until {
             self.run(20_000_000);
             let busy = matches!(self.report["phase"].as_str(), Some("staged" | "trial"));
-            let committed = self.report["committed"]["sha256"].as_str().unwrap_or_default().to_owned();
+            let committed =
+                self.report["committed"]["sha256"].as_str().unwrap_or_default().to_owned();
             if self.session.is_none() || busy {
                 continue;
             }
             if !asked.is_empty() && committed == asked {
                 return true;
             }
-            let Some(text) = Digest::from_hex(&committed).and_then(|sha256| self.texts.get(&sha256)) else {
+            let Some(text) =
+                Digest::from_hex(&committed).and_then(|sha256| self.texts.get(&sha256))
+            else {
                 continue;
             };
             // The smallest change: the same text with the remaining broker and a harmless
@@ -119,7 +125,9 @@ impl ConfigWorld {
                 Some("fallbacks") => "fallbacks = []",
                 _ => line,
             });
-            let text = lines.collect::<Vec<_>>().join("\n") + &"\n# sent again".repeat(self.version as usize) + "\n";
+            let text = lines.collect::<Vec<_>>().join("\n")
+                + &"\n# sent again".repeat(self.version as usize)
+                + "\n";
             asked = Digest::of(text.as_bytes()).hex();
             self.send(&text);
         }

@@ -84,7 +84,9 @@ enum Change {
 impl Change {
     fn is_in(&self, dir: &str) -> bool {
         match self {
-            Change::Create(path, _) | Change::Remove(path) | Change::Dir(path) => parent(path) == dir,
+            Change::Create(path, _) | Change::Remove(path) | Change::Dir(path) => {
+                parent(path) == dir
+            }
             Change::Rename(from, to) => parent(from) == dir || parent(to) == dir,
         }
     }
@@ -142,11 +144,18 @@ impl State {
         }
         let mut one_in = |n| self.random.as_mut().is_none_or(|random| random.one_in(n));
         let refused = match (self.weather, kind) {
-            (DiskFaults::Full, Kind::Write | Kind::Index(IndexStep::Change | IndexStep::Commit)) => ErrorKind::StorageFull,
-            (DiskFaults::IndexFull, Kind::Index(IndexStep::Change)) if one_in(3) => ErrorKind::StorageFull,
+            (
+                DiskFaults::Full,
+                Kind::Write | Kind::Index(IndexStep::Change | IndexStep::Commit),
+            ) => ErrorKind::StorageFull,
+            (DiskFaults::IndexFull, Kind::Index(IndexStep::Change)) if one_in(3) => {
+                ErrorKind::StorageFull
+            }
             (DiskFaults::NoCommit, Kind::Index(IndexStep::Commit)) => ErrorKind::StorageFull,
             (DiskFaults::Locked, Kind::Index(IndexStep::Begin)) => ErrorKind::ResourceBusy,
-            (DiskFaults::Failing, Kind::Write | Kind::Flush | Kind::Name) if one_in(2) => ErrorKind::Other,
+            (DiskFaults::Failing, Kind::Write | Kind::Flush | Kind::Name) if one_in(2) => {
+                ErrorKind::Other
+            }
             (DiskFaults::Unreadable, Kind::Read) => ErrorKind::Other,
             _ => return Ok(()),
         };
@@ -159,7 +168,8 @@ impl State {
     }
 
     fn inode(&mut self, path: &str) -> Result<&mut Inode> {
-        let at = self.names.files.get(path).copied().ok_or_else(|| Error::from(ErrorKind::NotFound))?;
+        let at =
+            self.names.files.get(path).copied().ok_or_else(|| Error::from(ErrorKind::NotFound))?;
         Ok(&mut self.inodes[at])
     }
 }
@@ -222,9 +232,12 @@ impl SimFiles {
             inode.now.clone_from(&inode.durable);
         }
         let mut names = state.durable.clone();
-        let lies = |dirs: &BTreeSet<String>, path: &str| parent(path).is_empty() || dirs.contains(parent(path));
+        let lies = |dirs: &BTreeSet<String>, path: &str| {
+            parent(path).is_empty() || dirs.contains(parent(path))
+        };
         loop {
-            let lost: Vec<String> = names.dirs.iter().filter(|dir| !lies(&names.dirs, dir)).cloned().collect();
+            let lost: Vec<String> =
+                names.dirs.iter().filter(|dir| !lies(&names.dirs, dir)).cloned().collect();
             if lost.is_empty() {
                 break;
             }
@@ -336,13 +349,19 @@ impl FileStore for SimFiles {
         let moved: BTreeSet<String> = pending
             .iter()
             .filter(|change| change.is_in(dir))
-            .filter_map(|change| if let Change::Rename(from, _) = change { Some(from.clone()) } else { None })
+            .filter_map(|change| {
+                if let Change::Rename(from, _) = change { Some(from.clone()) } else { None }
+            })
             .collect();
         let mut left = Vec::new();
         for change in pending {
             // A move also makes the earlier creation of its file durable.
             let needed = matches!(&change, Change::Create(path, _) if moved.contains(path));
-            if needed || change.is_in(dir) { state.durable.apply(&change) } else { left.push(change) }
+            if needed || change.is_in(dir) {
+                state.durable.apply(&change)
+            } else {
+                left.push(change)
+            }
         }
         state.pending = left;
         Ok(())

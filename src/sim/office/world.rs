@@ -112,7 +112,10 @@ impl World {
     fn new(seed: u64, without: Option<IngestRule>) -> anyhow::Result<World> {
         let mut random = Rng::new(seed);
         let site = SiteId::parse("km-17").map_err(anyhow::Error::msg)?;
-        let uri = format!("file:world-{}?mode=memory&cache=shared", LIVED.fetch_add(1, Ordering::Relaxed));
+        let uri = format!(
+            "file:world-{}?mode=memory&cache=shared",
+            LIVED.fetch_add(1, Ordering::Relaxed)
+        );
         let anchor = Connection::open(&uri)?;
         let event = |n: u64| {
             let id = format!("E{n}");
@@ -182,7 +185,9 @@ impl World {
             match self.open() {
                 Ok(()) => return Ok(()),
                 Err(_) if self.files.is_off() => {}
-                Err(error) if attempt > 3 => return Err(format!("the office does not start: {error:#}")),
+                Err(error) if attempt > 3 => {
+                    return Err(format!("the office does not start: {error:#}"));
+                }
                 Err(_) => self.files.turn(DiskFaults::Calm),
             }
         }
@@ -257,7 +262,9 @@ impl World {
             }
         }
         for file in self.sending.iter_mut().filter(|file| !file.stored) {
-            let topic = |verb: &str| topics::up(&self.site, &format!("file/{}/{verb}", file.manifest.fid()));
+            let topic = |verb: &str| {
+                topics::up(&self.site, &format!("file/{}/{verb}", file.manifest.fid()))
+            };
             if !file.started {
                 messages.push((topic("init"), file.manifest.bytes()));
                 continue;
@@ -267,7 +274,10 @@ impl World {
                     let end = (at + CHUNK as u64).min(to);
                     // Some chunks are lost.
                     if !self.random.one_in(12) {
-                        messages.push((topic(&at.to_string()), file.bytes[at as usize..end as usize].to_vec()));
+                        messages.push((
+                            topic(&at.to_string()),
+                            file.bytes[at as usize..end as usize].to_vec(),
+                        ));
                     }
                 }
             }
@@ -287,7 +297,11 @@ impl World {
                 self.summary.refusals += 1;
                 batch
                     .iter()
-                    .flat_map(|one| archive.take_all(std::slice::from_ref(one), Now { text: &text, seconds }).unwrap_or_default())
+                    .flat_map(|one| {
+                        archive
+                            .take_all(std::slice::from_ref(one), Now { text: &text, seconds })
+                            .unwrap_or_default()
+                    })
                     .collect()
             }
         };
@@ -335,21 +349,32 @@ impl World {
             Some(Ack::Have { fid, upto, missing }) => self.have(&fid, upto, missing)?,
             Some(Ack::Stored { fid, sha256 }) => {
                 self.summary.receipts += 1;
-                let file = self.sending.iter_mut().find(|file| file.manifest.fid() == fid).ok_or("a receipt for nothing")?;
+                let file = self
+                    .sending
+                    .iter_mut()
+                    .find(|file| file.manifest.fid() == fid)
+                    .ok_or("a receipt for nothing")?;
                 file.stored = file.manifest.sha256 == sha256;
                 file.answered = true;
                 let (name, bytes) = (file.manifest.name.clone(), file.bytes.clone());
-                self.is_durable(&fid, &bytes).map_err(|what| format!("{name} was receipted: {what}"))?;
+                self.is_durable(&fid, &bytes)
+                    .map_err(|what| format!("{name} was receipted: {what}"))?;
             }
-            Some(Ack::Refused { reason, .. }) => return Err(format!("an honest file was refused: {reason}")),
-            Some(Ack::EventRefused { reason, .. }) => return Err(format!("an honest event was refused: {reason}")),
+            Some(Ack::Refused { reason, .. }) => {
+                return Err(format!("an honest file was refused: {reason}"));
+            }
+            Some(Ack::EventRefused { reason, .. }) => {
+                return Err(format!("an honest event was refused: {reason}"));
+            }
             None => {}
         }
         Ok(())
     }
 
     fn have(&mut self, fid: &str, upto: u64, missing: Vec<(u64, u64)>) -> Result<(), String> {
-        let Some(file) = self.sending.iter_mut().find(|file| file.manifest.fid() == fid && !file.stored) else {
+        let Some(file) =
+            self.sending.iter_mut().find(|file| file.manifest.fid() == fid && !file.stored)
+        else {
             return Ok(());
         };
         file.answered = true;
@@ -361,7 +386,10 @@ impl World {
         if file.finished && todo == [(0, size)] {
             file.rounds += 1;
             if file.rounds > ROUNDS_MAX {
-                return Err(format!("{} was requested {ROUNDS_MAX} times and then rejected for good", file.manifest.name));
+                return Err(format!(
+                    "{} was requested {ROUNDS_MAX} times and then rejected for good",
+                    file.manifest.name
+                ));
             }
         }
         file.started = true;
@@ -375,7 +403,9 @@ impl World {
         let path = self.path(fid)?;
         match self.files.durable(&path) {
             Some(durable) if durable == bytes => Ok(()),
-            Some(durable) => Err(format!("{} of {} right bytes are durable", durable.len(), bytes.len())),
+            Some(durable) => {
+                Err(format!("{} of {} right bytes are durable", durable.len(), bytes.len()))
+            }
             None => Err(format!("no durable file {path}")),
         }
     }
@@ -391,10 +421,14 @@ impl World {
     fn judge(&self) -> Result<(), String> {
         for file in self.sending.iter().filter(|file| file.stored) {
             let name = &file.manifest.name;
-            let path = self.path(&file.manifest.fid()).map_err(|what| format!("{name} was receipted: {what}"))?;
+            let path = self
+                .path(&file.manifest.fid())
+                .map_err(|what| format!("{name} was receipted: {what}"))?;
             match self.files.bytes(&path) {
                 Some(bytes) if bytes == file.bytes => {}
-                Some(bytes) => return Err(format!("{name} was receipted and has {} wrong bytes", bytes.len())),
+                Some(bytes) => {
+                    return Err(format!("{name} was receipted and has {} wrong bytes", bytes.len()));
+                }
                 None => return Err(format!("{name} was receipted and is missing")),
             }
         }
@@ -415,7 +449,8 @@ impl World {
     }
 
     fn is_done(&self) -> bool {
-        self.sending.iter().all(|file| file.stored) && self.events.values().all(|(_, receipted)| *receipted)
+        self.sending.iter().all(|file| file.stored)
+            && self.events.values().all(|(_, receipted)| *receipted)
     }
 
     /// Checks at the end that everything is receipted and that index and disk agree.
@@ -437,7 +472,10 @@ impl World {
         let checked = archive.check(true).map_err(|error| format!("{error:#}"))?;
         match checked.differences.first() {
             None => Ok(()),
-            Some(difference) => Err(format!("check: {} {}: {}", difference.kind, difference.path, difference.detail)),
+            Some(difference) => Err(format!(
+                "check: {} {}: {}",
+                difference.kind, difference.path, difference.detail
+            )),
         }
     }
 }
@@ -465,7 +503,12 @@ mod tests {
             // Only many errors in a row on one file show this fault, so few worlds do.
             let first = if rule == IngestRule::ErrorIsNoDigest { 260 } else { 1 };
             let lost = (first..first + 120).find_map(|seed| run(seed, Some(rule)).err());
-            println!("{:<16} {:<58} {}", rule.name(), rule.what(), lost.as_deref().unwrap_or("NOT NOTICED"));
+            println!(
+                "{:<16} {:<58} {}",
+                rule.name(),
+                rule.what(),
+                lost.as_deref().unwrap_or("NOT NOTICED")
+            );
             assert!(lost.is_some(), "{} is not noticed", rule.name());
         }
     }

@@ -14,17 +14,24 @@ impl World {
         let mut next: Option<(u64, Digest)> = None;
         for (at, segment) in index.live().iter().enumerate() {
             // Higher numbers mean that records between were evicted while older footage was pinned.
-            let follows =
-                |(seq, chain)| segment.head.first_seq > seq || (segment.head.first_seq, segment.head.previous) == (seq, chain);
+            let follows = |(seq, chain)| {
+                segment.head.first_seq > seq
+                    || (segment.head.first_seq, segment.head.previous) == (seq, chain)
+            };
             if next.is_some_and(|expected| !follows(expected)) {
-                self.wrongs.push(format!("segment {} does not continue numbers and chain", segment.head.segment));
+                self.wrongs.push(format!(
+                    "segment {} does not continue numbers and chain",
+                    segment.head.segment
+                ));
             }
             let Ok(walked) = walk(&self.disk, segment, ScanDepth::Content) else {
                 continue;
             };
             let last = index.last_seq(at, u64::MAX);
             let mut kept = walked.found.iter().filter_map(|found| match found {
-                ScanItem::Record(_, record) if record.seq <= last => Some((record.seq + 1, record.link())),
+                ScanItem::Record(_, record) if record.seq <= last => {
+                    Some((record.seq + 1, record.link()))
+                }
                 _ => None,
             });
             next = kept.next_back().or(Some((segment.head.first_seq, segment.head.previous)));

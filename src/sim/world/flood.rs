@@ -34,7 +34,8 @@ impl Flood {
 
     /// Counts requests to the uplink.
     pub(super) fn order(&mut self, order: &UplinkRequest) {
-        self.orders += u64::from(matches!(order, UplinkRequest::Reply(_) | UplinkRequest::Resend { .. }));
+        self.orders +=
+            u64::from(matches!(order, UplinkRequest::Reply(_) | UplinkRequest::Resend { .. }));
     }
 
     /// Counts updates from the uplink.
@@ -54,7 +55,10 @@ impl World {
     pub(super) fn flood(&mut self) {
         let share = BURST + PER_SECOND * (self.now.mono.0 - self.flood.since).div_ceil(1_000_000);
         if self.flood.commands > share {
-            self.wrongs.push(format!("{} unsigned commands reached the agent; the limit is {share}", self.flood.commands));
+            self.wrongs.push(format!(
+                "{} unsigned commands reached the agent; the limit is {share}",
+                self.flood.commands
+            ));
         }
         if self.flood.orders > ORDERS_MAX {
             self.wrongs.push(format!("{} answers and resends in one step", self.flood.orders));
@@ -63,12 +67,26 @@ impl World {
         if !self.stormy || !self.connected || !self.flood.rng.one_in(60) {
             return;
         }
-        let ring = self.office.events.values().next().map(|(event, _)| event.ring.to_string()).unwrap_or_default();
+        let ring = self
+            .office
+            .events
+            .values()
+            .next()
+            .map(|(event, _)| event.ring.to_string())
+            .unwrap_or_default();
         let all = vec![(1, 100_000); 32];
         for n in 0..MESSAGES {
             let bits = self.flood.rng.bits();
-            let name = ["ping", "event-get", "log-tail", "clip-get", "ring-status", "restart", "config-check", "no-such"]
-                [bits as usize % 8];
+            let name = [
+                "ping",
+                "event-get",
+                "log-tail",
+                "clip-get",
+                "ring-status",
+                "restart",
+                "config-check",
+                "no-such",
+            ][bits as usize % 8];
             let command = json!({"req_id": format!("x{bits}"), "ring": ring, "seq": all, "boot": 1, "config": "", "lines": 500,
                 "from": self.now.wall.plus_micros(-20_000_000).rfc3339(), "to": self.now.wall.rfc3339()});
             let forged = json!({"req_id": format!("y{bits}"), "n": n, "sig": {"key": "00", "ed25519": "00"}});
@@ -78,10 +96,17 @@ impl World {
                 1 => (topics::dn(site, &format!("cmd/{name}")), forged.to_string()),
                 2 => (topics::dn(site, "config/answer"), command.to_string()),
                 3 => (topics::dn(site, "config/confirm"), "{}".to_owned()),
-                4 => (topics::host_state(&format!("evil-{bits}")), "{\"state\":\"online\"}".to_owned()),
-                5 => {
-                    (topics::dn(site, "ack"), format!("{{\"t\":\"event\",\"id\":\"{bits}\",\"sha256\":\"{}\"}}", "0".repeat(64)))
-                }
+                4 => (
+                    topics::host_state(&format!("evil-{bits}")),
+                    "{\"state\":\"online\"}".to_owned(),
+                ),
+                5 => (
+                    topics::dn(site, "ack"),
+                    format!(
+                        "{{\"t\":\"event\",\"id\":\"{bits}\",\"sha256\":\"{}\"}}",
+                        "0".repeat(64)
+                    ),
+                ),
                 6 => (topics::dn(site, "ack"), "\u{0}junk".to_owned()),
                 7 => (topics::dn(site, "cmd/ping"), "x".repeat(bits as usize % 3000)),
                 _ => (topics::dn(site, &format!("cmd/{name}")), command.to_string()),

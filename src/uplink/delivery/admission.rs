@@ -107,7 +107,8 @@ impl IncomingLimiter {
         let highest = key.and_then(|key| self.signers.get(key));
         let n = command.args.get("n").and_then(Value::as_u64);
         let until = command.expires.as_deref().and_then(|expires| WallTime::parse(expires).ok());
-        highest.zip(n).is_some_and(|(highest, n)| n > *highest) && until.is_some_and(|until| !is_late(until, now))
+        highest.zip(n).is_some_and(|(highest, n)| n > *highest)
+            && until.is_some_and(|until| !is_late(until, now))
     }
 
     fn read(&mut self, now: Timestamp, name: &str, payload: &[u8]) -> Option<Box<Command>> {
@@ -123,7 +124,8 @@ impl IncomingLimiter {
     /// Counts an invalid message, and logs one a minute.
     pub fn unread<T>(&mut self, now: Timestamp, what: &str, why: &str) -> Option<T> {
         if self.unreadable.take(now.mono) {
-            let (what, before): (String, u64) = (what.chars().take(32).collect(), self.unreadable.dropped());
+            let (what, before): (String, u64) =
+                (what.chars().take(32).collect(), self.unreadable.dropped());
             tracing::warn!(
                 topic = what,
                 reason = why,
@@ -165,9 +167,14 @@ impl IncomingLimiter {
 
     /// Messages dropped since boot.
     pub fn dropped(&self) -> DroppedMessages {
-        let others = [&self.documents, &self.confirms, &self.hosts, &self.resends, &self.unreadable];
+        let others =
+            [&self.documents, &self.confirms, &self.hosts, &self.resends, &self.unreadable];
         let other = others.iter().map(|bucket| bucket.dropped()).sum();
-        DroppedMessages { unsigned: self.unsigned.dropped(), unverified: self.unverified.dropped(), other }
+        DroppedMessages {
+            unsigned: self.unsigned.dropped(),
+            unverified: self.unverified.dropped(),
+            other,
+        }
     }
 
     /// Logs dropped messages, once a minute per kind.
@@ -201,7 +208,11 @@ mod tests {
     use crate::units::{ClockQuality, MonoTime};
 
     fn at(micros: u64) -> Timestamp {
-        Timestamp { mono: MonoTime(micros), wall: WallTime(1_790_000_000_000_000 + micros as i64), quality: ClockQuality::Ntp }
+        Timestamp {
+            mono: MonoTime(micros),
+            wall: WallTime(1_790_000_000_000_000 + micros as i64),
+            quality: ClockQuality::Ntp,
+        }
     }
 
     fn signed(key: &str, n: u64, expires: &str) -> Vec<u8> {
@@ -232,7 +243,8 @@ mod tests {
             ];
             unsigned += u64::from(limiter.command(now, "ping", &invalid[n as usize % 4]).is_some());
             if n % 1000 == 0 {
-                valid += u64::from(limiter.command(now, "ping", &signed("k", 101 + n, LATER)).is_some());
+                valid +=
+                    u64::from(limiter.command(now, "ping", &signed("k", 101 + n, LATER)).is_some());
             }
         }
         assert_eq!((unsigned, valid), (10 + 2 * 20 - 1, 100));
@@ -243,8 +255,11 @@ mod tests {
     #[test]
     fn at_most_fifty_signatures_a_second_are_verified() {
         let mut limiter = limiter();
-        let passed =
-            (0..10_000).filter(|n| limiter.command(at(n * 1000), "ping", &signed("k", 101 + n, LATER)).is_some()).count();
+        let passed = (0..10_000)
+            .filter(|n| {
+                limiter.command(at(n * 1000), "ping", &signed("k", 101 + n, LATER)).is_some()
+            })
+            .count();
         assert_eq!(passed, 50 + 50 * 10 - 1);
     }
 
@@ -252,7 +267,9 @@ mod tests {
     fn invalid_payloads_are_never_commands() {
         let mut limiter = limiter();
         let long = [b"{\"sig\":\"".to_vec(), vec![b'x'; COMMAND_MAX]].concat();
-        for payload in [&b"\xff\xfe"[..], b"", b"[]", b"{\"sig\":1}", b"{\"req_id\":7,\"sig\":{}}", &long] {
+        for payload in
+            [&b"\xff\xfe"[..], b"", b"[]", b"{\"sig\":1}", b"{\"req_id\":7,\"sig\":{}}", &long]
+        {
             assert!((0..200).all(|n| limiter.command(at(n), "ping", payload).is_none()));
         }
     }
@@ -262,6 +279,9 @@ mod tests {
         let mut limiter = limiter();
         assert_eq!((0..100).filter(|n| limiter.document(at(*n))).count(), 16);
         assert!(!limiter.should_rerequest(at(1_000_000)));
-        assert!(limiter.should_rerequest(at(17_000_000)) && !limiter.should_rerequest(at(17_000_001)), "once");
+        assert!(
+            limiter.should_rerequest(at(17_000_000)) && !limiter.should_rerequest(at(17_000_001)),
+            "once"
+        );
     }
 }

@@ -8,7 +8,10 @@ use super::super::file_transfer::Transfer;
 use super::super::topics::DownTopic;
 use super::super::wire::Ack;
 use super::super::{Alarm, ReturnReason, UplinkUpdate, emqx_file_transfer, topics};
-use super::{Acked, BusyPause, Delivery, DeliveryEffect, PublishClass, PublishSubject, ScheduledCommand, Token, UnackedPublish};
+use super::{
+    Acked, BusyPause, Delivery, DeliveryEffect, PublishClass, PublishSubject, ScheduledCommand,
+    Token, UnackedPublish,
+};
 use crate::remote_config::signed_document::DOCUMENT_MAX;
 use crate::units::{Digest, EntryId, MonoTime, Timestamp};
 
@@ -30,24 +33,43 @@ const HOSTS_MAX: usize = 16;
 
 impl Delivery {
     /// Handles a received message.
-    pub fn message(&mut self, now: Timestamp, topic: &str, payload: &[u8], out: &mut Vec<DeliveryEffect>) {
+    pub fn message(
+        &mut self,
+        now: Timestamp,
+        topic: &str,
+        payload: &[u8],
+        out: &mut Vec<DeliveryEffect>,
+    ) {
         match topics::read_down(&self.site, topic) {
-            Some(DownTopic::Host(host)) if self.limiter.host(now) => self.host(now.mono, host, payload),
+            Some(DownTopic::Host(host)) if self.limiter.host(now) => {
+                self.host(now.mono, host, payload)
+            }
             Some(DownTopic::Host(_)) => {}
             Some(DownTopic::Ack) => match serde_json::from_slice::<Ack>(payload) {
                 Ok(ack) => self.ack(now.mono, ack, out),
                 Err(error) => _ = self.limiter.unread::<()>(now, "dn/ack", &error.to_string()),
             },
             Some(DownTopic::Command(name)) => {
-                out.extend(self.limiter.command(now, name, payload).map(UplinkUpdate::Command).map(DeliveryEffect::Update));
+                out.extend(
+                    self.limiter
+                        .command(now, name, payload)
+                        .map(UplinkUpdate::Command)
+                        .map(DeliveryEffect::Update),
+                );
             }
             Some(DownTopic::Fleet(name)) => self.fleet_command(now, name, payload),
             Some(DownTopic::Document) if !self.limiter.document(now) => {}
             Some(DownTopic::Document) => {
-                let bytes = if payload.len() > DOCUMENT_MAX { Vec::new() } else { payload.to_vec() };
-                out.push(DeliveryEffect::Update(UplinkUpdate::Document { bytes, len: payload.len() }));
+                let bytes =
+                    if payload.len() > DOCUMENT_MAX { Vec::new() } else { payload.to_vec() };
+                out.push(DeliveryEffect::Update(UplinkUpdate::Document {
+                    bytes,
+                    len: payload.len(),
+                }));
             }
-            Some(DownTopic::Confirm) if payload.len() <= CONFIRM_MAX && self.limiter.confirm(now) => {
+            Some(DownTopic::Confirm)
+                if payload.len() <= CONFIRM_MAX && self.limiter.confirm(now) =>
+            {
                 out.push(DeliveryEffect::Update(UplinkUpdate::Confirm(payload.to_vec())));
             }
             Some(DownTopic::Confirm) => {}
@@ -63,19 +85,29 @@ impl Delivery {
     /// Schedules a command to all devices at this site's own moment within the spread, so that they
     /// do not all answer at once.
     fn fleet_command(&mut self, now: Timestamp, name: &str, payload: &[u8]) {
-        let Some(command) = self.limiter.command(now, name, payload).filter(|_| self.scheduled.len() < SCHEDULED_MAX) else {
+        let Some(command) = self
+            .limiter
+            .command(now, name, payload)
+            .filter(|_| self.scheduled.len() < SCHEDULED_MAX)
+        else {
             return;
         };
         let spread = command.number("within").unwrap_or(SPREAD).min(SPREAD_MAX) * 1_000_000;
         let own = Digest::of(format!("{} {}", self.site, command.req_id).as_bytes());
         let part = u64::from(u32::from_be_bytes([own.0[0], own.0[1], own.0[2], own.0[3]]));
-        self.scheduled.push(ScheduledCommand { at: now.mono.plus_micros((spread * part) >> 32), command });
+        self.scheduled
+            .push(ScheduledCommand { at: now.mono.plus_micros((spread * part) >> 32), command });
     }
 
     fn host(&mut self, now: MonoTime, host: &str, payload: &[u8]) {
-        let online = serde_json::from_slice::<serde_json::Value>(payload).is_ok_and(|state| state["state"] == "online");
+        let online = serde_json::from_slice::<serde_json::Value>(payload)
+            .is_ok_and(|state| state["state"] == "online");
         let full = self.hosts.len() >= HOSTS_MAX && !self.hosts.contains(host);
-        let known = if online { full || !self.hosts.insert(host.to_owned()) } else { !self.hosts.remove(host) };
+        let known = if online {
+            full || !self.hosts.insert(host.to_owned())
+        } else {
+            !self.hosts.remove(host)
+        };
         // A new archive may lack what its predecessor received.
         if online && !known {
             self.events.values_mut().for_each(|event| event.due = event.due.min(now));
@@ -84,14 +116,18 @@ impl Delivery {
     }
 
     fn by_fid(&mut self, fid: &str) -> Option<(EntryId, &mut Transfer)> {
-        self.files.iter_mut().find(|(_, file)| file.fid == fid).map(|(entry_id, file)| (*entry_id, file))
+        self.files
+            .iter_mut()
+            .find(|(_, file)| file.fid == fid)
+            .map(|(entry_id, file)| (*entry_id, file))
     }
 
     /// Handles a receipt of the archive.
     fn ack(&mut self, now: MonoTime, ack: Ack, out: &mut Vec<DeliveryEffect>) {
         match ack {
             Ack::Event { id, sha256 } => {
-                let found = self.events.iter().find(|(_, event)| event.id == id && event.digest == sha256);
+                let found =
+                    self.events.iter().find(|(_, event)| event.id == id && event.digest == sha256);
                 if let Some(entry_id) = found.map(|(entry_id, _)| *entry_id) {
                     self.events.remove(&entry_id);
                     self.receipted(entry_id, out);
@@ -100,7 +136,11 @@ impl Delivery {
             Ack::EventRefused { sha256, reason } => {
                 let found = self.events.iter().find(|(_, event)| event.digest == sha256);
                 if let Some(entry_id) = found.map(|(entry_id, _)| *entry_id) {
-                    self.returned(entry_id, ReturnReason::Refused(format!("the office rejects it: {reason}")), out);
+                    self.returned(
+                        entry_id,
+                        ReturnReason::Refused(format!("the office rejects it: {reason}")),
+                        out,
+                    );
                 }
             }
             Ack::Have { fid, upto, missing } => {
@@ -109,7 +149,13 @@ impl Delivery {
                 };
                 file.have(now, upto, &missing);
                 if file.is_hopeless() {
-                    self.returned(entry_id, ReturnReason::Refused("the office requested the whole file repeatedly".into()), out);
+                    self.returned(
+                        entry_id,
+                        ReturnReason::Refused(
+                            "the office requested the whole file repeatedly".into(),
+                        ),
+                        out,
+                    );
                 }
             }
             Ack::Stored { fid, sha256 } => match self.by_fid(&fid) {
@@ -129,7 +175,12 @@ impl Delivery {
     }
 
     /// Handles an answer of EMQX's file transfer.
-    fn emqx_answer(&mut self, now: MonoTime, answer: emqx_file_transfer::EmqxReply, out: &mut Vec<DeliveryEffect>) {
+    fn emqx_answer(
+        &mut self,
+        now: MonoTime,
+        answer: emqx_file_transfer::EmqxReply,
+        out: &mut Vec<DeliveryEffect>,
+    ) {
         let Some((entry_id, file)) = self.by_fid(&answer.fid) else {
             return;
         };
@@ -156,7 +207,12 @@ impl Delivery {
         out.push(DeliveryEffect::Update(UplinkUpdate::Receipted { entry_id }));
     }
 
-    pub(super) fn returned(&mut self, entry_id: EntryId, why: ReturnReason, out: &mut Vec<DeliveryEffect>) {
+    pub(super) fn returned(
+        &mut self,
+        entry_id: EntryId,
+        why: ReturnReason,
+        out: &mut Vec<DeliveryEffect>,
+    ) {
         self.events.remove(&entry_id);
         self.forget_file(entry_id);
         out.push(DeliveryEffect::Update(UplinkUpdate::Returned { entry_id, why }));
@@ -167,7 +223,13 @@ impl Delivery {
     }
 
     /// Handles the broker's answer to a publish.
-    pub fn acked(&mut self, now: Timestamp, token: Token, acked: Acked, out: &mut Vec<DeliveryEffect>) {
+    pub fn acked(
+        &mut self,
+        now: Timestamp,
+        token: Token,
+        acked: Acked,
+        out: &mut Vec<DeliveryEffect>,
+    ) {
         let Some(UnackedPublish { subject, .. }) = self.unacked.remove(&token) else {
             return;
         };
@@ -195,7 +257,8 @@ impl Delivery {
             Acked::NotAuthorized(reason) => self.forbid(now.mono, subject.class(), reason, out),
             Acked::Invalid(reason) => {
                 self.counts.refused += 1;
-                if let PublishSubject::Event(entry_id) | PublishSubject::File(entry_id, _) = subject {
+                if let PublishSubject::Event(entry_id) | PublishSubject::File(entry_id, _) = subject
+                {
                     self.returned(entry_id, ReturnReason::Refused(reason), out);
                 }
             }
@@ -207,27 +270,52 @@ impl Delivery {
         let factor = 1 << self.busy.count.min(10);
         let pause = BUSY_PAUSE.saturating_mul(factor).min(BUSY_PAUSE_MAX);
         tracing::warn!(pause_s = pause.as_secs(), reason, "broker accepts no publishes; pausing");
-        self.busy = BusyPause { until: now.plus_micros(pause.as_micros() as u64), count: self.busy.count + 1 };
+        self.busy = BusyPause {
+            until: now.plus_micros(pause.as_micros() as u64),
+            count: self.busy.count + 1,
+        };
         match subject {
-            PublishSubject::Event(entry_id) => self.events.get_mut(&entry_id).into_iter().for_each(|event| event.due = now),
-            PublishSubject::File(entry_id, _) => self.files.get_mut(&entry_id).into_iter().for_each(Transfer::restart),
+            PublishSubject::Event(entry_id) => {
+                self.events.get_mut(&entry_id).into_iter().for_each(|event| event.due = now)
+            }
+            PublishSubject::File(entry_id, _) => {
+                self.files.get_mut(&entry_id).into_iter().for_each(Transfer::restart)
+            }
             PublishSubject::Other => {}
         }
     }
 
     /// Pauses a class of messages that the device may not publish. The first time raises an alarm.
-    fn forbid(&mut self, now: MonoTime, class: PublishClass, reason: String, out: &mut Vec<DeliveryEffect>) {
+    fn forbid(
+        &mut self,
+        now: MonoTime,
+        class: PublishClass,
+        reason: String,
+        out: &mut Vec<DeliveryEffect>,
+    ) {
         self.counts.refused += 1;
-        if self.forbidden.insert(class, now.plus_micros(FORBIDDEN_PAUSE.as_micros() as u64)).is_none() {
+        if self
+            .forbidden
+            .insert(class, now.plus_micros(FORBIDDEN_PAUSE.as_micros() as u64))
+            .is_none()
+        {
             let what = match class {
                 PublishClass::Event => "events",
                 PublishClass::File => "files",
                 PublishClass::Other => "state, health or answers",
             };
-            let detail = format!("the broker does not let this device publish {what} ({reason}): check its access control list");
-            out.push(DeliveryEffect::Update(UplinkUpdate::Alarm { what: Alarm::NotAuthorized, detail }));
+            let detail = format!(
+                "the broker does not let this device publish {what} ({reason}): check its access control list"
+            );
+            out.push(DeliveryEffect::Update(UplinkUpdate::Alarm {
+                what: Alarm::NotAuthorized,
+                detail,
+            }));
         }
         self.files.values_mut().filter(|_| class == PublishClass::File).for_each(Transfer::restart);
-        self.events.values_mut().filter(|_| class == PublishClass::Event).for_each(|event| event.due = now);
+        self.events
+            .values_mut()
+            .filter(|_| class == PublishClass::Event)
+            .for_each(|event| event.due = now);
     }
 }

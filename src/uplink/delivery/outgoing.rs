@@ -8,7 +8,10 @@ use super::super::bandwidth::Throttle;
 use super::super::file_transfer::{Transfer, TransferStep};
 use super::super::wire::Purpose;
 use super::super::{ReturnReason, UplinkUpdate, emqx_file_transfer, topics};
-use super::{Delivery, DeliveryEffect, HEADER, PublishClass, PublishSubject, QueuedMessage, RECEIPT_TIMEOUT_MAX, UnackedPublish};
+use super::{
+    Delivery, DeliveryEffect, HEADER, PublishClass, PublishSubject, QueuedMessage,
+    RECEIPT_TIMEOUT_MAX, UnackedPublish,
+};
 use crate::settings::FileProtocol;
 use crate::units::{EntryId, MonoTime, Timestamp};
 
@@ -35,7 +38,14 @@ impl Delivery {
                     self.bandwidth.sent(now.mono, len);
                     if let Some(file) = self.files.get(&entry_id) {
                         let topic = self.file_topic(file, &offset.to_string());
-                        self.publish(now, PublishSubject::File(entry_id, len), topic, bytes, false, out);
+                        self.publish(
+                            now,
+                            PublishSubject::File(entry_id, len),
+                            topic,
+                            bytes,
+                            false,
+                            out,
+                        );
                     }
                 }
             }
@@ -50,7 +60,9 @@ impl Delivery {
     /// Publishes what is due now.
     pub fn advance(&mut self, now: Timestamp, out: &mut Vec<DeliveryEffect>) {
         let due = self.scheduled.extract_if(.., |scheduled| scheduled.at <= now.mono);
-        out.extend(due.map(|scheduled| DeliveryEffect::Update(UplinkUpdate::Command(scheduled.command))));
+        out.extend(
+            due.map(|scheduled| DeliveryEffect::Update(UplinkUpdate::Command(scheduled.command))),
+        );
         self.limiter.report_drops(now);
         if self.connected.is_none() {
             return;
@@ -64,22 +76,35 @@ impl Delivery {
             if self.fits(&topic, payload.len()) {
                 self.publish(now, PublishSubject::Other, topic, payload, retain, out);
             } else {
-                tracing::warn!(topic, bytes = payload.len(), "message dropped, larger than the broker's maximum packet size");
+                tracing::warn!(
+                    topic,
+                    bytes = payload.len(),
+                    "message dropped, larger than the broker's maximum packet size"
+                );
             }
         }
         if now.mono < self.busy.until {
             return;
         }
-        let allowed =
-            |forbidden: &BTreeMap<PublishClass, MonoTime>, class| forbidden.get(&class).is_none_or(|until| now.mono >= *until);
+        let allowed = |forbidden: &BTreeMap<PublishClass, MonoTime>, class| {
+            forbidden.get(&class).is_none_or(|until| now.mono >= *until)
+        };
         while self.has_room()
             && allowed(&self.forbidden, PublishClass::Event)
-            && let Some(entry_id) = self.events.iter().find(|(_, event)| event.due <= now.mono).map(|(entry_id, _)| *entry_id)
+            && let Some(entry_id) = self
+                .events
+                .iter()
+                .find(|(_, event)| event.due <= now.mono)
+                .map(|(entry_id, _)| *entry_id)
         {
             self.send_event(now, entry_id, out);
         }
-        let has_receiver = self.protocol == FileProtocol::Emqx || self.assume_archive || !self.hosts.is_empty();
-        if has_receiver && now.mono >= self.files_from && allowed(&self.forbidden, PublishClass::File) {
+        let has_receiver =
+            self.protocol == FileProtocol::Emqx || self.assume_archive || !self.hosts.is_empty();
+        if has_receiver
+            && now.mono >= self.files_from
+            && allowed(&self.forbidden, PublishClass::File)
+        {
             for entry_id in self.files.keys().copied().collect::<Vec<_>>() {
                 self.advance_file(now, entry_id, out);
             }
@@ -89,7 +114,9 @@ impl Delivery {
     /// True when another publish stays within the window, counted from the oldest unacknowledged
     /// one.
     fn has_room(&self) -> bool {
-        self.unacked.first_key_value().is_none_or(|(oldest, _)| self.next_token + 1 - oldest < self.window)
+        self.unacked
+            .first_key_value()
+            .is_none_or(|(oldest, _)| self.next_token + 1 - oldest < self.window)
     }
 
     fn fits(&self, topic: &str, payload: usize) -> bool {
@@ -118,7 +145,9 @@ impl Delivery {
         let max = self.limits.max_packet;
         self.returned(
             entry_id,
-            ReturnReason::Refused(format!("{bytes} bytes exceed the broker's maximum packet size of {max}")),
+            ReturnReason::Refused(format!(
+                "{bytes} bytes exceed the broker's maximum packet size of {max}"
+            )),
             out,
         );
     }
@@ -136,7 +165,9 @@ impl Delivery {
                         out.push(DeliveryEffect::Read { entry_id, offset, len });
                     }
                     Some(Throttle::InFlight) => {}
-                    Some(Throttle::Cap | Throttle::Budget | Throttle::Quiet) => file.throttled(now.mono),
+                    Some(Throttle::Cap | Throttle::Budget | Throttle::Quiet) => {
+                        file.throttled(now.mono)
+                    }
                 }
                 return;
             }
@@ -176,6 +207,11 @@ impl Delivery {
         self.counts.bytes += payload.len() as u64;
         self.bandwidth.count(now, (topic.len() + payload.len() + HEADER) as u64);
         self.unacked.insert(self.next_token, UnackedPublish { sent_at: now.mono, subject });
-        out.push(DeliveryEffect::Publish { token: self.next_token, topic, payload, retain: retain && self.limits.retain });
+        out.push(DeliveryEffect::Publish {
+            token: self.next_token,
+            topic,
+            payload,
+            retain: retain && self.limits.retain,
+        });
     }
 }
