@@ -43,7 +43,7 @@ pub struct ClockSet {
 }
 
 impl ClockSet {
-    /// True if the clock was read again but not set. Each boot learns its clock anew.
+    /// True if the clock was read again but not set. Each boot learns its clock again.
     pub fn is_read_again(&self) -> bool {
         self.before == self.now.quality && self.step.unsigned_abs() < REPORT_MIN.as_micros() as u64
     }
