@@ -1,4 +1,4 @@
-//! ⇄ The frame queue: a bounded queue that passes frames and requests to a thread.
+//! The frame queue: a bounded queue that passes frames and requests to a thread.
 //!
 //! Frames are limited by bytes, requests by count. A full queue never blocks the sender: frames are
 //! dropped up to the next key frame, and a [`DroppedFrames`] takes their place.

@@ -4,10 +4,12 @@
 //!   receipts and commands (uplink → agent) and settings (agent → modules) flow back.
 //! * **Import.** A module imports only modules above it in this list. `agent` may import all of
 //!   them; only `main`, `cli` and `sim` import `agent`.
-//! * **I/O.** Only files whose module doc starts with ⇄ use tokio, `std::fs`, `std::net`, threads,
-//!   clocks, randomness, retina or rumqttc.
+//! * **I/O.** Clocks, files, sockets, threads, processes and randomness belong to shells: files with
+//!   `#![expect(clippy::disallowed_methods)]`, whose reason says what they use. `clippy.toml` lists
+//!   the functions; clippy rejects a shell that uses none of them.
 //!
 //! `tests/tidy.rs` checks these laws.
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 /// Version and commit of this build, as SemVer build metadata: `0.1.0+fc4d2ba0c1d2`; `.modified` follows if the sources
 /// differed from the commit, and the commit is `unknown` where no repository was at hand.

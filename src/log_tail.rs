@@ -1,4 +1,4 @@
-//! ⇄ The log tail: keeps the last log lines in memory for the office.
+//! The log tail: keeps the last log lines in memory for the office.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,4 +1,4 @@
-//! ⇄ The program: sets up logging, runs the command line and returns the exit code.
+//! The program: sets up logging, runs the command line and returns the exit code.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;

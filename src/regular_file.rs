@@ -1,7 +1,8 @@
-//! ⇄ Regular files that are opened by a name: one from a configuration or a command line, or one that must be in a directory of ours.
+//! Regular files that are opened by a name: one from a configuration or a command line, or one that must be in a directory of ours.
 //! Behind a name may be a named pipe, which blocks for ever, a device, which never ends, or a link to a file that is none of ours.
 //!
 //! What belongs here: opening and reading such files, bounded, without ever waiting. What does not: what is in them.
+#![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read as _};

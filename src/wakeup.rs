@@ -1,4 +1,4 @@
-//! ⇄ Wake-up coalescing: the network thread polls its sockets at most ten times a second.
+//! Wake-up coalescing: the network thread polls its sockets at most ten times a second.
 //!
 //! It drains them in one pass. Two streams of 25 pictures a second would otherwise wake it eighty
 //! times a second, each time with cold caches. On a quiet road that was most of the agent's CPU

@@ -1,6 +1,10 @@
-//! ⇄ Connection probe: tests a camera or a broker without using it, for the dry run of a change.
+//! Connection probe: tests a camera or a broker without using it, for the dry run of a change.
 //!
 //! What belongs here: one attempt, bounded in time. What does not: what follows from its result.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: waits, starts a thread or task, uses the network"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,10 +11,10 @@
 //!   [`commands`], [`maintenance_commands`]: commands of the office.
 //! * [`access_trail`]: authorization of commands and its audit events. [`request_backlog`]:
 //!   requests that a full channel did not accept.
-//! * [`config_client`]: the configuration inside the agent; [`config_thread`] ⇄ stores it,
-//!   [`connection_probe`] ⇄ tests new cameras and brokers.
+//! * [`config_client`]: the configuration inside the agent; [`config_thread`] stores it,
+//!   [`connection_probe`] tests new cameras and brokers.
 //! * [`storage_updates`], [`uplink_updates`]: reactions to storage and uplink. [`shutdown`]: the
-//!   ordered shutdown. [`ulid`]: ids. [`runtime`] ⇄: channels, threads and the main loop.
+//!   ordered shutdown. [`ulid`]: ids. [`runtime`]: channels, threads and the main loop.
 //!
 //! What belongs here: when something is an event, when a clip is cut, what is pending. What does
 //! not: any I/O.

@@ -1,5 +1,9 @@
-//! ⇄ Runtime of the agent: threads, channels and the main loop. One channel carries every input;
+//! Runtime of the agent: threads, channels and the main loop. One channel carries every input;
 //! the loop executes every effect before it takes the next input.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: waits, starts a thread or task, draws random numbers"
+)]
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;

@@ -1,6 +1,10 @@
-//! ⇄ The analytics thread: passes access units to the analyzer and measures their cost.
+//! The analytics thread: passes access units to the analyzer and measures their cost.
 //!
 //! It also reads clocks and thermometers and reports when no pictures arrive.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: starts a thread or task, reads or writes files"
+)]
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};

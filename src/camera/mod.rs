@@ -3,7 +3,7 @@
 //! * [`supervisor`]: connect, stall, backoff of one stream; pure.
 //! * [`auth_limiter`]: limits the tries of one password; pure.
 //! * [`timeline`]: maps RTP media time to our clocks; pure.
-//! * [`rtsp`] ⇄: the RTSP client, around `retina`.
+//! * [`rtsp`]: the RTSP client, around `retina`.
 //!
 //! What belongs here: everything between the camera's socket and a [`Frame`]. What does not:
 //! storage, decoding, analysis.

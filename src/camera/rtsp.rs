@@ -1,8 +1,12 @@
-//! ⇄ The RTSP client around `retina`: runs one task for each stream of the camera.
+//! The RTSP client around `retina`: runs one task for each stream of the camera.
 //!
 //! It adds what retina leaves to its user: timeouts of each step, stall detection, reconnects, and
 //! the wait for TEARDOWN. [`super::supervisor`] decides when to reconnect, [`super::timeline`]
 //! computes capture times.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: reads a clock, waits, uses the network, draws random numbers"
+)]
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};

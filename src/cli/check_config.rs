@@ -1,4 +1,4 @@
-//! ⇄ `taimat check-config`.
+//! `taimat check-config`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

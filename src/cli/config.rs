@@ -1,6 +1,7 @@
-//! ⇄ `taimat config`: shows the configurations of this device and requests a rollback.
+//! `taimat config`: shows the configurations of this device and requests a rollback.
 //!
 //! The running agent finds the request and decides.
+#![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,4 +1,8 @@
-//! ⇄ `taimat demo`: camera, broker, agent and office in one process.
+//! `taimat demo`: camera, broker, agent and office in one process.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: reads a clock, waits, starts a thread or task, reads or writes files"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -1,5 +1,9 @@
-//! ⇄ Fleet simulation: many real uplinks with synthetic events and files, as load for broker and
+//! Fleet simulation: many real uplinks with synthetic events and files, as load for broker and
 //! office.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: reads a clock, waits, starts a thread or task"
+)]
 
 use std::process::ExitCode;
 use std::sync::Arc;

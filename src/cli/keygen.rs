@@ -1,4 +1,8 @@
-//! ⇄ `taimat keygen`: makes the key of a device or a signing key of an office.
+//! `taimat keygen`: makes the key of a device or a signing key of an office.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: reads or writes files, draws random numbers"
+)]
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -1,4 +1,5 @@
-//! ⇄ Load test: a real agent with injected motion, up to a hundred events a second.
+//! Load test: a real agent with injected motion, up to a hundred events a second.
+#![expect(clippy::disallowed_methods, reason = "shell: waits, starts a thread or task")]
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! ⇄ The command line: one file a subcommand. Parses arguments, calls modules, prints tables or JSON, gives exit codes.
+//! The command line: one file a subcommand. Parses arguments, calls modules, prints tables or JSON, gives exit codes.
 //!
 //! What belongs here: words for people, exit codes (0 good, 1 failed, 2 the caller's mistake; `verify` has a 3). What does not: deciding or
 //! storing anything.

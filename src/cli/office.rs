@@ -1,4 +1,5 @@
-//! ⇄ `taimat office`.
+//! `taimat office`.
+#![expect(clippy::disallowed_methods, reason = "shell: reads a clock, waits, draws random numbers")]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -1,7 +1,8 @@
-//! ⇄ `taimat office config`: signed configurations to one device or to many.
+//! `taimat office config`: signed configurations to one device or to many.
 //!
 //! What belongs here: words for people, the session with the broker. What does not: waves ([`crate::office::rollout`]), what is kept
 //! ([`crate::office::config_store`]).
+#![expect(clippy::disallowed_methods, reason = "shell: reads a clock, waits, draws random numbers")]
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};

@@ -1,6 +1,7 @@
-//! ⇄ What `taimat office` shows: tables and JSON of what devices said, and the lines of a running office.
+//! What `taimat office` shows: tables and JSON of what devices said, and the lines of a running office.
 //!
 //! What belongs here: printing. What does not: choosing ([`super::office`]).
+#![expect(clippy::disallowed_methods, reason = "shell: starts a thread or task")]
 
 use std::io::Write as _;
 use std::process::ExitCode;

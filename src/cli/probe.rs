@@ -1,4 +1,5 @@
-//! ⇄ `taimat probe`: connects to a camera and prints its streams.
+//! `taimat probe`: connects to a camera and prints its streams.
+#![expect(clippy::disallowed_methods, reason = "shell: waits, starts a thread or task")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

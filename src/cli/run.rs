@@ -1,4 +1,8 @@
-//! ⇄ `taimat run`: runs the agent.
+//! `taimat run`: runs the agent.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: starts a thread or task, starts a process, reads the environment"
+)]
 
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! ⇄ `taimat sim`: simulated worlds, crash images, configuration faults and load tests.
+//! `taimat sim`: simulated worlds, crash images, configuration faults and load tests.
+#![expect(clippy::disallowed_methods, reason = "shell: reads a clock")]
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! ⇄ The zone in which people write and read times. Records are in UTC; an officer thinks in the clock on the wall.
+//! The zone in which people write and read times. Records are in UTC; an officer thinks in the clock on the wall.
 //!
 //! What belongs here: that. What does not: times in payloads and files, which are always UTC.
 

@@ -1,4 +1,4 @@
-//! ⇄ `taimat verify`: checks a clip.
+//! `taimat verify`: checks a clip.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
-//! ⇄ Clip hasher: reads a file once to compute its SHA-256, on its own thread.
+//! Clip hasher: reads a file once to compute its SHA-256, on its own thread.
 //!
 //! A slow card must not block the agent, which decides what is hashed.
+#![expect(clippy::disallowed_methods, reason = "shell: starts a thread or task")]
 
 use std::sync::mpsc;
 use std::thread;

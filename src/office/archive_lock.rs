@@ -1,7 +1,8 @@
-//! ⇄ Lock of an archive directory: one receiving office at a time.
+//! Lock of an archive directory: one receiving office at a time.
 //!
 //! Two offices would answer every message twice and move each other's files. Read-only programs
 //! take no lock.
+#![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};

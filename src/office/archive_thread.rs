@@ -1,8 +1,9 @@
-//! ⇄ Archive thread and hash thread: batches, receipts, retention, reports of faults.
+//! Archive thread and hash thread: batches, receipts, retention, reports of faults.
 //!
 //! The `archive` thread owns the archive. The `hash` thread flushes and hashes files. The MQTT
 //! event loop waits for neither: it puts messages into one bounded queue for each site
 //! ([`super::ingest_queue`]).
+#![expect(clippy::disallowed_methods, reason = "shell: reads a clock, starts a thread or task")]
 
 use std::collections::{HashMap, VecDeque, hash_map};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};

@@ -1,4 +1,4 @@
-//! ⇄ Configurations in the archive: documents sent to devices, and the devices' reports.
+//! Configurations in the archive: documents sent to devices, and the devices' reports.
 //!
 //! A device that asks gets the newest document of its site. A device that runs a document on trial
 //! gets its confirmation.

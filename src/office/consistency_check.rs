@@ -1,4 +1,4 @@
-//! ⇄ Consistency check: index against files, files against index, SHA-256 against bytes.
+//! Consistency check: index against files, files against index, SHA-256 against bytes.
 //!
 //! The check only reads; a running office may write meanwhile.
 

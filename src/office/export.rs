@@ -1,6 +1,7 @@
-//! ⇄ An event to take away: its messages, its files, their manifests, and the digests of all of it.
+//! An event to take away: its messages, its files, their manifests, and the digests of all of it.
 //!
 //! What belongs here: copying out. What does not: choosing what is evidence.
+#![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
 
 use std::collections::BTreeSet;
 use std::fs::File;

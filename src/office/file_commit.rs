@@ -1,4 +1,4 @@
-//! ⇄ Commit of a checked file: target, move, directories, list, receipt.
+//! Commit of a checked file: target, move, directories, list, receipt.
 //!
 //! Each step is durable before the next one. A file with a wrong SHA-256 is requested again
 //! instead.

@@ -1,4 +1,4 @@
-//! ⇄ SQLite index of the archive: free space, schema upgrade, transactions in single steps.
+//! SQLite index of the archive: free space, schema upgrade, transactions in single steps.
 //!
 //! A simulation intercepts each step through [`IndexGuard`]: it fails one, locks the index, or cuts
 //! the power.

@@ -1,4 +1,4 @@
-//! ⇄ Ingest of messages other than files: events, states, births, health, replies.
+//! Ingest of messages other than files: events, states, births, health, replies.
 //!
 //! docs/mqtt.md gives the limits of sizes, numbers and texts. A message beyond them is neither
 //! stored nor receipted.

@@ -1,20 +1,20 @@
 //! Office archive: MQTT subscriber, event and file store, receipts, retention, configuration
 //! rollout.
 //!
-//! * [`service`] ⇄: MQTT client. [`archive_thread`] ⇄: the threads that store and hash.
+//! * [`service`]: MQTT client. [`archive_thread`]: the threads that store and hash.
 //!   [`ingest_queue`]: bounded queue of messages for each site. [`notice`]: reports to the
 //!   operator.
-//! * [`archive`] ⇄: batches of messages. [`message_ingest`] ⇄: events, states, births, health,
-//!   replies. [`partial_files`] ⇄: unfinished files, after `manifest_check`. [`file_commit`] ⇄:
+//! * [`archive`]: batches of messages. [`message_ingest`]: events, states, births, health,
+//!   replies. [`partial_files`]: unfinished files, after `manifest_check`. [`file_commit`]:
 //!   moves a checked file into place.
-//! * [`index`] ⇄: transactions of the SQLite index. [`schema`]: its tables.
-//!   [`file_store`] ⇄: single operations on files. [`error`]: the error type.
-//! * [`queries`] ⇄: lists for the operator. [`retention`] ⇄: release of old files, and locks.
-//!   [`export`] ⇄: an event with its files. [`consistency_check`] ⇄: index against files.
-//! * [`sequence_gaps`] ⇄: missing sequence numbers. [`range_set`]: sets of ranges.
-//! * [`config_store`] ⇄: documents sent to devices, and their reports. [`rollout`]: one change to
+//! * [`index`]: transactions of the SQLite index. [`schema`]: its tables.
+//!   [`file_store`]: single operations on files. [`error`]: the error type.
+//! * [`queries`]: lists for the operator. [`retention`]: release of old files, and locks.
+//!   [`export`]: an event with its files. [`consistency_check`]: index against files.
+//! * [`sequence_gaps`]: missing sequence numbers. [`range_set`]: sets of ranges.
+//! * [`config_store`]: documents sent to devices, and their reports. [`rollout`]: one change to
 //!   many devices, in waves. [`config_template`]: one text for many devices.
-//! * [`archive_lock`] ⇄: one receiving office for each archive. [`safeguards`]: rules that the
+//! * [`archive_lock`]: one receiving office for each archive. [`safeguards`]: rules that the
 //!   simulator removes one by one.
 //!
 //! Every other MQTT subscriber can do the same: docs/mqtt.md is the contract.

@@ -1,4 +1,4 @@
-//! ⇄ Unfinished files: manifest, chunks, flushed ranges, check of the SHA-256.
+//! Unfinished files: manifest, chunks, flushed ranges, check of the SHA-256.
 //!
 //! The bytes of a file gather in `partial/`; the index holds the ranges that are flushed. A
 //! complete file is flushed and hashed on a thread of its own ([`super::archive_thread`]) and then

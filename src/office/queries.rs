@@ -1,4 +1,5 @@
-//! ⇄ Read-only queries of the archive: sites, events, files, gaps, replies.
+//! Read-only queries of the archive: sites, events, files, gaps, replies.
+#![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

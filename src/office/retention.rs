@@ -1,4 +1,4 @@
-//! ⇄ Retention: release of old files and events, size limit with fair shares, evidence locks.
+//! Retention: release of old files and events, size limit with fair shares, evidence locks.
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 

@@ -1,4 +1,4 @@
-//! ⇄ Missing sequence numbers: search below the confirmed watermark, request, record of losses.
+//! Missing sequence numbers: search below the confirmed watermark, request, record of losses.
 
 use rusqlite::params;
 use serde_json::{Value, json};

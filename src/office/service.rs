@@ -1,4 +1,5 @@
-//! ⇄ MQTT client of the office: subscription, ingest, answers, presence.
+//! MQTT client of the office: subscription, ingest, answers, presence.
+#![expect(clippy::disallowed_methods, reason = "shell: reads a clock, waits")]
 
 use std::collections::VecDeque;
 use std::pin::pin;

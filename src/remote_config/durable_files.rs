@@ -1,4 +1,5 @@
-//! ⇄ State files in a directory: atomic replacement by rename, durable when a write returns.
+//! State files in a directory: atomic replacement by rename, durable when a write returns.
+#![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};

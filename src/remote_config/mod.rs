@@ -11,8 +11,8 @@
 //! * [`validation`]: checks of a configuration's text. [`credential_scope`]: hosts that may receive
 //!   a login.
 //! * [`state_record`]: the stored state and its format. [`state_store`]: its files, over any
-//!   [`state_store::Files`]. [`durable_files`] ⇄: a directory.
-//! * [`crash_loop`]: decisions of a boot. [`startup_state`]: a boot over any files. [`startup`] ⇄:
+//!   [`state_store::Files`]. [`durable_files`]: a directory.
+//! * [`crash_loop`]: decisions of a boot. [`startup_state`]: a boot over any files. [`startup`]:
 //!   the boot of a real device.
 //! * [`mutation`]: safeguards that the simulator removes one by one.
 //!

@@ -1,5 +1,9 @@
-//! ⇄ Boot of the remote configuration: reads record and file, counts the boot, chooses the
+//! Boot of the remote configuration: reads record and file, counts the boot, chooses the
 //! settings.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: reads or writes files, reads the environment"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

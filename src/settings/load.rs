@@ -1,4 +1,5 @@
-//! ⇄ Settings from a file, with the files and credentials that it names.
+//! Settings from a file, with the files and credentials that it names.
+#![expect(clippy::disallowed_methods, reason = "shell: reads the environment")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! Settings of a device: one plain struct for each module, always in range.
 //!
-//! * [`parse`]: TOML to settings, or all bad keys at once. [`load`] ⇄: from a file. [`pem`]: checks
+//! * [`parse`]: TOML to settings, or all bad keys at once. [`load`]: from a file. [`pem`]: checks
 //!   of certificates and keys.
 //! * [`diff`]: difference between two settings, by section. [`rules`]: rules of motion events.
 //!

@@ -1,6 +1,10 @@
-//! ⇄ MQTT broker of the demo: `rumqttd` in this process, without an access list.
+//! MQTT broker of the demo: `rumqttd` in this process, without an access list.
 //!
 //! It keeps everything in memory and serves only the demo and tests.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: reads a clock, waits, starts a thread or task, uses the network"
+)]
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -1,8 +1,12 @@
-//! ⇄ RTSP camera, simulated: renders the scene, encodes it and serves it with faults.
+//! RTSP camera, simulated: renders the scene, encodes it and serves it with faults.
 //!
 //! Digest and Basic authentication (RFC 2617), RTP interleaved in the TCP connection (RFC 2326
 //! 10.12),
 //! H.264 payloads (RFC 6184), Sender Reports (RFC 3550 6.4.1).
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: reads a clock, waits, starts a thread or task, uses the network"
+)]
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

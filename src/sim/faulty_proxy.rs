@@ -1,4 +1,8 @@
-//! ⇄ TCP proxy with network faults: latency, rate limit, cut at a byte, half-open, no answer.
+//! TCP proxy with network faults: latency, rate limit, cut at a byte, half-open, no answer.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: reads a clock, waits, starts a thread or task, uses the network"
+)]
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -1,9 +1,9 @@
 //! Simulated environment of a device: the demo shows it, and tests inject faults into it.
 //!
 //! * [`scene`]: a road and its traffic. [`encode`]: pictures → H.264.
-//! * [`camera`] ⇄: RTSP camera (`rtp`: its packets). [`broker`] ⇄: MQTT broker of the demo.
-//! * [`faulty_broker`] ⇄: MQTT broker with faults. [`mqtt_codec`] ⇄: its packets.
-//! * [`faulty_proxy`] ⇄: TCP proxy with network faults.
+//! * [`camera`]: RTSP camera (`rtp`: its packets). [`broker`]: MQTT broker of the demo.
+//! * [`faulty_broker`]: MQTT broker with faults. [`mqtt_codec`]: its packets.
+//! * [`faulty_proxy`]: TCP proxy with network faults.
 //! * [`rng`]: random numbers from a seed.
 //! * [`cow_image`]: copy-on-write card images. [`faulty_disk`]: card that loses power.
 //! * [`office_stub`]: office in memory. [`world`]: the whole agent in a simulated environment.

@@ -1,4 +1,4 @@
-//! ⇄ MQTT codec of a broker: one packet type for MQTT 5 and 3.1.1, over rumqttc's codec.
+//! MQTT codec of a broker: one packet type for MQTT 5 and 3.1.1, over rumqttc's codec.
 
 use bytes::BytesMut;
 use rumqttc::v5::mqttbytes::{self, v5 as p5};

@@ -1,4 +1,8 @@
-//! ⇄ Disk access: a trait for files of fixed length, and its implementation on a real file system.
+//! Disk access: a trait for files of fixed length, and its implementation on a real file system.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: reads a clock, reads or writes files, draws random numbers"
+)]
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};

@@ -8,7 +8,7 @@
 //! * [`engine`]: owns ring, journal and snapshots; frames and requests in, updates out.
 //!   `engine_gaps` records gaps.
 //!   [`open`] opens it, [`pending_queries`] holds queries whose end is not durable yet.
-//! * [`messages`]: the requests and updates. [`thread`] ⇄: the loop around the engine.
+//! * [`messages`]: the requests and updates. [`thread`]: the loop around the engine.
 //!
 //! Reading:
 //! * [`segment_index`]: the segments, in memory. [`scan`]: reads a segment record by record.
@@ -27,7 +27,7 @@
 //! * [`journal`]: outbox entries and cells in checksummed slots, two copies each. `journal_slot`:
 //!   the bytes of a slot. `journal_load`: the content of a journal when it is opened.
 //! * [`snapshots`]: fixed slots for JPEGs that wait for the office.
-//! * [`disk`] ⇄: the trait for the card, and the real file system. [`fallback`]: a disk that falls
+//! * [`disk`]: the trait for the card, and the real file system. [`fallback`]: a disk that falls
 //!   back to memory. [`wear`]: remaining life of the card.
 //!
 //! What belongs here: everything that touches the card. What does not: the bytes themselves

@@ -1,4 +1,5 @@
-//! ⇄ Storage thread, and a reader of footage for other threads.
+//! Storage thread, and a reader of footage for other threads.
+#![expect(clippy::disallowed_methods, reason = "shell: reads a clock, starts a thread or task")]
 
 use std::path::Path;
 use std::sync::Arc;

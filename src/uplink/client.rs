@@ -1,4 +1,4 @@
-//! ⇄ MQTT client: one connection through `rumqttc`, in version 5 or 3.1.1, behind one interface.
+//! MQTT client: one connection through `rumqttc`, in version 5 or 3.1.1, behind one interface.
 //!
 //! Every connection gets a new client, dropped on any error: rumqttc loses its queue with a
 //! session, so nothing is left in it. What belongs here: rumqttc's types, packet ids, and the

@@ -1,8 +1,9 @@
-//! ⇄ File reader: reads pieces of files on its own thread, because a slow card must not block the
+//! File reader: reads pieces of files on its own thread, because a slow card must not block the
 //! uplink.
 //!
 //! One thread serves all files, so that the allocator keeps only one arena for it. What is read is
 //! decided in [`super::delivery`].
+#![expect(clippy::disallowed_methods, reason = "shell: starts a thread or task")]
 
 use std::io;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};

@@ -7,8 +7,8 @@
 //! * [`integrations`]: messages for Home Assistant, Frigate and ONVIF clients.
 //! * [`failover`]: pure: which broker to try next, how and when. [`cert_expiry`]: the end dates of
 //!   certificates.
-//! * [`client`] ⇄: one connection, in either MQTT version. [`tls`] ⇄: its TLS configuration.
-//!   [`task`] ⇄: connects, drives the delivery and reconnects.
+//! * [`client`]: one connection, in either MQTT version. [`tls`]: its TLS configuration.
+//!   [`task`]: connects, drives the delivery and reconnects.
 //!
 //! What belongs here: everything between the agent's messages and the broker's socket. What does
 //! not: deciding what is pending (the outbox) or storing it (storage).

@@ -1,7 +1,8 @@
-//! ⇄ Uplink task: connects to a broker, drives [`Delivery`] over the connection and reconnects.
+//! Uplink task: connects to a broker, drives [`Delivery`] over the connection and reconnects.
 //!
 //! What belongs here: waiting, DNS lookups. What does not: what is pending ([`super::delivery`]),
 //! which broker is next ([`super::failover`]), reading files (`super::file_reader`).
+#![expect(clippy::disallowed_methods, reason = "shell: reads a clock, waits, draws random numbers")]
 
 use std::collections::VecDeque;
 use std::pin::pin;

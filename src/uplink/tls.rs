@@ -1,4 +1,4 @@
-//! ⇄ TLS configuration: trusted certificate authorities, the client certificate, and their expiry.
+//! TLS configuration: trusted certificate authorities, the client certificate, and their expiry.
 //!
 //! What belongs here: certificates from files, rustls's configuration. What does not: the
 //! connection ([`super::client`]).

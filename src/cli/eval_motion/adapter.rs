@@ -1,7 +1,8 @@
-//! ⇄ Adapter of measured detectors: it gets access units or pictures and writes events into a
+//! Adapter of measured detectors: it gets access units or pictures and writes events into a
 //! [`Log`].
 //!
 //! The agent's analyzer is one; tests and benches have others.
+#![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
 
 use std::sync::Arc;
 

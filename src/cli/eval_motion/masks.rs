@@ -1,6 +1,7 @@
-//! ⇄ True masks in the format of CDnet 2014, and their comparison with detected cells.
+//! True masks in the format of CDnet 2014, and their comparison with detected cells.
 //!
 //! One PNG a picture: 255 moving, 0 static, 50 shadow (static, too), 85 and 170 ignored.
+#![expect(clippy::disallowed_methods, reason = "shell: starts a process, reads or writes files")]
 
 use std::path::Path;
 use std::process::Command;

@@ -1,11 +1,12 @@
-//! ⇄ `taimat eval-motion`: runs the agent's detector on files, and compares it with ground truth.
+//! `taimat eval-motion`: runs the agent's detector on files, and compares it with ground truth.
 //!
-//! * [`source`] ⇄: files and drawn scenes as access units or pictures.
-//! * [`masks`] ⇄: true masks. [`score`]: found, missed, false events.
-//! * [`adapter`] ⇄: interface of measured detectors. `report`: tables. [`overlay`] ⇄: annotated
+//! * [`source`]: files and drawn scenes as access units or pictures.
+//! * [`masks`]: true masks. [`score`]: found, missed, false events.
+//! * [`adapter`]: interface of measured detectors. `report`: tables. [`overlay`]: annotated
 //!   video.
 //!
 //! What belongs here: measurement. What does not: detection ([`crate::analytics`]).
+#![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
 
 pub mod masks;
 pub mod overlay;

@@ -1,9 +1,10 @@
-//! ⇄ Annotated video: draws the state of the detector into its pictures.
+//! Annotated video: draws the state of the detector into its pictures.
 //!
 //! Boxes: grey tentative, blue static, green moving, red in an event. Cells of objects are
 //! brighter.
 //! Zones are white (include) and black (exclude, privacy), lines yellow. The border is red while an
 //! event is open, and yellow while nothing is analysed.
+#![expect(clippy::disallowed_methods, reason = "shell: starts a process, reads or writes files")]
 
 use std::io::Write;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! ⇄ Video sources: access units for the agent's decoders, pictures from ffmpeg, and drawn scenes.
+//! Video sources: access units for the agent's decoders, pictures from ffmpeg, and drawn scenes.
+#![expect(clippy::disallowed_methods, reason = "shell: starts a process, reads or writes files")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};

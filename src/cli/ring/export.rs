@@ -1,4 +1,5 @@
-//! ⇄ `taimat ring export`.
+//! `taimat ring export`.
+#![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! ⇄ `taimat ring list`.
+//! `taimat ring list`.
 
 use std::process::ExitCode;
 

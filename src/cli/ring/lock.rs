@@ -1,4 +1,4 @@
-//! ⇄ `taimat ring lock`: on the device or a laptop, where there is no office to send the command.
+//! `taimat ring lock`: on the device or a laptop, where there is no office to send the command.
 
 use std::process::ExitCode;
 use std::sync::Arc;

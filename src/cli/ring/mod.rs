@@ -1,4 +1,4 @@
-//! ⇄ `taimat ring list|check|export|lock`: looks into a ring, beside a running agent or on a card in a laptop. Only `check --repair`
+//! `taimat ring list|check|export|lock`: looks into a ring, beside a running agent or on a card in a laptop. Only `check --repair`
 //! and `lock` write into it, and only while no agent does.
 //!
 //! What belongs here: arguments, opening, progress. What does not: reading records (the storage room).
