@@ -191,7 +191,9 @@ const RETIRED_IDENTIFIERS: &str = "Stamp WallQuality Ticket Pulses Lull LULL Hur
     SightNews SightOrder SightCounts UplinkNews UplinkOrder CameraNews KeeperNews KeeperOrder HashOrder EventLetter Letter Untold Incidents \
     Incident Glances Churn Story Strain WHYS Stills StillFile Dates Refusal Guarantee SimDisk HostileBroker Temper SimArchive \
     SmallCard Keeper Desk Wiring Begun Owed Mirrors Doors BREATH LOOK_EVERY carry_out look_after offer_waiting tell_untold \
-    is_astray is_believed CardStoodStill EvictedWanted";
+    is_astray is_believed CardStoodStill EvictedWanted Glance Relit Glow Faint Voices Twin Troubles Refusing Gathering lost_sight \
+    let_replaced_go LANE_BYTES BLIND_AFTER TOLD_MAX is_relit is_glow is_stubborn open_cells put_off takes_along afford open_stills \
+    dates_mut open_hole add_hole";
 /// Files whose names said nothing to a reader of the field, relative to `src/`.
 const RETIRED_FILES: &str = "pulse lull mask shown tail lane chain config motion config/begin config/boot settings/raw settings/raw_motion \
     settings/change camera/logins camera/session storage/answers storage/boxes storage/card storage/choose storage/dates storage/document \
