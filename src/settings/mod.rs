@@ -7,6 +7,7 @@
 //! What does not: reading files (that is the caller's, through [`load`]), how settings come to a device (`config`).
 
 pub mod diff;
+mod edit_distance;
 pub mod load;
 pub mod pem;
 pub mod parse;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use super::edit_distance::distance;
 use super::parse_motion::motion;
 use super::{
     BandwidthSettings, Broker, CameraSettings, ClipSettings, FileProtocol, Integrations, KeyScope, Login, Protocol, QuietHours,
@@ -263,20 +264,6 @@ fn shown(value: &Value) -> String {
         Value::String(text) => format!("{:?}", text.chars().take(60).collect::<String>()),
         other => other.to_string().chars().take(60).collect(),
     }
-}
-
-/// Edit distance (Levenshtein 1966), for hints.
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in other.chars().enumerate() {
-            let replaced = corner + usize::from(a != b);
-            corner = row[j + 1];
-            row[j + 1] = replaced.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 fn rtsp_url(section: &mut Section<'_>, key: &str) -> Option<url::Url> {

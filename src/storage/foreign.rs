@@ -9,7 +9,8 @@ use super::StorageUpdate;
 use super::disk::{Disk, DiskFault, FileId};
 use super::fallback::FallbackDisk;
 use super::identity::{NEXT, keep};
-use super::journal::{Journal, LoadedJournal};
+use super::journal::{Journal, LoadedJournal, file_len};
+use super::side_files::snapshots_len;
 use super::snapshots::{self, SnapshotGeometry, SnapshotStore};
 use crate::format::card_id::CardId;
 use crate::format::record::BLOCK;
@@ -34,7 +35,7 @@ pub fn beside(disk: &dyn Disk, card: CardId, kept: Option<&LoadedJournal>) -> Re
         match file {
             FileId::Segment(_) => {}
             FileId::Journal => tell(file, kept.map_or(0, |kept| kept.foreign.len())),
-            FileId::Snapshots => tell(file, snapshots::foreign(disk, len, BLOCK, card)?.len()),
+            FileId::Snapshots => tell(file, snapshots::foreign(disk, snapshots_len(len, kept), BLOCK, card)?.len()),
             FileId::Foreign(_) => tell(file, 1),
         }
     }
@@ -56,7 +57,7 @@ pub fn open_journal(
     if kept.foreign.is_empty() {
         return Ok((journal, kept));
     }
-    set_aside(card, FileId::Journal, &kept.foreign, out)?;
+    set_aside(card, (FileId::Journal, file_len(kept.slots)), &kept.foreign, out)?;
     Journal::open(card.clone(), id, slots, existing)
 }
 
@@ -75,17 +76,21 @@ pub fn open_stills(
     let step = if existing == Some(geometry.size()) { geometry.bytes } else { BLOCK };
     let foreign = existing.map_or(Ok(Vec::new()), |len| snapshots::foreign(card.as_ref(), len, step, id))?;
     if !foreign.is_empty() {
-        set_aside(card, FileId::Snapshots, &foreign, out)?;
+        set_aside(card, (FileId::Snapshots, existing.unwrap_or_default()), &foreign, out)?;
     }
     SnapshotStore::open(card.clone(), id, geometry, existing, live)
 }
 
 /// Keeps a copy of a file, then wipes the blocks of it that are another card's. Where no copy can be made, nothing of it is written
 /// over: from now on the file is in memory.
-fn set_aside(card: &FallbackDisk, file: FileId, foreign: &[u64], out: &mut Vec<StorageUpdate>) -> Result<(), DiskFault> {
+fn set_aside(
+    card: &FallbackDisk,
+    (file, len): (FileId, u64),
+    foreign: &[u64],
+    out: &mut Vec<StorageUpdate>,
+) -> Result<(), DiskFault> {
     let (name, parts) = (file.name(), foreign.len());
-    let len = card.files()?.get(&file).copied().unwrap_or_default();
-    let detail = match keep(card, file) {
+    let detail = match keep(card, file, len) {
         Ok(kept) => format!("{name}: {parts} parts of it are another card's; kept as {kept}, {NEXT}"),
         Err(fault) => {
             card.hold_in_memory(file, len);

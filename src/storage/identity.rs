@@ -61,13 +61,12 @@ impl Voices {
     }
 }
 
-/// Copies a file with parts of another card to a free name, flushed, before it is used again; gives that name.
+/// Copies the first `len` bytes of a file with parts of another card to a free name, flushed, before it is used again; gives that name.
 ///
 /// # Errors
 /// When there is no room, the card refuses, or [`KEPT_MAX`] files are kept already.
-pub fn keep(disk: &dyn Disk, file: FileId) -> Result<String, DiskFault> {
+pub fn keep(disk: &dyn Disk, file: FileId, len: u64) -> Result<String, DiskFault> {
     let files = disk.files()?;
-    let len = files.get(&file).copied().unwrap_or_default();
     let free = (0..KEPT_MAX).map(FileId::Foreign).find(|kept| !files.contains_key(kept));
     let Some(kept) = free else {
         let reason = format!("{KEPT_MAX} files of other cards are kept here already: take them away");

@@ -10,6 +10,7 @@ use super::disk::{Disk, DiskFault, FileId};
 pub use super::journal_load::{LoadedJournal, SpoiledCopy};
 use super::journal_load::{judge_copies, spoiled_copy};
 use super::journal_slot::{Block, Blocks, CELL, ENTRY, FREE, START, Slot, encoded, newer, ours};
+use super::side_files::{self, slots_in};
 use crate::format::card_id::CardId;
 use crate::format::record::BLOCK;
 use crate::units::{Boot, EntryId, RingId};
@@ -75,6 +76,8 @@ pub struct Journal {
     ring: Option<RingId>,
     /// The highest record number of the ring it was reported of.
     record: u64,
+    /// Bytes of the snapshots file beside it.
+    pub(super) snapshots: u64,
     by_ticket: BTreeMap<EntryId, usize>,
     free: BTreeSet<usize>,
     newest: Option<(EntryId, usize)>,
@@ -102,7 +105,7 @@ impl Journal {
         slots: u32,
         existing: Option<u64>,
     ) -> Result<(Journal, LoadedJournal), DiskFault> {
-        let slots = match existing.map(slots_of).filter(|slots| *slots > RESERVED as u64) {
+        let slots = match existing.map(|len| slots_in(disk.as_ref(), len)).filter(|slots| *slots > RESERVED as u64) {
             Some(slots) => slots as usize,
             None => {
                 let slots = (slots as usize).max(RESERVED + 2);
@@ -118,6 +121,7 @@ impl Journal {
             boot: Boot(0),
             ring: None,
             record: 0,
+            snapshots: 0,
             by_ticket: BTreeMap::new(),
             free: (RESERVED..slots).collect(),
             newest: None,
@@ -136,7 +140,7 @@ impl Journal {
     /// # Errors
     /// When the card refuses.
     pub fn open_read_only(disk: Arc<dyn Disk>, card: CardId, len: u64) -> Result<LoadedJournal, DiskFault> {
-        match slots_of(len) {
+        match slots_in(disk.as_ref(), len) {
             slots if slots > RESERVED as u64 => Ok(Journal::open(disk, card, 0, Some(len))?.1),
             _ => Ok(LoadedJournal::default()),
         }
@@ -153,7 +157,7 @@ impl Journal {
     }
 
     fn read(&mut self) -> Result<LoadedJournal, DiskFault> {
-        let mut kept = LoadedJournal::default();
+        let mut kept = LoadedJournal { slots: self.slots as u64, ..LoadedJournal::default() };
         let (mut slots, mut in_b, mut let_go) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         let mut spoiled = Vec::new();
         for first in (0..self.slots).step_by(PIECE) {
@@ -253,6 +257,7 @@ impl Journal {
                 (kept.boot, kept.clean) = (Boot(slot.key as u32), slot.bytes.first() == Some(&1));
                 let number = |from: usize| slot.bytes.get(from..from + 8)?.try_into().ok().map(u64::from_be_bytes);
                 (kept.ring, kept.record) = (number(1).map(RingId), number(9).unwrap_or(0));
+                kept.snapshots = side_files::decode(&slot.bytes).map(|(snapshots, _)| snapshots);
             }
             CELL => kept.cells.extend(cell_of(slot.key).map(|cell| (cell, slot.bytes))),
             ENTRY | FREE if at >= RESERVED && entry_id.0 > 0 => {
@@ -310,11 +315,12 @@ impl Journal {
         self.record = self.record.max(newest);
     }
 
-    /// The start record: byte 0, then the ring's name and its newest record.
+    /// The start record: byte 0, then the ring's name, its newest record and the sizes of both files.
     fn start(&self, ended: u8) -> Write {
         let mut bytes = vec![ended];
         bytes.extend(self.ring.unwrap_or_default().0.to_be_bytes());
         bytes.extend(self.record.to_be_bytes());
+        bytes.extend(side_files::encode(self.snapshots, self.slots));
         (0, START, 0, u64::from(self.boot.0), bytes)
     }
 

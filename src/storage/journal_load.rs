@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use super::Cell;
 use super::clock_history::ClockHistory;
 use super::disk::{Disk, DiskFault, FileId};
-use super::journal::{BATCH_MAX, PIECE, RESERVED, TOMBSTONES_MAX, copy_b, slots_of};
+use super::journal::{BATCH_MAX, PIECE, RESERVED, TOMBSTONES_MAX, copy_b};
 use super::journal_slot::Slot;
 use super::locks::Locks;
+use super::side_files::slots_in;
 use crate::format::card_id::CardId;
 use crate::format::record::BLOCK;
 use crate::units::{Boot, EntryId, RingId};
@@ -37,6 +38,10 @@ pub struct LoadedJournal {
     pub foreign: Vec<u64>,
     /// The highest record number of the ring that this journal was reported of.
     pub record: u64,
+    /// Bytes of the snapshots file, as the last start made it.
+    pub snapshots: Option<u64>,
+    /// Its own number of slots, in front of the entries those that are reserved; 0 where there is none.
+    pub slots: u64,
 }
 
 /// One copy of a slot that is not what it should be.
@@ -95,7 +100,7 @@ pub(super) fn judge_copies(kept: &mut LoadedJournal, newest: u64, spoiled: &[(u6
 /// When the directory cannot be read.
 pub fn cards(disk: &dyn Disk) -> Result<Vec<CardId>, DiskFault> {
     let len = disk.files()?.get(&FileId::Journal).copied().unwrap_or_default();
-    let slots = slots_of(len);
+    let slots = slots_in(disk, len);
     let mut cards = Vec::new();
     for base in [0, copy_b(slots)].into_iter().filter(|_| slots > RESERVED as u64) {
         let read = || disk.read(FileId::Journal, base, (slots.min(PIECE as u64) * BLOCK) as usize);

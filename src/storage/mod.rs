@@ -8,7 +8,7 @@
 //!   [`scrub`]: the same a segment an hour.
 //! * [`ring`]: append, recycle. `reuse_policy`: what is evicted. [`pins`]: who wants what kept. [`locks`]: what must be kept until somebody says otherwise.
 //! * [`clock_history`]: what time it was on a board that did not know. [`wear`]: how long the card will last.
-//! * [`journal`]: fixed checksummed slots, two copies far apart: outbox entries and cells. `journal_slot`: one of them. `journal_load`: all at a start.
+//! * [`journal`]: fixed checksummed slots, two copies far apart: outbox entries and cells. `journal_slot`: one of them. `journal_load`: all at a start. `side_files`: their sizes.
 //! * [`identity`]: whose parts lie in the directory. [`foreign`]: what is done about those of another card.
 //! * [`snapshots`]: fixed slots for snapshots that wait for the office.
 //! * [`messages`]: orders and updates. [`engine`]: one owner of ring + journal + stills: frames and orders in, updates out. Pure over [`disk::Disk`].
@@ -52,6 +52,7 @@ mod rot_tests;
 #[cfg(all(test, feature = "sim"))]
 mod foreign_tests;
 pub mod scrub;
+pub mod side_files;
 mod journal_slot;
 pub mod open;
 pub mod snapshots;

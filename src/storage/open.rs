@@ -18,7 +18,7 @@ use super::missing_records::locate_gaps;
 use super::recovery::{Recovery, recover_from};
 use super::ring::{Ring, RingGeometry, SEGMENTS_MIN};
 use super::scrub::Scrub;
-use super::{Cell, GapReason, Recovered, Repair, RepairKind, StorageUpdate, snapshots};
+use super::{Cell, GapReason, Recovered, Repair, RepairKind, StorageUpdate, side_files, snapshots};
 use crate::format::card_id::CardId;
 use crate::settings::StorageSettings;
 use crate::units::{EntryId, MonoTime, RingId, Timestamp};
@@ -87,11 +87,14 @@ impl Engine {
         let mut beside = Vec::new();
         let len = |file| files.get(&file).copied();
         let (mut journal, kept) = open_journal(&card, id, settings.journal_slots, len(FileId::Journal), &mut beside)?;
-        let (ring_id, boot) = journal.start_boot()?;
         let (slots, made) = (snapshot_geometry(settings), len(FileId::Snapshots));
         // They are made with the journal: without them what its entries wait with is gone.
         let no_stills = made.is_none() && !kept.entries.is_empty();
+        let resized = side_files::faults(disk.as_ref(), &files, &kept, Some(slots.size()));
+        let made = made.map(|len| side_files::snapshots_len(len, Some(&kept)));
         let snapshots = open_stills(&card, id, slots, made, &kept.entries, &mut beside)?;
+        journal.snapshots = slots.size();
+        let (ring_id, boot) = journal.start_boot()?;
         let mut found = recover_from(disk.as_ref(), heads, &segments, kept.clock_history(), kept.record);
         found.repairs.extend(kept.copies.iter().map(|copy| Repair {
             file: FileId::Journal.name(),
@@ -140,6 +143,10 @@ impl Engine {
         let mut update = engine.report_start(ring_id, found, kept)?;
         update.extend(locks);
         update.extend(beside);
+        update.extend(resized.into_iter().map(|(file, what, lost)| {
+            let detail = format!("{} {what}", file.name());
+            StorageUpdate::Trouble { detail, lost }
+        }));
         update.extend(no_stills.then(|| StorageUpdate::Trouble { detail: snapshots::LOST.into(), lost: true }));
         update.extend(lost.then(|| StorageUpdate::Trouble { detail: journal::LOST.into(), lost: true }));
         Ok((engine, update))

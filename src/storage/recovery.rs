@@ -35,6 +35,7 @@ use super::missing_records::{self, MissingRecords, locate_gaps};
 use super::range_set::Ranges;
 use super::scan::{ScanDepth, ScanEnd, ScanItem, SegmentScan, walk, walk_past};
 use super::segment_index::Index;
+use super::side_files;
 use super::{Gap, GapReason, Repair, RepairKind};
 use crate::format::card_id::CardId;
 use crate::format::record::{BLOCK, RECORD_BOX, RingRecord, free_block};
@@ -269,6 +270,10 @@ pub fn read(disk: &Arc<dyn Disk>) -> Result<RecoveryScope, DiskFault> {
     let mut troubles: Vec<String> = troubles.iter().map(ToString::to_string).collect();
     let beside = foreign::beside(disk.as_ref(), card, kept.as_ref())?;
     troubles.extend(beside.into_iter().map(|(file, what)| format!("{}: {what}", file.name())));
+    if let Some(kept) = &kept {
+        let resized = side_files::faults(disk.as_ref(), &disk.files()?, kept, None);
+        troubles.extend(resized.into_iter().map(|(file, what, _)| format!("{} {what}", file.name())));
+    }
     let told = kept.as_ref().map_or(0, |kept| kept.record);
     index.clock_history = kept.as_ref().map(LoadedJournal::clock_history).unwrap_or_default();
     index.lost = missing_records::lost(disk.as_ref(), &index, told);

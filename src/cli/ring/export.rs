@@ -18,6 +18,7 @@ use crate::regular_file::{self, Links};
 use crate::storage::disk::Disk;
 use crate::storage::footage_query::locate;
 use crate::storage::missing_records::{MissingRecords, locate_gaps, numbers};
+use crate::storage::range_set::Ranges;
 use crate::storage::segment_index::Index;
 use crate::storage::snapshots::SnapshotGeometry;
 use crate::storage::thread::CardReader;
@@ -56,6 +57,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reader = Arc::new(CardReader::new(disk.clone(), SnapshotGeometry { slots: 0, bytes: 0 }));
     let (mut after, mut made, mut damaged) = (0, Vec::new(), 0);
     let mut extent: Option<(WallTime, WallTime)> = None;
+    let mut named = Ranges::default();
     while let Some(found) = locate(disk.as_ref(), &index, u64::MAX, &SpanQuery::Wall { from, to, after })? {
         let (more, last) = (found.more, found.fragments.last().map_or(u64::MAX, |last| last.seq));
         after = last;
@@ -67,6 +69,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             if more { continue } else { break }
         };
         damaged += span.damaged.len();
+        span.damaged.iter().for_each(|(first, last)| named.add(*first, *last));
         extent = Some(extent_with(extent, &span));
         let part = made.len() as u32 + 1;
         let manifest = of_span(&site, Purpose::Requested, "ring-export", part, &span);
@@ -92,10 +95,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         println!("{}", shown_json(&made)?);
     }
     report_edges(args, extent);
+    // What is missing before the first file and behind the last is a gap in none of them.
+    let unnamed = missing.iter().filter(|lost| !Ranges::from_iter([(lost.first, lost.last)]).without(&named).list().is_empty());
+    for lost in unnamed {
+        eprintln!("{lost}: in no file of the ring, and no head says evicted");
+        damaged += 1;
+    }
     match damaged {
         0 => Ok(ExitCode::SUCCESS),
         _ => {
-            eprintln!("records that are damaged or missing are left out: each is a hole in the files, named in them and above");
+            eprintln!(
+                "records that are damaged or missing are left out: each is named above, and as a gap in the files it lies in"
+            );
             Ok(ExitCode::FAILURE)
         }
     }
