@@ -306,6 +306,8 @@ pub struct StorageCounts {
     pub used: u64,
     /// Bytes of the ring's budget.
     pub budget: u64,
+    /// Bytes by which that is less than `storage.budget`, because the card has no room for them.
+    pub short: u64,
     /// When the oldest footage in the ring was taken.
     pub oldest: Option<WallTime>,
     /// Bytes pinned.

@@ -14,6 +14,7 @@ use super::locks::Lock;
 use super::pins::Pins;
 use super::range_set::Ranges;
 use super::recovery::Recovery;
+use super::reuse_policy::Growth;
 use super::segment_index::Index;
 use super::{StorageCounts, StorageUpdate};
 use crate::camera::TrackParams;
@@ -100,6 +101,8 @@ pub struct Ring {
     pub(super) last_fault: String,
     /// The card takes nothing any more: only files in memory are written ([`super::fallback`]).
     pub(super) in_memory: bool,
+    /// How large it should be, while the card has no room.
+    pub(super) growth: Growth,
     /// Who wants what kept.
     pub pins: Pins,
     /// Counters.
@@ -142,6 +145,7 @@ impl Ring {
             blamed: BTreeSet::new(),
             last_fault: String::new(),
             in_memory: false,
+            growth: Growth::new(geometry.budget),
             pins: Pins::default(),
             counts: StorageCounts { budget: geometry.budget, ..StorageCounts::default() },
         }
@@ -153,6 +157,7 @@ impl Ring {
         self.geometry.quota = quota;
         if !self.in_memory {
             (self.geometry.budget, self.counts.budget) = (budget, budget);
+            self.growth = Growth::new(budget);
         }
     }
 
