@@ -15,6 +15,7 @@ use super::spool::{EntryKind, TooLarge};
 use super::{Agent, AgentEffect};
 use crate::evidence::manifest::{Manifest, Purpose};
 use crate::remote_config::signed_command::KNOWN;
+use crate::remote_config::token_bucket::TokenBucket;
 use crate::storage::StorageRequest;
 use crate::storage::locks::Lock;
 use crate::storage::missing_records::MissingRecords;
@@ -34,13 +35,21 @@ const LOST_TOLD_MAX: usize = 2;
 const REQ_ID_MAX: usize = 64;
 
 /// Commands of late, and their answers once given.
-#[derive(Default)]
 pub struct Commands {
     seen: VecDeque<(String, Option<Reply>)>,
     /// (lock, `req_id`) of commands that storage has not answered yet.
     about_locks: VecDeque<(String, String)>,
     /// Commands that wait for a picture, or for its entry.
     snapshot_requests: Vec<String>,
+    /// Commands that cannot be answered, as warnings.
+    unusable: TokenBucket,
+}
+
+impl Default for Commands {
+    fn default() -> Commands {
+        let unusable = TokenBucket::of_warnings();
+        Commands { seen: VecDeque::new(), about_locks: VecDeque::new(), snapshot_requests: Vec::new(), unusable }
+    }
 }
 
 impl Commands {
@@ -67,7 +76,14 @@ impl Agent {
     pub(super) fn command(&mut self, now: Timestamp, command: Command, out: &mut Vec<AgentEffect>) {
         let word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if command.req_id.is_empty() || command.req_id.len() > REQ_ID_MAX || !command.req_id.chars().all(word) {
-            tracing::warn!(command = command.name, "command without a usable req_id (1 to 64 of a-z A-Z 0-9 - _): ignored");
+            if self.commands.unusable.take(now.mono) {
+                let before = self.commands.unusable.dropped();
+                tracing::warn!(
+                    command = command.name,
+                    before,
+                    "command without a usable req_id (1 to 64 of a-z A-Z 0-9 - _): ignored"
+                );
+            }
             return;
         }
         if let Some(again) = self.commands.known(&command.req_id) {

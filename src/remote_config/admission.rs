@@ -88,8 +88,8 @@ impl ConfigMachine {
 
     /// Tells why a document was not even tried.
     pub(super) fn refuse(&mut self, id: &str, refusal: Rejection, out: &mut Vec<ConfigEffect>) {
-        tracing::warn!(id, "configuration refused: {}", refusal.line());
         if let Some(suppressed_count) = self.may_tell() {
+            tracing::warn!(id, suppressed_count, "configuration refused: {}", refusal.line());
             let mut data = status_report::event("refused", id, None, Some(&refusal));
             if suppressed_count > 0 {
                 data["suppressed_count"] = json!(suppressed_count);

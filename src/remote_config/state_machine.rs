@@ -182,6 +182,8 @@ pub struct ConfigMachine {
     commands: usize,
     /// The share of validly signed commands; what is forged never takes of it.
     signed: TokenBucket,
+    /// Confirmations that cannot be read, or mean something else.
+    pub(super) bad_confirms: TokenBucket,
     seed: [u8; 32],
     drawn: u64,
     pub(super) without: Option<Safeguard>,
@@ -212,6 +214,7 @@ impl ConfigMachine {
             refusals: (now.mono, 0, 0),
             commands: 0,
             signed: SIGNED,
+            bad_confirms: TokenBucket::of_warnings(),
             seed,
             drawn: 0,
             without: None,

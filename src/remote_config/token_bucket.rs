@@ -27,6 +27,11 @@ impl TokenBucket {
         TokenBucket { period, full, level: full, at: MonoTime(0), dropped: 0, told: (0, MonoTime(0)) }
     }
 
+    /// One for a warning that strangers can provoke: one a minute is written, the rest is counted.
+    pub const fn of_warnings() -> TokenBucket {
+        TokenBucket::new(1, TELL_EVERY)
+    }
+
     /// Takes a token; false when there is none, which is counted.
     pub fn take(&mut self, now: MonoTime) -> bool {
         self.level = self.full.min(self.level.saturating_add(now.since(self.at)));

@@ -179,7 +179,9 @@ impl ConfigMachine {
     /// The office confirms what it was reported on this very session.
     pub(super) fn confirm(&mut self, bytes: &[u8]) {
         let Ok(confirm) = serde_json::from_slice::<Confirm>(bytes) else {
-            tracing::warn!("a confirmation that cannot be read");
+            if self.bad_confirms.take(self.at) {
+                tracing::warn!(before = self.bad_confirms.dropped(), "a confirmation that cannot be read");
+            }
             return;
         };
         let stale = self.without == Some(Safeguard::FreshSession);
@@ -190,7 +192,10 @@ impl ConfigMachine {
         match &progress.session {
             Some((broker, nonce)) if right && *nonce == confirm.nonce => progress.confirmed = Some(broker.clone()),
             _ if stale => progress.confirmed = Some((String::new(), 0)),
-            _ => tracing::warn!("a confirmation of something else"),
+            _ if self.bad_confirms.take(self.at) => {
+                tracing::warn!(before = self.bad_confirms.dropped(), "a confirmation of something else");
+            }
+            _ => {}
         }
     }
 
