@@ -4,6 +4,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -114,10 +115,28 @@ fn signals(limits: Option<StopLimits>) -> anyhow::Result<watch::Receiver<bool>> 
             let _ = answer.send(true);
         }
     });
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let caught = runtime.block_on(async { anyhow::Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) })?;
-    let listen = move || runtime.block_on(listen_for_signals(caught, &sender, answered, limits));
+    let (ready, caught) = sync_channel(1);
+    let listen = move || {
+        let runtime = match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                return;
+            }
+        };
+        runtime.block_on(async {
+            let both = signal(SignalKind::terminate()).and_then(|first| Ok((first, signal(SignalKind::interrupt())?)));
+            match both {
+                Ok(both) => {
+                    let _ = ready.send(Ok(()));
+                    listen_for_signals(both, &sender, answered, limits).await;
+                }
+                Err(error) => _ = ready.send(Err(error)),
+            }
+        });
+    };
     std::thread::Builder::new().name("signals".into()).spawn(listen)?;
+    caught.recv().context("the thread for signals has ended")??;
     Ok(receiver)
 }
 
@@ -130,7 +149,7 @@ async fn listen_for_signals(
     let first = tokio::select! {
         _ = terminate.recv() => SignalKind::terminate(),
         _ = interrupt.recv() => SignalKind::interrupt(),
-        // Whoever asked is gone.
+        // The receivers are gone.
         () = sender.closed() => return,
     };
     tracing::info!(signal = first.as_raw_value(), "stopping; a second signal ends at once");
@@ -186,6 +205,12 @@ mod tests {
             let reason = wait_for_stop(answered, limits).await;
             assert!(reason.contains("not done") && begin.elapsed() >= limits.end, "{reason}");
         });
+    }
+
+    #[test]
+    fn signals_are_caught_beside_a_runtime_and_end_with_it() {
+        let stop = runtime().build().unwrap().block_on(async { on_signal() }).unwrap();
+        assert!(!*stop.borrow());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::engine_tests::{Bench, small};
 use super::journal::copy_b;
 use super::open::{StorageFault, snapshot_geometry};
 use super::recovery::read;
-use super::rot_tests::{exported, told, told as check_lines};
+use super::rot_tests::{exported, told};
 use super::*;
 use crate::format::card_id::CardId;
 use crate::settings::StorageSettings;
@@ -211,6 +211,14 @@ fn missing_snapshots_that_entries_wait_for_are_named() {
     assert!(bench.update.iter().any(names), "{:?}", bench.update);
 }
 
+fn checked(disk: &FaultyDisk) -> super::check::CheckReport {
+    check(&(Arc::new(disk.clone()) as Arc<dyn Disk>), |_, _| {}).unwrap()
+}
+
+fn problems(disk: &FaultyDisk) -> Vec<String> {
+    checked(disk).problems.iter().map(ToString::to_string).collect()
+}
+
 #[test]
 fn snapshots_that_were_cut_or_grew_are_named() {
     for (len, expected, lost) in
@@ -225,7 +233,7 @@ fn snapshots_that_were_cut_or_grew_are_named() {
             card.create(FileId::Snapshots, len);
         }
         bench.disk = FaultyDisk::with(card, None);
-        let lines = check_lines(&bench.disk);
+        let lines = problems(&bench.disk);
         assert!(lines.iter().any(|line| line.contains("snapshots.taimat") && line.contains(expected)), "{len}: {lines:?}");
         let still = |bench: &Bench| snapshots::read(&bench.disk, snapshot_geometry(&small()), EntryId(1)).is_ok();
         assert_eq!(still(&bench), !lost);
@@ -242,7 +250,7 @@ fn snapshots_that_were_cut_or_grew_are_named() {
 #[test]
 fn a_journal_that_grew_is_read_as_it_was_made() {
     let mut bench = ring("km-17", 1, 60);
-    let waiting = |disk: &FaultyDisk| super::check::check(&(Arc::new(disk.clone()) as Arc<dyn Disk>), |_, _| {}).unwrap().entries;
+    let waiting = |disk: &FaultyDisk| checked(disk).entries;
     let entries = waiting(&bench.disk);
     assert!(entries > 0);
     let mut card = bench.disk.durable();
@@ -251,7 +259,7 @@ fn a_journal_that_grew_is_read_as_it_was_made() {
     card.write(FileId::Journal, 0, &before);
     bench.disk = FaultyDisk::with(card, None);
     assert_eq!(waiting(&bench.disk), entries);
-    let lines = check_lines(&bench.disk);
+    let lines = problems(&bench.disk);
     assert!(lines.iter().any(|line| line.contains("journal.taimat") && line.contains("never read")), "{lines:?}");
     bench.restart(of_site("km-17"));
     assert_eq!(waiting(&bench.disk), entries);
