@@ -201,6 +201,7 @@ impl Gauges {
             ("storage.skipped", s.skipped),
             ("storage.used", s.used),
             ("storage.budget", s.budget),
+            ("storage.short", s.short),
             ("storage.pinned", s.pinned),
             ("storage.slowest_sync_us", s.slowest_sync),
             ("storage.available", s.available),

@@ -13,16 +13,7 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let site = SiteId::parse("a").expect("valid id");
-    let keys =
-        [TrustedKey { name: "k".into(), public: [7; 32], scope: taimat::settings::KeyScope::All }];
-    let asked = CommandRequest {
-        name: "ping",
-        req_id: &command.req_id,
-        expires: command.expires.as_deref(),
-        args: &command.args,
-    };
-    assert!(
-        check(&site, &keys, asked, Timestamp::default(), |_| 0).is_err(),
-        "a command without a valid signature was accepted"
-    );
+    let keys = [TrustedKey { name: "k".into(), public: [7; 32], scope: taimat::settings::KeyScope::All }];
+    let asked = CommandRequest { name: "ping", req_id: &command.req_id, expires: command.expires.as_deref(), args: &command.args };
+    assert!(check(&site, &keys, asked, Timestamp::default(), |_| 0).is_err(), "a command without a valid signature was accepted");
 });

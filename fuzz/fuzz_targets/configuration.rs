@@ -10,10 +10,6 @@ fuzz_target!(|data: &[u8]| {
     // Every named file has the text itself as content: as a login, and as PEM.
     let read = |_: &std::path::Path| Ok(text.clone().into_owned());
     if let Err(refusal) = validation::judge(&text, &read) {
-        assert!(
-            !refusal.errors.is_empty()
-                && refusal.errors.iter().all(|problem| !problem.key.is_empty()),
-            "{refusal:?}"
-        );
+        assert!(!refusal.errors.is_empty() && refusal.errors.iter().all(|problem| !problem.key.is_empty()), "{refusal:?}");
     }
 });

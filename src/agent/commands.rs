@@ -16,6 +16,7 @@ use super::spool::{EntryKind, TooLarge};
 use super::{Agent, AgentEffect};
 use crate::evidence::manifest::{Manifest, Purpose};
 use crate::remote_config::signed_command::unknown;
+use crate::remote_config::token_bucket::TokenBucket;
 use crate::storage::StorageRequest;
 use crate::storage::locks::Lock;
 use crate::storage::missing_records::MissingRecords;
@@ -49,12 +50,25 @@ struct LockRequest {
 }
 
 /// Recent commands with their answers, and commands that wait for storage or analytics.
-#[derive(Default)]
 pub struct Commands {
     recent: VecDeque<RecentCommand>,
     lock_requests: VecDeque<LockRequest>,
     /// `req_id`s of snapshot commands that wait for the picture or for its durable entry.
     snapshot_requests: Vec<String>,
+    /// Commands that cannot be answered, as warnings.
+    unusable: TokenBucket,
+}
+
+impl Default for Commands {
+    fn default() -> Commands {
+        let unusable = TokenBucket::of_warnings();
+        Commands {
+            recent: VecDeque::new(),
+            lock_requests: VecDeque::new(),
+            snapshot_requests: Vec::new(),
+            unusable,
+        }
+    }
 }
 
 impl Commands {
@@ -84,10 +98,14 @@ impl Agent {
             || command.req_id.len() > REQ_ID_MAX
             || !command.req_id.chars().all(is_allowed)
         {
-            tracing::warn!(
-                command = command.name,
-                "command ignored, no valid req_id; use 1 to 64 of a-z A-Z 0-9 - _"
-            );
+            if self.commands.unusable.take(now.mono) {
+                let suppressed = self.commands.unusable.dropped();
+                tracing::warn!(
+                    command = command.name,
+                    suppressed,
+                    "command ignored, no valid req_id; use 1 to 64 of a-z A-Z 0-9 - _"
+                );
+            }
             return;
         }
         if let Some(reply) = self.commands.known(&command.req_id) {

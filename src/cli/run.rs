@@ -8,11 +8,14 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
 use crate::agent::runtime::{self, RunEnd};
 use crate::clock::{Clock as _, SystemClock};
@@ -55,7 +58,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let rest = move || resting.park(MAX_DELAY);
     let runtime = runtime().on_thread_park(rest).build()?;
     let outcome = runtime.block_on(async {
-        let stop = on_signal()?;
+        let stop = on_signal_within(STOP_LIMITS)?;
         runtime::run_configured(started.settings, started.configured, clock, wakeup, stop).await
     });
     // A hanging card or camera must not block the end of the process.
@@ -82,38 +85,143 @@ pub fn runtime() -> Builder {
     builder
 }
 
+/// Time limits of an ordered stop; beyond them the process exits without it.
+#[derive(Debug, Clone, Copy)]
+struct StopLimits {
+    /// Until the main thread takes up the request.
+    answer: Duration,
+    /// Until the process has ended.
+    end: Duration,
+}
+
+/// The main thread waits 100 ms at most; the steps of a stop have 23 s (`agent/shutdown.rs`), and the unit waits 40 s (`TimeoutStopSec=`).
+const STOP_LIMITS: StopLimits =
+    StopLimits { answer: Duration::from_secs(5), end: Duration::from_secs(30) };
+
 /// Becomes true with the first SIGTERM or SIGINT; the second ends the process at once with exit
-/// code
-/// 128 + its number.
+/// code 128 + its number.
 ///
 /// # Errors
 /// Signals cannot be caught.
 pub fn on_signal() -> anyhow::Result<watch::Receiver<bool>> {
+    signals(None)
+}
+
+/// The same, and it ends the process when the stop takes longer than its limits.
+fn on_signal_within(limits: StopLimits) -> anyhow::Result<watch::Receiver<bool>> {
+    signals(Some(limits))
+}
+
+/// Signals have a thread and a runtime of their own: a task that keeps the main thread busy must not keep the process from ending.
+fn signals(limits: Option<StopLimits>) -> anyhow::Result<watch::Receiver<bool>> {
     let (sender, receiver) = watch::channel(false);
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (answer, answered) = watch::channel(false);
+    let mut asked = receiver.clone();
+    // On the caller's runtime: it runs only while that does.
     tokio::spawn(async move {
-        for first in [true, false] {
-            let kind = tokio::select! {
-                _ = terminate.recv() => SignalKind::terminate(),
-                _ = interrupt.recv() => SignalKind::interrupt(),
-            };
-            if !first {
-                std::process::exit(128 + kind.as_raw_value());
-            }
-            tracing::info!("stopping; a second signal ends at once");
-            let _ = sender.send(true);
+        if asked.wait_for(|stop| *stop).await.is_ok() {
+            let _ = answer.send(true);
         }
     });
+    let (ready, caught) = sync_channel(1);
+    let listen = move || {
+        let runtime = match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                return;
+            }
+        };
+        runtime.block_on(async {
+            let both = signal(SignalKind::terminate())
+                .and_then(|first| Ok((first, signal(SignalKind::interrupt())?)));
+            match both {
+                Ok(both) => {
+                    let _ = ready.send(Ok(()));
+                    listen_for_signals(both, &sender, answered, limits).await;
+                }
+                Err(error) => _ = ready.send(Err(error)),
+            }
+        });
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(listen)?;
+    caught.recv().context("the thread for signals has ended")??;
     Ok(receiver)
+}
+
+async fn listen_for_signals(
+    (mut terminate, mut interrupt): (Signal, Signal),
+    sender: &watch::Sender<bool>,
+    answered: watch::Receiver<bool>,
+    limits: Option<StopLimits>,
+) {
+    let first = tokio::select! {
+        _ = terminate.recv() => SignalKind::terminate(),
+        _ = interrupt.recv() => SignalKind::interrupt(),
+        // The receivers are gone.
+        () = sender.closed() => return,
+    };
+    tracing::info!(signal = first.as_raw_value(), "stopping; a second signal ends at once");
+    let _ = sender.send(true);
+    let overdue = async {
+        match limits {
+            Some(limits) => wait_for_stop(answered, limits).await,
+            None => std::future::pending().await,
+        }
+    };
+    let second = tokio::select! {
+        _ = terminate.recv() => SignalKind::terminate(),
+        _ = interrupt.recv() => SignalKind::interrupt(),
+        reason = overdue => {
+            tracing::error!("{reason}: the process ends without an ordered stop; the next start recovers what was recorded");
+            std::process::exit(1);
+        }
+    };
+    std::process::exit(128 + second.as_raw_value());
+}
+
+/// Returns when a stop has taken too long, and says what did.
+async fn wait_for_stop(mut answered: watch::Receiver<bool>, limits: StopLimits) -> String {
+    let asked = Instant::now();
+    let answer = async {
+        if answered.wait_for(|answered| *answered).await.is_err() {
+            // The main thread's runtime is gone: it has ended, and the process will.
+            std::future::pending::<()>().await;
+        }
+    };
+    if timeout(limits.answer, answer).await.is_err() {
+        return format!("the main thread has not answered for {} s", limits.answer.as_secs());
+    }
+    tokio::time::sleep_until(asked + limits.end).await;
+    format!("the stop is not done after {} s", limits.end.as_secs())
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_stop_that_takes_too_long_is_noticed_and_why() {
+        let limits =
+            StopLimits { answer: Duration::from_millis(50), end: Duration::from_millis(200) };
+        runtime().build().unwrap().block_on(async {
+            let (answer, answered) = watch::channel(false);
+            let reason = wait_for_stop(answered.clone(), limits).await;
+            assert!(reason.contains("has not answered"), "{reason}");
+            answer.send(true).unwrap();
+            let begin = Instant::now();
+            let reason = wait_for_stop(answered, limits).await;
+            assert!(reason.contains("not done") && begin.elapsed() >= limits.end, "{reason}");
+        });
+    }
+
+    #[test]
+    fn signals_are_caught_beside_a_runtime_and_end_with_it() {
+        let stop = runtime().build().unwrap().block_on(async { on_signal() }).unwrap();
+        assert!(!*stop.borrow());
+    }
 
     #[test]
     fn many_waits_at_once_get_few_threads() {

@@ -110,12 +110,13 @@ impl ConfigMachine {
 
     /// Reports a rejection before the trial.
     pub(super) fn refuse(&mut self, id: &str, refusal: Rejection, out: &mut Vec<ConfigEffect>) {
-        tracing::warn!(
-            id,
-            reason = refusal.line(),
-            "configuration rejected before its trial; the running one stays"
-        );
         if let Some(suppressed_count) = self.may_publish_rejection() {
+            tracing::warn!(
+                id,
+                suppressed_count,
+                reason = refusal.line(),
+                "configuration rejected before its trial; the running one stays"
+            );
             let mut data = status_report::event("refused", id, None, Some(&refusal));
             if suppressed_count > 0 {
                 data["suppressed_count"] = json!(suppressed_count);

@@ -197,6 +197,8 @@ pub struct ConfigMachine {
     commands: usize,
     /// Rate limit of validly signed commands; forged ones take no token.
     signed: TokenBucket,
+    /// Confirmations that cannot be read, or mean something else.
+    pub(super) bad_confirms: TokenBucket,
     seed: [u8; 32],
     drawn: u64,
     pub(super) switch: FaultSwitch<Safeguard>,
@@ -233,6 +235,7 @@ impl ConfigMachine {
             rejections: RejectionCounts { since: now.mono, published: 0, suppressed: 0 },
             commands: 0,
             signed: SIGNED,
+            bad_confirms: TokenBucket::of_warnings(),
             seed,
             drawn: 0,
             switch: FaultSwitch::NONE,

@@ -171,6 +171,23 @@ fn each_step_is_stored_first_and_committed_on_evidence() {
 }
 
 #[test]
+fn bad_confirmations_are_counted_and_one_a_minute_is_logged() {
+    let mut bench = Bench::new();
+    bench.try_out(&document(1, FILE, "new"), zones());
+    bench.session(0);
+    let other =
+        json!({"id": "other", "sha256": Digest::default(), "nonce": "0"}).to_string().into_bytes();
+    for _ in 0..219 {
+        bench.input(ConfigInput::Confirm(b"{".to_vec()));
+        bench.input(ConfigInput::Confirm(other.clone()));
+    }
+    assert_eq!(bench.machine.bad_confirms.dropped(), 2 * 219 - 1);
+    bench.pass(61_000_000);
+    bench.input(ConfigInput::Confirm(b"{".to_vec()));
+    assert_eq!(bench.machine.bad_confirms.dropped(), 2 * 219 - 1);
+}
+
+#[test]
 fn a_change_without_a_session_is_rolled_back_with_the_reason() {
     let mut bench = Bench::new();
     let applied = bench.try_out(&document(1, FILE, "new"), zones());

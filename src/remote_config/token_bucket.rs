@@ -37,6 +37,11 @@ impl TokenBucket {
         }
     }
 
+    /// A bucket for a warning that a peer can provoke: one a minute is logged, the rest is counted.
+    pub const fn of_warnings() -> TokenBucket {
+        TokenBucket::new(1, REPORT_INTERVAL)
+    }
+
     /// Takes a token; counts a request without one and returns false.
     pub fn take(&mut self, now: MonoTime) -> bool {
         self.level = self.full.min(self.level.saturating_add(now.since(self.at)));

@@ -204,7 +204,12 @@ impl ConfigMachine {
     /// Takes the confirmation of the office; it counts on the session of its nonce.
     pub(super) fn confirm(&mut self, bytes: &[u8]) {
         let Ok(confirm) = serde_json::from_slice::<Confirm>(bytes) else {
-            tracing::warn!("confirmation ignored, it is malformed; check the office");
+            if self.bad_confirms.take(self.at) {
+                tracing::warn!(
+                    suppressed = self.bad_confirms.dropped(),
+                    "confirmation ignored, it is malformed; check the office"
+                );
+            }
             return;
         };
         let stale = self.switch.disables(Safeguard::FreshSession);
@@ -217,7 +222,13 @@ impl ConfigMachine {
                 progress.confirmed = Some(broker.clone())
             }
             _ if stale => progress.confirmed = Some((String::new(), 0)),
-            _ => tracing::warn!("confirmation ignored, it is for another document or session"),
+            _ if self.bad_confirms.take(self.at) => {
+                tracing::warn!(
+                    suppressed = self.bad_confirms.dropped(),
+                    "confirmation ignored, it is for another document or session"
+                );
+            }
+            _ => {}
         }
     }
 

@@ -15,7 +15,7 @@ use super::range_set::Ranges;
 use super::recovery::{COPIES_MAX, expected};
 use super::scan::{ScanDepth, ScanEnd, ScanItem, walk};
 use super::segment_index::Index;
-use super::snapshots;
+use super::{side_files, snapshots};
 use crate::format::mp4::move_times;
 use crate::format::record::{RECORD_BOX, RingRecord, box_at};
 use crate::format::segment_head::{Eviction, EvictionCause, Segment};
@@ -463,10 +463,14 @@ fn check_sides(
         wrong(FileId::Snapshots, snapshots::LOST.into());
     }
     if let Some(len) = snapshots {
-        let damaged = snapshots::damaged(disk.as_ref(), *len, &kept.entries)?;
+        let len = side_files::snapshots_len(*len, Some(kept));
+        let damaged = snapshots::damaged(disk.as_ref(), len, &kept.entries)?;
         damaged.into_iter().for_each(|slot| {
             wrong(FileId::Snapshots, format!("the snapshot at byte {slot} is damaged"))
         });
     }
+    side_files::faults(disk.as_ref(), &files, kept, None)
+        .into_iter()
+        .for_each(|(file, what, _)| wrong(file, what));
     Ok(())
 }

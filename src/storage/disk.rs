@@ -311,7 +311,9 @@ impl Disk for RealDisk {
         for entry in std::fs::read_dir(&self.dir).map_err(fault)? {
             let entry = entry.map_err(fault)?;
             if let Some(file) = entry.file_name().to_str().and_then(FileId::parse) {
-                files.insert(file, entry.metadata().map_err(fault)?.len());
+                let found = entry.metadata().map_err(fault)?;
+                // What is no file holds nothing of ours; reading it says what it is.
+                files.insert(file, if found.is_file() { found.len() } else { 0 });
             }
         }
         Ok(files)

@@ -313,6 +313,12 @@ impl Engine {
         self.scrub(now.mono, out);
         if now.mono >= self.next_counts {
             self.next_counts = now.mono.plus(COUNTS_INTERVAL);
+            if self.ring.grow(now.mono) {
+                tracing::info!(
+                    budget = self.ring.counts.budget,
+                    "the card has room again; the ring grows to storage.budget"
+                );
+            }
             self.count(now.mono, out);
         }
     }

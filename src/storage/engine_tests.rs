@@ -588,3 +588,39 @@ fn a_power_cut_during_recycling_damages_no_record() {
         assert_eq!(problems, [], "seed {seed}");
     }
 }
+
+#[test]
+fn a_ring_without_room_grows_when_there_is_room() {
+    let mut bench = Bench::new(small());
+    let files = |bench: &Bench| super::disk::segments(&bench.disk.live().lengths()).len();
+    while files(&bench) < 5 {
+        bench.record(1);
+    }
+    let taken = bench.disk.live().lengths().values().sum::<u64>();
+    bench.disk.leave_only(taken + BLOCK);
+    bench.record(120);
+    assert_eq!(files(&bench), 5);
+    let refused = |bench: &Bench| {
+        let stays = |update: &&StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, .. } if detail.contains("stays at"));
+        bench.update.iter().filter(stays).count()
+    };
+    assert_eq!(refused(&bench), 1, "it is reported once while there is no room");
+    let counts = |bench: &Bench| {
+        let counts = bench.update.iter().rev().find_map(|update| match update {
+            StorageUpdate::Counts(counts) => Some(*counts),
+            _ => None,
+        });
+        counts.unwrap()
+    };
+    bench.wait(70_000_000);
+    assert_eq!(
+        (counts(&bench).budget, counts(&bench).short),
+        (5 * small().segment, 3 * small().segment)
+    );
+    bench.disk.leave_only(1 << 30);
+    bench.wait(70_000_000);
+    bench.record(120);
+    assert_eq!(files(&bench), 8);
+    bench.wait(70_000_000);
+    assert_eq!((counts(&bench).budget, counts(&bench).short), (8 * small().segment, 0));
+}

@@ -6,7 +6,8 @@ use super::StorageUpdate;
 use super::disk::{Disk, DiskFault, FileId};
 use super::fallback::FallbackDisk;
 use super::identity::{NEXT, keep};
-use super::journal::{Journal, LoadedJournal};
+use super::journal::{Journal, LoadedJournal, file_len};
+use super::side_files::snapshots_len;
 use super::snapshots::{self, SnapshotGeometry, SnapshotStore};
 use crate::format::card_id::CardId;
 use crate::format::record::BLOCK;
@@ -38,7 +39,9 @@ pub fn foreign_files(
         match file {
             FileId::Segment(_) => {}
             FileId::Journal => add(file, loaded.map_or(0, |loaded| loaded.foreign.len())),
-            FileId::Snapshots => add(file, snapshots::foreign(disk, len, BLOCK, card)?.len()),
+            FileId::Snapshots => {
+                add(file, snapshots::foreign(disk, snapshots_len(len, loaded), BLOCK, card)?.len())
+            }
             FileId::Foreign(_) => add(file, 1),
         }
     }
@@ -60,7 +63,7 @@ pub fn open_journal(
     if loaded.foreign.is_empty() {
         return Ok((journal, loaded));
     }
-    set_aside(card, FileId::Journal, &loaded.foreign, out)?;
+    set_aside(card, (FileId::Journal, file_len(loaded.slots)), &loaded.foreign, out)?;
     Journal::open(card.clone(), id, slots, existing)
 }
 
@@ -80,7 +83,7 @@ pub fn open_snapshots(
     let foreign =
         existing.map_or(Ok(Vec::new()), |len| snapshots::foreign(card.as_ref(), len, step, id))?;
     if !foreign.is_empty() {
-        set_aside(card, FileId::Snapshots, &foreign, out)?;
+        set_aside(card, (FileId::Snapshots, existing.unwrap_or_default()), &foreign, out)?;
     }
     SnapshotStore::open(card.clone(), id, geometry, existing, live)
 }
@@ -89,13 +92,12 @@ pub fn open_snapshots(
 /// card is left unchanged and the file is moved to memory.
 fn set_aside(
     card: &FallbackDisk,
-    file: FileId,
+    (file, len): (FileId, u64),
     foreign: &[u64],
     out: &mut Vec<StorageUpdate>,
 ) -> Result<(), DiskFault> {
     let (name, parts) = (file.name(), foreign.len());
-    let len = card.files()?.get(&file).copied().unwrap_or_default();
-    let detail = match keep(card, file) {
+    let detail = match keep(card, file, len) {
         Ok(copy) => {
             format!("{name}: {parts} parts belong to another card; copied to {copy}: {NEXT}")
         }

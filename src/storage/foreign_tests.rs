@@ -248,6 +248,72 @@ fn missing_snapshots_that_entries_wait_for_are_named() {
     assert!(bench.update.iter().any(names), "{:?}", bench.update);
 }
 
+fn checked(disk: &FaultyDisk) -> super::check::CheckReport {
+    check(&(Arc::new(disk.clone()) as Arc<dyn Disk>), |_, _| {}).unwrap()
+}
+
+fn problems(disk: &FaultyDisk) -> Vec<String> {
+    checked(disk).problems.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn snapshots_that_were_cut_or_grew_are_named() {
+    for (len, expected, lost) in [
+        (0, "bytes instead of", true),
+        (4096, "4096 bytes instead of", true),
+        (1 << 33, "what lies behind is never read", false),
+    ] {
+        let mut bench = ring("km-17", 1, 60);
+        let mut card = bench.disk.durable();
+        let before = card.file(FileId::Snapshots).unwrap().bytes();
+        card.create(FileId::Snapshots, before.len().max(len as usize).min(before.len() * 4) as u64);
+        card.write(FileId::Snapshots, 0, &before);
+        if lost {
+            card.create(FileId::Snapshots, len);
+        }
+        bench.disk = FaultyDisk::with(card, None);
+        let lines = problems(&bench.disk);
+        assert!(
+            lines.iter().any(|line| line.contains("snapshots.taimat") && line.contains(expected)),
+            "{len}: {lines:?}"
+        );
+        let still = |bench: &Bench| {
+            snapshots::read(&bench.disk, snapshot_geometry(&small()), EntryId(1)).is_ok()
+        };
+        assert_eq!(still(&bench), !lost);
+        bench.restart(of_site("km-17"));
+        let names = |update: &StorageUpdate| match update {
+            StorageUpdate::Trouble { detail, lost: of_loss } => {
+                detail.contains(expected) && *of_loss == lost
+            }
+            _ => false,
+        };
+        assert!(bench.update.iter().any(names), "{len}: {:?}", bench.update);
+        assert_eq!(still(&bench), !lost, "a start does not throw away what is there");
+    }
+}
+
+#[test]
+fn a_journal_that_grew_is_read_as_it_was_made() {
+    let mut bench = ring("km-17", 1, 60);
+    let waiting = |disk: &FaultyDisk| checked(disk).entries;
+    let entries = waiting(&bench.disk);
+    assert!(entries > 0);
+    let mut card = bench.disk.durable();
+    let before = card.file(FileId::Journal).unwrap().bytes();
+    card.create(FileId::Journal, 4 * before.len() as u64);
+    card.write(FileId::Journal, 0, &before);
+    bench.disk = FaultyDisk::with(card, None);
+    assert_eq!(waiting(&bench.disk), entries);
+    let lines = problems(&bench.disk);
+    assert!(
+        lines.iter().any(|line| line.contains("journal.taimat") && line.contains("never read")),
+        "{lines:?}"
+    );
+    bench.restart(of_site("km-17"));
+    assert_eq!(waiting(&bench.disk), entries);
+}
+
 /// The numbers whose records end before byte `end` of a segment's file, and all numbers it holds.
 fn numbers_before(bench: &Bench, at: usize, end: u64) -> (BTreeSet<u64>, BTreeSet<u64>) {
     let segment = &bench.engine.ring.index().live()[at];

@@ -63,6 +63,9 @@ impl std::fmt::Display for HeadTrouble {
     }
 }
 
+/// Bytes of a segment at most, as `storage.segment` has it: a file is not searched behind that.
+const SEGMENT_MAX: u64 = 1 << 30;
+
 /// The heads of all segment files.
 #[derive(Debug, Default)]
 pub struct Heads {
@@ -282,7 +285,7 @@ pub fn read_copy(disk: &dyn Disk, file: u32, size: u64) -> Result<Option<Segment
 /// Finds the second copy in a file that has grown.
 fn find_copy(disk: &dyn Disk, file: u32, size: u64) -> Option<SegmentHead> {
     let at = |end: u64| read_copy(disk, file, end).ok().flatten().filter(|copy| copy.size == end);
-    (1..=size / BLOCK).rev().find_map(|blocks| at(blocks * BLOCK))
+    (1..=size.min(SEGMENT_MAX) / BLOCK).rev().find_map(|blocks| at(blocks * BLOCK))
 }
 
 /// The lap of the first whole record in a file without a readable head.
@@ -290,7 +293,7 @@ fn first_lap(disk: &dyn Disk, file: u32, size: u64) -> Option<u32> {
     let id = FileId::Segment(file);
     let record =
         |at: u64| disk.read(id, at, RECORD_BOX).ok().and_then(|bytes| RingRecord::decode(&bytes));
-    let found = (0..size / BLOCK)
+    let found = (0..size.min(SEGMENT_MAX) / BLOCK)
         .find_map(|block| record(block * BLOCK).map(|record| (block * BLOCK, record)));
     let (at, record) = found?;
     let whole = disk.read(id, at, (record.len as usize).min((size - at) as usize)).ok()?;

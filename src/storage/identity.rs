@@ -75,13 +75,12 @@ impl CardVotes {
     }
 }
 
-/// Copies a file with parts of another card to a free name and flushes the copy. Returns the name.
+/// Copies the first `len` bytes of a file with parts of another card to a free name and flushes the copy. Returns the name.
 ///
 /// # Errors
 /// If there is no room, the card reports an error, or [`KEPT_MAX`] copies exist already.
-pub fn keep(disk: &dyn Disk, file: FileId) -> Result<String, DiskFault> {
+pub fn keep(disk: &dyn Disk, file: FileId, len: u64) -> Result<String, DiskFault> {
     let files = disk.files()?;
-    let len = files.get(&file).copied().unwrap_or_default();
     let free = (0..KEPT_MAX).map(FileId::Foreign).find(|kept| !files.contains_key(kept));
     let Some(kept) = free else {
         let reason =

@@ -9,6 +9,7 @@ use super::Cell;
 use super::disk::{Disk, DiskFault, FileId};
 pub use super::journal_load::{LoadedJournal, SpoiledCopy};
 use super::journal_slot::{Block, Blocks, CELL, ENTRY, FREE, START, Slot, encoded, newer, ours};
+use super::side_files::{self, slots_in};
 use crate::format::card_id::CardId;
 use crate::format::record::BLOCK;
 use crate::units::{Boot, EntryId, RingId};
@@ -82,6 +83,8 @@ pub struct Journal {
     pub(super) ring: Option<RingId>,
     /// Highest record number of the ring that this journal knows.
     pub(super) record: u64,
+    /// Length of the snapshots file, bytes.
+    pub(super) snapshots: u64,
     pub(super) slot_by_entry: BTreeMap<EntryId, usize>,
     pub(super) free: BTreeSet<usize>,
     pub(super) newest: Option<(EntryId, usize)>,
@@ -114,7 +117,10 @@ impl Journal {
         slots: u32,
         existing: Option<u64>,
     ) -> Result<(Journal, LoadedJournal), DiskFault> {
-        let slots = match existing.map(slots_of).filter(|slots| *slots > RESERVED as u64) {
+        let slots = match existing
+            .map(|len| slots_in(disk.as_ref(), len))
+            .filter(|slots| *slots > RESERVED as u64)
+        {
             Some(slots) => slots as usize,
             None => {
                 let slots = (slots as usize).max(RESERVED + 2);
@@ -130,6 +136,7 @@ impl Journal {
             boot: Boot(0),
             ring: None,
             record: 0,
+            snapshots: 0,
             slot_by_entry: BTreeMap::new(),
             free: (RESERVED..slots).collect(),
             newest: None,
@@ -153,7 +160,7 @@ impl Journal {
         card: CardId,
         len: u64,
     ) -> Result<LoadedJournal, DiskFault> {
-        match slots_of(len) {
+        match slots_in(disk.as_ref(), len) {
             slots if slots > RESERVED as u64 => Ok(Journal::open(disk, card, 0, Some(len))?.1),
             _ => Ok(LoadedJournal::default()),
         }
@@ -210,11 +217,13 @@ impl Journal {
         self.record = self.record.max(newest);
     }
 
-    /// The boot record: `ended`, the id of the ring and its newest record.
+    /// The boot record: `ended`, the id of the ring, its newest record and the
+    /// sizes of both files.
     fn boot_record(&self, ended: bool) -> SlotWrite {
         let mut bytes = vec![u8::from(ended)];
         bytes.extend(self.ring.unwrap_or_default().0.to_be_bytes());
         bytes.extend(self.record.to_be_bytes());
+        bytes.extend(side_files::encode(self.snapshots, self.slots));
         SlotWrite { at: 0, kind: START, place: 0, key: u64::from(self.boot.0), bytes }
     }
 

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Cell;
 use super::clock_history::ClockHistory;
 use super::disk::{Disk, DiskFault, FileId};
-use super::journal::{BATCH_MAX, Journal, PIECE, RESERVED, TOMBSTONES_MAX, copy_b, slots_of};
+use super::journal::{BATCH_MAX, Journal, PIECE, RESERVED, TOMBSTONES_MAX, copy_b};
 use super::journal_slot::{Block, CELL, ENTRY, FREE, START, Slot, encoded, newer, ours};
 use super::locks::Locks;
+use super::side_files::{self, slots_in};
 use crate::format::card_id::CardId;
 use crate::format::record::BLOCK;
 use crate::units::{Boot, EntryId, RingId};
@@ -37,6 +38,10 @@ pub struct LoadedJournal {
     pub foreign: Vec<u64>,
     /// Highest record number of the ring that this journal knows.
     pub record: u64,
+    /// Bytes of the snapshots file, as the last start made it.
+    pub snapshots: Option<u64>,
+    /// Its own number of slots, in front of the entries those that are reserved; 0 where there is none.
+    pub slots: u64,
 }
 
 /// A damaged copy of a slot.
@@ -70,7 +75,7 @@ impl LoadedJournal {
 
 impl Journal {
     pub(super) fn read(&mut self) -> Result<LoadedJournal, DiskFault> {
-        let mut loaded = LoadedJournal::default();
+        let mut loaded = LoadedJournal { slots: self.slots as u64, ..LoadedJournal::default() };
         let (mut slots, mut in_b, mut released) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         let mut spoiled = Vec::new();
         for first in (0..self.slots).step_by(PIECE) {
@@ -204,6 +209,7 @@ impl Journal {
                 };
                 loaded.ring = number(1).map(RingId);
                 loaded.record = number(9).unwrap_or(0);
+                loaded.snapshots = side_files::decode(&slot.bytes).map(|(snapshots, _)| snapshots);
             }
             CELL => loaded.cells.extend(cell_of(slot.key).map(|cell| (cell, slot.bytes))),
             ENTRY | FREE if at >= RESERVED && entry_id.0 > 0 => {
@@ -258,7 +264,7 @@ pub(super) fn judge_copies(loaded: &mut LoadedJournal, newest: u64, spoiled: &[(
 /// If the directory cannot be read.
 pub fn cards(disk: &dyn Disk) -> Result<Vec<CardId>, DiskFault> {
     let len = disk.files()?.get(&FileId::Journal).copied().unwrap_or_default();
-    let slots = slots_of(len);
+    let slots = slots_in(disk, len);
     let mut cards = Vec::new();
     for base in [0, copy_b(slots)].into_iter().filter(|_| slots > RESERVED as u64) {
         let read = || disk.read(FileId::Journal, base, (slots.min(PIECE as u64) * BLOCK) as usize);

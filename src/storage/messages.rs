@@ -310,6 +310,8 @@ pub struct StorageCounts {
     pub used: u64,
     /// Most bytes of all segment files together.
     pub budget: u64,
+    /// Bytes by which the budget is below `storage.budget`, because the card has no room.
+    pub short: u64,
     /// Capture time of the oldest footage; `None` if the ring is empty.
     pub oldest: Option<WallTime>,
     /// Bytes of pinned segments.

@@ -62,6 +62,7 @@ mod ring_statement;
 pub mod scan;
 pub mod scrub;
 pub mod segment_index;
+pub mod side_files;
 pub mod snapshots;
 pub mod thread;
 pub mod wear;

@@ -17,7 +17,7 @@ use super::missing_records::locate_gaps;
 use super::recovery::{Recovery, recover_from};
 use super::ring::{Ring, RingGeometry, SEGMENTS_MIN};
 use super::scrub::Scrub;
-use super::{Cell, GapReason, Recovered, Repair, RepairKind, StorageUpdate, snapshots};
+use super::{Cell, GapReason, Recovered, Repair, RepairKind, StorageUpdate, side_files, snapshots};
 use crate::format::card_id::CardId;
 use crate::settings::StorageSettings;
 use crate::units::{EntryId, MonoTime, RingId, Timestamp};
@@ -95,12 +95,15 @@ impl Engine {
         let len = |file| files.get(&file).copied();
         let (mut journal, loaded) =
             open_journal(&card, id, settings.journal_slots, len(FileId::Journal), &mut beside)?;
-        let (ring_id, boot) = journal.start_boot()?;
         let (slots, made) = (snapshot_geometry(settings), len(FileId::Snapshots));
         // The snapshot file is created with the journal. If it is missing, the snapshots of pending
         // entries are lost.
         let no_snapshots = made.is_none() && !loaded.entries.is_empty();
+        let resized = side_files::faults(disk.as_ref(), &files, &loaded, Some(slots.size()));
+        let made = made.map(|len| side_files::snapshots_len(len, Some(&loaded)));
         let snapshots = open_snapshots(&card, id, slots, made, &loaded.entries, &mut beside)?;
+        journal.snapshots = slots.size();
+        let (ring_id, boot) = journal.start_boot()?;
         let mut found =
             recover_from(disk.as_ref(), heads, &segments, loaded.clock_history(), loaded.record);
         found.repairs.extend(loaded.copies.iter().map(|copy| Repair {
@@ -160,6 +163,10 @@ impl Engine {
         let mut update = engine.report_start(ring_id, found, loaded)?;
         update.extend(locks);
         update.extend(beside);
+        update.extend(resized.into_iter().map(|(file, what, lost)| {
+            let detail = format!("{} {what}", file.name());
+            StorageUpdate::Trouble { detail, lost }
+        }));
         update.extend(
             no_snapshots
                 .then(|| StorageUpdate::Trouble { detail: snapshots::LOST.into(), lost: true }),

@@ -35,6 +35,7 @@ use super::missing_records::{self, MissingRecords, locate_gaps};
 use super::range_set::Ranges;
 use super::scan::{ScanDepth, ScanEnd, ScanItem, SegmentScan, walk, walk_past};
 use super::segment_index::Index;
+use super::side_files;
 use super::{Gap, GapReason, Repair, RepairKind};
 use crate::format::card_id::CardId;
 use crate::format::record::{BLOCK, RECORD_BOX, RingRecord, free_block};
@@ -324,6 +325,11 @@ pub fn read(disk: &Arc<dyn Disk>) -> Result<ReadOnlyRing, DiskFault> {
     let foreign_files = foreign::foreign_files(disk.as_ref(), card, loaded.as_ref())?;
     troubles
         .extend(foreign_files.into_iter().map(|(file, what)| format!("{}: {what}", file.name())));
+    if let Some(loaded) = &loaded {
+        let resized = side_files::faults(disk.as_ref(), &disk.files()?, loaded, None);
+        troubles
+            .extend(resized.into_iter().map(|(file, what, _)| format!("{} {what}", file.name())));
+    }
     let known_record = loaded.as_ref().map_or(0, |loaded| loaded.record);
     index.clock_history = loaded.as_ref().map(LoadedJournal::clock_history).unwrap_or_default();
     index.lost = missing_records::lost(disk.as_ref(), &index, known_record);

@@ -13,6 +13,7 @@ use super::locks::Lock;
 use super::pins::Pins;
 use super::range_set::Ranges;
 use super::recovery::Recovery;
+use super::reuse_policy::Growth;
 use super::segment_index::Index;
 use super::{StorageCounts, StorageUpdate};
 use crate::camera::TrackParams;
@@ -104,6 +105,8 @@ pub struct Ring {
     /// True when the card rejects writes and only files in memory are written
     /// ([`super::fallback`]).
     pub(super) in_memory: bool,
+    /// The configured budget, while the card has no room for it.
+    pub(super) growth: Growth,
     /// Footage that must not be evicted.
     pub pins: Pins,
     /// Counters since this boot.
@@ -148,6 +151,7 @@ impl Ring {
             blamed: BTreeSet::new(),
             last_fault: String::new(),
             in_memory: false,
+            growth: Growth::new(geometry.budget),
             pins: Pins::default(),
             counts: StorageCounts { budget: geometry.budget, ..StorageCounts::default() },
         }
@@ -160,6 +164,7 @@ impl Ring {
         if !self.in_memory {
             self.geometry.budget = budget;
             self.counts.budget = budget;
+            self.growth = Growth::new(budget);
         }
     }
 

@@ -20,6 +20,7 @@ use crate::regular_file::{self, Links};
 use crate::storage::disk::Disk;
 use crate::storage::footage_query::{gaps_between, locate};
 use crate::storage::missing_records::{MissingRecords, locate_gaps, numbers};
+use crate::storage::range_set::Ranges;
 use crate::storage::segment_index::Index;
 use crate::storage::snapshots::SnapshotGeometry;
 use crate::storage::thread::CardReader;
@@ -59,6 +60,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reader = Arc::new(CardReader::new(disk.clone(), SnapshotGeometry { slots: 0, bytes: 0 }));
     let (mut after, mut made, mut damaged, mut unread) = (0, Vec::new(), 0, Vec::new());
     let mut extent: Option<(WallTime, WallTime)> = None;
+    let mut named = Ranges::default();
     while let Some(found) =
         locate(disk.as_ref(), &index, u64::MAX, &SpanQuery::Wall { from, to, after })?
     {
@@ -75,6 +77,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             if more { continue } else { break }
         };
         damaged += span.damaged.len();
+        span.damaged.iter().for_each(|(first, last)| named.add(*first, *last));
         extent = Some(extent_with(extent, &span));
         let part = made.len() as u32 + 1;
         let manifest = of_span(&site, Purpose::Requested, "ring-export", part, &span);
@@ -100,20 +103,32 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         args.dir.dir.display()
     );
     let edges = edges(disk.as_ref(), &index, args, extent);
+    // Records missing before the first file or behind the last are a gap in none of them.
+    let is_unnamed = |lost: &&MissingRecords| {
+        !Ranges::from_iter([(lost.first, lost.last)]).without(&named).list().is_empty()
+    };
+    let unnamed: Vec<&MissingRecords> = missing.iter().filter(is_unnamed).collect();
+    damaged += unnamed.len();
     match args.json {
         true => {
             let edges: Vec<Value> = edges.iter().map(|edge| edge.json(&args.range.zone)).collect();
-            let document = json!({"files": made, "edges": edges, "unreadable": unread});
+            let document =
+                json!({"files": made, "edges": edges, "missing": unnamed, "unreadable": unread});
             println!("{}", shown_json(&document)?);
         }
-        false => edges.iter().for_each(|edge| eprintln!("{}", edge.sentence(&args.range.zone))),
+        false => {
+            edges.iter().for_each(|edge| eprintln!("{}", edge.sentence(&args.range.zone)));
+            unnamed.iter().for_each(|lost| {
+                eprintln!("{lost}: in no file of the ring, and no head says evicted")
+            });
+        }
     }
     match damaged {
         0 => Ok(ExitCode::SUCCESS),
         _ => {
             if !args.json {
                 eprintln!(
-                    "records that are damaged or missing are left out: each is a hole in the files, named in them and above"
+                    "records that are damaged or missing are left out: each is named above, and as a gap in the file it lies in"
                 );
             }
             Ok(ExitCode::FAILURE)
