@@ -5,8 +5,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use taimat::log_tail::LogTail;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::writer::MakeWriterExt as _;
+use tracing_subscriber::prelude::*;
+
+/// Environment variable with the log levels: `debug`, or by module `info,taimat::storage=debug`.
+const LOG_VARIABLE: &str = "TAIMAT_LOG";
 
 /// Exit code for a closed standard output: 128 + SIGPIPE, as shells report it.
 const STDOUT_CLOSED: i32 = 141;
@@ -26,15 +30,19 @@ fn main() -> ExitCode {
         default_hook(panic);
     }));
     let cli = taimat::cli::Cli::parse();
-    let filter =
-        EnvFilter::try_from_env("TAIMAT_LOG").unwrap_or_else(|_| EnvFilter::new(cli.default_log()));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let wanted = std::env::var(LOG_VARIABLE).ok();
+    let parsed = wanted.as_deref().map(str::parse::<Targets>);
+    let default = || cli.default_log().parse::<Targets>().unwrap_or_default();
+    let levels = parsed.as_ref().and_then(|parsed| parsed.as_ref().ok()).cloned();
+    let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr.and(LogTail::shared()))
         .with_ansi(std::io::stderr().is_terminal())
         // A log line that stderr rejects is lost. Reporting that on stderr would panic.
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    tracing_subscriber::registry().with(layer.with_filter(levels.unwrap_or_else(default))).init();
+    if let Some(Err(error)) = parsed {
+        tracing::warn!(variable = LOG_VARIABLE, %error, "log levels not understood, using the default");
+    }
     match taimat::cli::run(cli) {
         Ok(code) => code,
         Err(error) => {
