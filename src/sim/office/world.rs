@@ -427,7 +427,10 @@ impl World {
             match self.files.bytes(&path) {
                 Some(bytes) if bytes == file.bytes => {}
                 Some(bytes) => {
-                    return Err(format!("{name} was receipted and has {} wrong bytes", bytes.len()));
+                    return Err(format!(
+                        "{name} was receipted and has {} wrong bytes",
+                        bytes.len()
+                    ));
                 }
                 None => return Err(format!("{name} was receipted and is missing")),
             }
