@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use libfuzzer_sys::fuzz_target;
 use taimat::remote_config::signed_document::Document;
-use taimat::remote_config::state_machine::{ConfigEffect, ConfigInput, ConfigMachine, ProvenSettings};
+use taimat::remote_config::action::{ConfigEffect, ConfigInput};
+use taimat::remote_config::state_machine::{ConfigMachine, ProvenSettings};
 use taimat::remote_config::state_record::ConfigState;
 use taimat::settings::{RemoteSettings, Settings, TrustedKey, parse};
 use taimat::units::{Digest, SiteId, Timestamp};

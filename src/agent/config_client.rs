@@ -11,11 +11,10 @@ use serde_json::{Value, json};
 use super::config_thread::{ConfigRequest, ConfigUpdate};
 use super::events::kind;
 use super::{Agent, AgentEffect};
+use crate::remote_config::action::{self, Applied, ConfigInput};
 use crate::remote_config::rejection::Rejection;
 use crate::remote_config::signed_command::CommandRequest;
-use crate::remote_config::state_machine::{
-    self, Applied, COMMANDS_MAX, ConfigInput, ConfigMachine,
-};
+use crate::remote_config::state_machine::{COMMANDS_MAX, ConfigMachine};
 use crate::settings::diff::SettingsDiff;
 use crate::storage::StorageRequest;
 use crate::units::Timestamp;
@@ -38,7 +37,7 @@ impl ConfigClient {
         now: Timestamp,
         request: CommandRequest<'_>,
         command: &Command,
-        out: &mut Vec<state_machine::ConfigEffect>,
+        out: &mut Vec<action::ConfigEffect>,
     ) -> Result<Option<bool>, Rejection> {
         let waits = self.machine.command(now, request, out)?;
         if waits {
@@ -98,32 +97,30 @@ impl Agent {
     pub(super) fn configured(
         &mut self,
         now: Timestamp,
-        effects: Vec<state_machine::ConfigEffect>,
+        effects: Vec<action::ConfigEffect>,
         out: &mut Vec<AgentEffect>,
     ) {
         for effect in effects {
             match effect {
-                state_machine::ConfigEffect::Judge { text, sha256, probe } => {
+                action::ConfigEffect::Judge { text, sha256, probe } => {
                     out.push(AgentEffect::Config(ConfigRequest::Judge { text, sha256, probe }))
                 }
-                state_machine::ConfigEffect::Save(record, text) => {
+                action::ConfigEffect::Save(record, text) => {
                     out.push(AgentEffect::Config(ConfigRequest::Save(record, text)))
                 }
-                state_machine::ConfigEffect::Apply(applied) => self.apply(*applied, out),
-                state_machine::ConfigEffect::Restart => {
+                action::ConfigEffect::Apply(applied) => self.apply(*applied, out),
+                action::ConfigEffect::Restart => {
                     self.restart = true;
                     self.start_shutdown(now, out);
                 }
-                state_machine::ConfigEffect::Report(report) => {
+                action::ConfigEffect::Report(report) => {
                     out.push(AgentEffect::Uplink(UplinkRequest::Reported(bytes(&report))))
                 }
-                state_machine::ConfigEffect::Event(data) => {
-                    self.event(now, kind::CONFIG, None, data)
-                }
-                state_machine::ConfigEffect::Ask => {
+                action::ConfigEffect::Event(data) => self.event(now, kind::CONFIG, None, data),
+                action::ConfigEffect::Ask => {
                     out.push(AgentEffect::Uplink(UplinkRequest::RequestConfig))
                 }
-                state_machine::ConfigEffect::Carry => {
+                action::ConfigEffect::Carry => {
                     let next = self
                         .configuration
                         .as_mut()

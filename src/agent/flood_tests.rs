@@ -4,6 +4,7 @@
 use super::*;
 use crate::remote_config::signed_command::{CommandRequest, add_signature};
 use crate::remote_config::signed_document::tests::{OTHER, RFC, key, trusted};
+use crate::remote_config::state_machine::{ConfigMachine, ProvenSettings};
 
 /// Bytes that one journal entry writes to the card: a slot in each of two copies.
 const ENTRY: u64 = 2 * 4096;
@@ -24,9 +25,8 @@ impl Bench {
             String::new(),
             Default::default(),
         );
-        let known =
-            state_machine::ProvenSettings { good: good.clone(), bootstrap: good, trying: None };
-        let machine = state_machine::ConfigMachine::new(record, known, [1; 32], bench.now);
+        let known = ProvenSettings { good: good.clone(), bootstrap: good, trying: None };
+        let machine = ConfigMachine::new(record, known, [1; 32], bench.now);
         let agent = std::mem::replace(
             &mut bench.agent,
             Agent::new(settings(), Arc::new(NoFootage), [7; 32]),

@@ -66,7 +66,7 @@ use crate::camera::{CameraUpdate, StreamRole};
 use crate::clip::hasher::{HashRequest, Hashed};
 use crate::health::{CameraState, Gauges};
 use crate::outbox::Outbox;
-use crate::remote_config::state_machine;
+use crate::remote_config::action;
 use crate::settings::Settings;
 use crate::settings::diff::SettingsDiff;
 use crate::storage::locks::Lock;
@@ -261,7 +261,7 @@ impl Agent {
             .as_ref()
             .is_some_and(|configuration| now.mono >= configuration.machine.deadline())
         {
-            self.configure(now, state_machine::ConfigInput::Tick, out);
+            self.configure(now, action::ConfigInput::Tick, out);
         }
         self.advance(now, out);
     }
@@ -402,7 +402,7 @@ impl Agent {
         match update {
             CameraUpdate::Up { role, tracks, at } => {
                 if role == StreamRole::Main {
-                    self.configure(now, state_machine::ConfigInput::Picture, out);
+                    self.configure(now, action::ConfigInput::Picture, out);
                 }
                 let was = std::mem::replace(
                     self.gauges.camera_mut(role),
@@ -424,10 +424,7 @@ impl Agent {
                 if role == StreamRole::Main {
                     self.configure(
                         now,
-                        state_machine::ConfigInput::NoPicture(format!(
-                            "{}: {detail}",
-                            fault.as_str()
-                        )),
+                        action::ConfigInput::NoPicture(format!("{}: {detail}", fault.as_str())),
                         out,
                     );
                 }

@@ -29,9 +29,9 @@ use crate::clip::hasher::Hasher;
 use crate::clock::Clock;
 use crate::frame_queue::{FrameSender, frame_queue};
 use crate::log_tail::LogTail;
+use crate::remote_config::action;
 use crate::remote_config::rejection::{RejectReason, Rejection};
 use crate::remote_config::startup::Configured;
-use crate::remote_config::state_machine;
 use crate::settings::Settings;
 use crate::settings::diff::SettingsDiff;
 use crate::storage::open::StorageFault;
@@ -507,11 +507,12 @@ impl Runtime {
         };
         let refusal = || Rejection::new(RejectReason::Busy, why);
         let update = match request {
-            ConfigRequest::Save(record, _) => ConfigUpdate::Machine(
-                state_machine::ConfigInput::Saved(record.generation, Err(why.into())),
-            ),
+            ConfigRequest::Save(record, _) => ConfigUpdate::Machine(action::ConfigInput::Saved(
+                record.generation,
+                Err(why.into()),
+            )),
             ConfigRequest::Judge { sha256, .. } => {
-                ConfigUpdate::Machine(state_machine::ConfigInput::Judged(sha256, Err(refusal())))
+                ConfigUpdate::Machine(action::ConfigInput::Judged(sha256, Err(refusal())))
             }
             ConfigRequest::Check { req_id, .. } => {
                 ConfigUpdate::Checked { req_id, cmd: config_thread::CHECK, outcome: Err(refusal()) }

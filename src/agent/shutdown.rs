@@ -66,7 +66,7 @@ impl Agent {
     pub(super) fn start_shutdown(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
         match self.phase {
             AgentPhase::Running => {
-                self.configure(now, crate::remote_config::state_machine::ConfigInput::Stop, out);
+                self.configure(now, crate::remote_config::action::ConfigInput::Stop, out);
                 out.push(AgentEffect::StopCamera);
                 self.phase = AgentPhase::Stopping(ShutdownStep::camera(now.mono));
             }

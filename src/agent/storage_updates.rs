@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::events::{self, kind};
 use super::{Agent, AgentEffect};
-use crate::remote_config::state_machine;
+use crate::remote_config::action;
 use crate::storage::StorageUpdate;
 use crate::storage::clock_history::ClockSet;
 use crate::units::{MonoTime, Timestamp};
@@ -38,7 +38,7 @@ impl Agent {
             StorageUpdate::Durable { seq, until } => {
                 tracing::debug!(seq, "record durable");
                 self.gauges.durable = seq;
-                self.configure(now, state_machine::ConfigInput::Footage(until.mono), out);
+                self.configure(now, action::ConfigInput::Footage(until.mono), out);
             }
             StorageUpdate::Enqueued { entry_id } => {
                 if let Some((entry_id, meta)) = self.spool.entry_stored(entry_id) {

@@ -10,6 +10,7 @@ use crate::analytics::{MotionPhase, MotionUpdate};
 use crate::camera::CameraFault;
 use crate::evidence::manifest::Purpose;
 use crate::outbox::Priority;
+use crate::remote_config::state_machine::{ConfigMachine, ProvenSettings};
 use crate::storage::clock_history::ClockSet;
 use crate::storage::{FragmentRef, PinId, ReadFault, Recovered, Span};
 use crate::units::{ClockQuality, Digest, WallTime};
@@ -200,7 +201,7 @@ impl Bench {
                     "save {}",
                     if record.trial().is_some() { "a change" } else { "nothing new" }
                 ));
-                Some(AgentInput::Config(ConfigUpdate::Machine(state_machine::ConfigInput::Saved(
+                Some(AgentInput::Config(ConfigUpdate::Machine(action::ConfigInput::Saved(
                     record.generation,
                     Ok(()),
                 ))))
@@ -1221,9 +1222,8 @@ fn changed_settings_reach_only_the_modules_they_change() {
         String::new(),
         Default::default(),
     );
-    let known =
-        state_machine::ProvenSettings { good: settings(), bootstrap: settings(), trying: None };
-    let machine = state_machine::ConfigMachine::new(record, known, [1; 32], bench.now);
+    let known = ProvenSettings { good: settings(), bootstrap: settings(), trying: None };
+    let machine = ConfigMachine::new(record, known, [1; 32], bench.now);
     let agent =
         std::mem::replace(&mut bench.agent, Agent::new(settings(), Arc::new(NoFootage), [7; 32]));
     bench.agent = agent.with_configuration(machine, None);
@@ -1233,10 +1233,10 @@ fn changed_settings_reach_only_the_modules_they_change() {
     next.storage.budget = 32 << 20;
     next.storage.pin_quota = 30;
     next.motion.sensitivity = 7;
-    let found = state_machine::FileFound { text: "edited".into(), outcome: Ok(Box::new(next)) };
-    bench.give(AgentInput::Config(ConfigUpdate::Machine(state_machine::ConfigInput::File(
-        Box::new(found),
-    ))));
+    let found = action::FileFound { text: "edited".into(), outcome: Ok(Box::new(next)) };
+    bench.give(AgentInput::Config(ConfigUpdate::Machine(action::ConfigInput::File(Box::new(
+        found,
+    )))));
     let log: Vec<&String> =
         bench.log.iter().filter(|line| !line.starts_with("journal") && *line != "send").collect();
     assert_eq!(

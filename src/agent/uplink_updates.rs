@@ -11,7 +11,7 @@ use super::events::{self, kind};
 use super::outbox_entry::{Body, Entry};
 use super::spool::{EntryKind, Note, event_message};
 use super::{Agent, AgentEffect};
-use crate::remote_config::state_machine;
+use crate::remote_config::action;
 use crate::units::{EntryId, Timestamp};
 use crate::uplink::{Alarm, ReturnReason, UplinkRequest, UplinkUpdate, integrations};
 
@@ -43,16 +43,16 @@ impl Agent {
             UplinkUpdate::Down { reason, refused } => {
                 tracing::warn!(refused, reason, "no broker connection; retrying");
                 self.connected = false;
-                self.configure(now, state_machine::ConfigInput::NoSession(reason), out);
+                self.configure(now, action::ConfigInput::NoSession(reason), out);
             }
             UplinkUpdate::Session { epoch, broker } => {
-                self.configure(now, state_machine::ConfigInput::Session { epoch, broker }, out)
+                self.configure(now, action::ConfigInput::Session { epoch, broker }, out)
             }
             UplinkUpdate::Document { bytes, len } => {
-                self.configure(now, state_machine::ConfigInput::Document { bytes, len }, out)
+                self.configure(now, action::ConfigInput::Document { bytes, len }, out)
             }
             UplinkUpdate::Confirm(bytes) => {
-                self.configure(now, state_machine::ConfigInput::Confirm(bytes), out)
+                self.configure(now, action::ConfigInput::Confirm(bytes), out)
             }
             UplinkUpdate::Receipted { entry_id } => {
                 self.outbox.receipted(entry_id);

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::params::{
-    BLOB_MIN, GLOBAL_SHARE, GLOBAL_TILE, GLOBAL_TILES, HOLD, LIGHT_DRIFT, STAND_MAX, TILE, WARM_UP,
-};
-use super::scene::{scene_change, stabilize};
+use super::params::{BLOB_MIN, HOLD, STAND_MAX, WARM_UP};
+use super::scene::scene_change;
+use super::scene_model::{Foreground, SceneModel};
 use super::{AnalyticsUpdate, SceneChange, SuppressReason, Suppressed};
 use crate::analytics::detect::activity_map::ActivityMap;
 use crate::analytics::detect::background::{BackgroundModel, FOREGROUND, OBJECT};
@@ -19,54 +18,11 @@ use crate::analytics::track::tracker::{Track, Tracker};
 use crate::settings::MotionSettings;
 use crate::units::{MonoTime, Timestamp};
 
-/// The learned state of one scene. Another scene starts with a new one.
-struct SceneModel {
-    background: BackgroundModel,
-    activity_map: ActivityMap,
-    low_light: LowLightDetector,
-    /// True for each cell that no exclusion or privacy zone covers.
-    unmasked: Vec<bool>,
-    /// Pictures of the warm-up so far.
-    warmed: usize,
-    /// Capture time of the last analysed picture.
-    last_at: Timestamp,
-}
-
-/// The foreground of a picture: the cells that differ from the background.
-struct Foreground {
-    /// The picture after stabilisation and light compensation.
-    cells: Vec<u8>,
-    texture: Vec<u8>,
-    /// 1 for each foreground cell, after noise removal.
-    clean: Vec<u8>,
-    /// The whole scene has changed.
-    global: bool,
-}
-
 /// The picture of the last [`Detector::peek`] and its foreground.
 struct Peeked {
     at: Timestamp,
     now: LumaGrid,
     foreground: Foreground,
-}
-
-/// True when most cells differ, in all parts of the picture.
-fn is_global(raw: &[bool], grid: Grid) -> bool {
-    if raw.iter().filter(|cell| **cell).count() as f32 <= GLOBAL_SHARE * raw.len() as f32 {
-        return false;
-    }
-    let side = TILE * 4;
-    let columns = grid.width.div_ceil(side);
-    let mut tiles = vec![(0_u32, 0_u32); columns * grid.height.div_ceil(side)];
-    for (at, differs) in raw.iter().enumerate() {
-        let (differing, all) =
-            &mut tiles[at / grid.width / side * columns + at % grid.width / side];
-        *differing += u32::from(*differs);
-        *all += 1;
-    }
-    let full =
-        tiles.iter().filter(|(differ, all)| *differ as f32 > GLOBAL_TILE * *all as f32).count();
-    full as f32 >= GLOBAL_TILES * tiles.len() as f32
 }
 
 /// Cells of the rejected regions for whose reason `accepts` is true. Regions that light or their
@@ -277,7 +233,7 @@ impl Detector {
         else {
             return true;
         };
-        let foreground = self.foreground(&mut scene_model, &now);
+        let foreground = scene_model.foreground(&now, self.stages);
         let scene = Scene::new(now.grid, &foreground.cells, scene_model.background.mean());
         let has_objects = || {
             let (objects, _) = self.sort(&scene, &scene_model.activity_map, &foreground.clean);
@@ -287,22 +243,6 @@ impl Detector {
         self.scene_model = Some(scene_model);
         self.peeked = Some(Peeked { at, now, foreground });
         shows
-    }
-
-    /// The foreground of a picture, after stabilisation and light compensation.
-    fn foreground(&self, scene_model: &mut SceneModel, now: &LumaGrid) -> Foreground {
-        let cells = self.stabilized(scene_model, &now.cells);
-        let texture = textures(&cells, now.grid);
-        let mut raw = scene_model.background.classify(&cells, &texture);
-        let global = is_global(&raw, now.grid);
-        if self.stages.has(Stage::LowLight) {
-            scene_model.low_light.analyze(scene_model.background.mean(), &cells);
-            scene_model.low_light.mark(&mut raw);
-        }
-        raw.iter_mut()
-            .zip(&scene_model.unmasked)
-            .for_each(|(foreground, unmasked)| *foreground &= *unmasked);
-        Foreground { clean: blobs::cleaned(&raw, now.grid, self.stages), cells, texture, global }
     }
 
     /// Compares a picture with the background, tracks its objects and updates the background.
@@ -318,7 +258,7 @@ impl Detector {
         let Some(mut scene_model) = self.scene_model.take() else { return };
         let seconds = (at.mono.since(scene_model.last_at.mono) as f32 / 1e6).clamp(0.01, 5.0);
         scene_model.last_at = at;
-        let foreground = found.unwrap_or_else(|| self.foreground(&mut scene_model, now));
+        let foreground = found.unwrap_or_else(|| scene_model.foreground(now, self.stages));
         if foreground.global && self.stages.has(Stage::SceneChange) {
             self.scene_model = Some(scene_model);
             return self.report_scene_change(SceneChange::Exposure, now, at, out);
@@ -363,29 +303,6 @@ impl Detector {
         }
         self.scene_model = Some(scene_model);
         self.track_and_report(picture, at, &lost, out);
-    }
-
-    /// Removes shake and slow changes of light.
-    fn stabilized(&self, scene_model: &mut SceneModel, cells: &[u8]) -> Vec<u8> {
-        let mut cells = cells.to_vec();
-        if self.stages.has(Stage::Light) {
-            let gain = stabilize::light_gain(scene_model.background.mean(), &cells);
-            if !(1.0 / LIGHT_DRIFT..=LIGHT_DRIFT).contains(&gain) {
-                scene_model.background.relight(gain);
-            } else if (gain - 1.0).abs() > 0.01 {
-                cells = stabilize::apply_gain(&cells, gain);
-            }
-        }
-        if self.stages.has(Stage::Shake)
-            && let Some(stabilized) = stabilize::stabilized(
-                scene_model.background.mean(),
-                &cells,
-                scene_model.background.grid(),
-            )
-        {
-            cells = stabilized;
-        }
-        cells
     }
 
     /// Sorts the regions into objects and rejected regions with their reason.

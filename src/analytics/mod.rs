@@ -5,7 +5,8 @@
 //! * [`detect`]: scales pictures, keeps the background model, finds regions that differ from it.
 //! * [`scene`]: detects changes of light, shake and tampering.
 //! * [`track`]: tracks objects, applies zones and rules, opens and ends events, takes snapshots.
-//! * [`detector`]: runs these steps, from a picture to updates.
+//! * [`detector`]: runs these steps, from a picture to updates. [`scene_model`]: what it has learned
+//!   of the scene.
 //! * [`params`]: holds the thresholds, each with its unit and reason.
 //! * [`thread`]: the I/O module, a thread that feeds access units to the analyzer.
 //!
@@ -17,6 +18,7 @@ pub mod detect;
 pub mod scene;
 pub mod track;
 pub mod detector;
+pub mod scene_model;
 pub mod params;
 pub mod thread;
 

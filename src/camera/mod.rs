@@ -3,17 +3,20 @@
 //! * [`supervisor`]: connect, stall, backoff of one stream; pure.
 //! * [`auth_limiter`]: limits the tries of one password; pure.
 //! * [`timeline`]: maps RTP media time to our clocks; pure.
-//! * [`rtsp`]: the RTSP client, around `retina`.
+//! * [`rtsp`]: the RTSP client, around `retina`; [`rtsp_setup`]: session setup.
+//! * [`track_params`]: codec parameters as sample entries.
 //!
 //! What belongs here: everything between the camera's socket and a [`Frame`]. What does not:
 //! storage, decoding, analysis.
 
 pub mod auth_limiter;
 pub mod rtsp;
+pub mod rtsp_setup;
 #[cfg(all(test, feature = "sim"))]
 mod rtsp_tests;
 pub mod supervisor;
 pub mod timeline;
+pub mod track_params;
 
 use std::sync::Arc;
 

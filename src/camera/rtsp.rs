@@ -15,40 +15,31 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_core::Stream as _;
 use retina::client::{
-    Credentials, Demuxed, Described, InitialTimestampPolicy, PlayOptions, Session as Rtsp,
-    SessionGroup, SessionOptions, SetupOptions, TcpTransportOptions, UdpTransportOptions,
-    UnknownRtcpSsrcPolicy,
+    Demuxed, InitialTimestampPolicy, PlayOptions, SessionGroup, UnknownRtcpSsrcPolicy,
 };
-use retina::codec::{
-    AudioFrame, CodecItem, FrameFormat, ParametersRef, VideoFrame, VideoParametersCodec,
-};
+use retina::codec::{AudioFrame, CodecItem, ParametersRef, VideoFrame};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
 use super::auth_limiter::{AuthLimiter, AuthOutcome, AuthPermit};
+use super::rtsp_setup::{
+    Failure, Sound, check_clock, describe, find, one_line, set_up_sound, setup_options, step,
+};
 use super::supervisor::{StreamCheck, StreamSupervisor};
 use super::timeline::Timeline;
-use super::{CameraFault, CameraUpdate, Codec, Frame, StreamRole, TrackKind, TrackParams};
+use super::track_params::{audio_params, video_params};
+use super::{CameraFault, CameraUpdate, Frame, StreamRole, TrackParams};
 use crate::clock::Clock;
 use crate::settings::{CameraSettings, Transport};
-use crate::units::Digest;
 use crate::wakeup::WakeupCoalescer;
 use crate::watchdog::Heartbeat;
 
-/// Timeout of connect, DESCRIBE, SETUP and PLAY each: slow cameras take 3 s, none takes 10.
-const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of TEARDOWN: cameras with few sessions reject the next one until it is done.
 const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Interval of the stall checks.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// How long before the end of the calendar a session ends: several clock readings and a set-up.
-const CALENDAR_MARGIN: Duration = Duration::from_secs(120);
 
-/// Largest size of a track's parameter sets together, bytes: those of cameras have some dozens.
-const SETS_MAX: usize = 4096;
-/// Largest size of a sample entry without its parameter sets, bytes.
-const ENTRY_MORE: usize = 512;
 /// Interval of heartbeats during a pause.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -141,20 +132,6 @@ struct StreamTask<F> {
     audio_track: Option<Arc<TrackParams>>,
     sound: Sound,
 }
-
-/// Whether audio is recorded. Video never waits for it.
-#[derive(Debug, Clone, PartialEq)]
-enum Sound {
-    /// Audio is set up when the camera offers it.
-    Wanted,
-    /// The camera stopped answering when audio was set up: the next session does without.
-    Silenced(String),
-    /// The camera offers audio that cannot be recorded, for this reason.
-    None(String),
-}
-
-/// The cause of a failure, and its detail for operators.
-type Failure = (CameraFault, String);
 
 impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
     /// Waits before the next try, or until `stop` becomes true.
@@ -387,227 +364,6 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
     }
 }
 
-/// Index of the first stream of a media type in one of the encodings.
-fn find(session: &Rtsp<Described>, media: &str, encodings: &[&str]) -> Option<usize> {
-    session
-        .streams()
-        .iter()
-        .position(|stream| stream.media() == media && encodings.contains(&stream.encoding_name()))
-}
-
-fn setup_options(settings: &CameraSettings) -> SetupOptions {
-    let transport = match settings.transport {
-        Transport::Tcp => retina::client::Transport::Tcp(TcpTransportOptions::default()),
-        Transport::Udp => retina::client::Transport::Udp(UdpTransportOptions::default()),
-    };
-    SetupOptions::default().transport(transport).frame_format(FrameFormat::MP4)
-}
-
-/// Sets up audio where possible. `known` is the state after the previous session.
-async fn set_up_sound(
-    session: &mut Rtsp<Described>,
-    audio: usize,
-    options: SetupOptions,
-    known: &Sound,
-) -> Sound {
-    if let Sound::Silenced(why) = known {
-        return Sound::None(why.clone());
-    }
-    let stream = &session.streams()[audio];
-    if stream.parameters().is_none() {
-        return Sound::None(format!(
-            "taimat does not record this kind of {}",
-            stream.encoding_name()
-        ));
-    }
-    match timeout(STEP_TIMEOUT, session.setup(audio, options)).await {
-        Ok(Ok(())) => Sound::Wanted,
-        Ok(Err(error)) if error.status_code().is_some() => Sound::None(one_line("SETUP", &error)),
-        Ok(Err(error)) => Sound::Silenced(one_line("SETUP", &error)),
-        Err(_) => Sound::Silenced(format!("SETUP: no answer within {} s", STEP_TIMEOUT.as_secs())),
-    }
-}
-
-/// Connects to the camera and sends DESCRIBE.
-///
-/// # Errors
-/// The cause, and a detail without secrets.
-pub async fn describe(
-    settings: &CameraSettings,
-    role: StreamRole,
-    group: Option<Arc<SessionGroup>>,
-) -> Result<Rtsp<Described>, Failure> {
-    let url = match role {
-        StreamRole::Sub => settings.sub_url.as_ref().unwrap_or(&settings.main_url),
-        StreamRole::Main => &settings.main_url,
-    };
-    let login = settings.login.as_ref();
-    let creds = login.map(|login| Credentials {
-        username: login.user.clone(),
-        password: login.password.reveal().to_owned(),
-    });
-    let mut options = SessionOptions::default()
-        .creds(creds)
-        .user_agent(format!("taimat/{}", env!("CARGO_PKG_VERSION")));
-    if let Some(group) = group {
-        options = options.session_group(group);
-    }
-    check_clock(SystemTime::now())?;
-    let host = url.host_str().unwrap_or_default();
-    let port = url.port().unwrap_or(554);
-    // A separate connect, because retina's errors do not distinguish an unreachable address from a
-    // protocol error.
-    match timeout(
-        STEP_TIMEOUT,
-        tokio::net::TcpStream::connect((host.trim_matches(['[', ']']), port)),
-    )
-    .await
-    {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => {
-            return Err((CameraFault::Unreachable, format!("{host}:{port}: {error}")));
-        }
-        Err(_) => {
-            return Err((
-                CameraFault::Unreachable,
-                format!("{host}:{port}: no answer within {} s", STEP_TIMEOUT.as_secs()),
-            ));
-        }
-    }
-    step("DESCRIBE", Rtsp::describe(url.clone(), options)).await
-}
-
-/// Rejects a clock close to the end of the calendar, where retina panics on its packet times.
-///
-/// # Errors
-/// When the clock is within [`CALENDAR_MARGIN`] of the end of the year 9999.
-fn check_clock(now: SystemTime) -> Result<(), Failure> {
-    let ahead =
-        now.checked_add(CALENDAR_MARGIN).and_then(|ahead| jiff::Timestamp::try_from(ahead).ok());
-    let why = || {
-        (CameraFault::Protocol, "this machine's clock is beyond the year 9999: set it".to_owned())
-    };
-    ahead.map(|_| ()).ok_or_else(why)
-}
-
-/// Runs one step of session setup within its timeout.
-async fn step<T>(
-    name: &str,
-    step: impl Future<Output = Result<T, retina::Error>>,
-) -> Result<T, Failure> {
-    match timeout(STEP_TIMEOUT, step).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) if error.status_code() == Some(401) => Err((
-            CameraFault::Unauthorized,
-            format!("{name}: the camera rejects this user and password"),
-        )),
-        Ok(Err(error)) => Err((CameraFault::Protocol, one_line(name, &error))),
-        Err(_) => Err((
-            CameraFault::Protocol,
-            format!("{name}: no answer within {} s", STEP_TIMEOUT.as_secs()),
-        )),
-    }
-}
-
-/// The first line of a retina error: the following lines describe the connection.
-fn one_line(what: &str, error: &retina::Error) -> String {
-    crate::redact::masked(&format!(
-        "{what}: {}",
-        error.to_string().lines().next().unwrap_or_default()
-    ))
-}
-
-/// Checks the size of parameter sets. A segment head has a size limit, and a larger one could never
-/// be read again.
-///
-/// # Errors
-/// When the parameter sets are too large.
-fn fits(bytes: usize) -> Result<(), Failure> {
-    let why = || {
-        (
-            CameraFault::NoKeyFrame,
-            format!(
-                "parameter sets of {bytes} bytes are too large: at most {SETS_MAX} bytes are recorded"
-            ),
-        )
-    };
-    if bytes <= SETS_MAX { Ok(()) } else { Err(why()) }
-}
-
-/// The parameters of a video track.
-///
-/// # Errors
-/// When the codec cannot be recorded.
-pub fn video_params(params: &retina::codec::VideoParameters) -> Result<TrackParams, Failure> {
-    let (codec, sets) = match params.codec_params() {
-        VideoParametersCodec::H264 { sps, pps } => (Codec::H264, vec![sps, pps]),
-        VideoParametersCodec::H265 { vps, sps, pps } => (Codec::H265, vec![vps, sps, pps]),
-        _ => return Err((CameraFault::NoVideo, "taimat does not record this video codec".into())),
-    };
-    let bytes = sets.iter().map(|set| set.len()).sum();
-    fits(bytes)?;
-    let annex_b =
-        sets.iter().flat_map(|set| [0, 0, 0, 1].into_iter().chain(set.iter().copied())).collect();
-    let built = params.mp4_sample_entry().build();
-    let sample_entry =
-        built.map_err(|error| (CameraFault::Protocol, format!("parameter sets: {error}")))?;
-    fits(sample_entry.len().saturating_sub(ENTRY_MORE))?;
-    let (width, height) = params.pixel_dimensions();
-    let size =
-        (u16::try_from(width).unwrap_or(u16::MAX), u16::try_from(height).unwrap_or(u16::MAX));
-    let digest = Digest::of(&sample_entry);
-    Ok(TrackParams {
-        kind: TrackKind::Video,
-        codec,
-        timescale: 90_000,
-        sample_entry,
-        annex_b,
-        size,
-        digest,
-    })
-}
-
-fn audio_params(encoding: &str, params: &retina::codec::AudioParameters) -> Option<TrackParams> {
-    let (codec, sample_entry) = match encoding {
-        "mpeg4-generic" => (Codec::Aac, params.mp4_sample_entry().build().ok()?),
-        "pcma" => {
-            (Codec::PcmAlaw, g711_entry(b"alaw", params.clock_rate(), params.channels().get()))
-        }
-        "pcmu" => {
-            (Codec::PcmMulaw, g711_entry(b"ulaw", params.clock_rate(), params.channels().get()))
-        }
-        _ => return None,
-    };
-    if sample_entry.len() > SETS_MAX {
-        return None;
-    }
-    let digest = Digest::of(&sample_entry);
-    let (kind, timescale) = (TrackKind::Audio, params.clock_rate());
-    Some(TrackParams {
-        kind,
-        codec,
-        timescale,
-        sample_entry,
-        annex_b: Vec::new(),
-        size: (0, 0),
-        digest,
-    })
-}
-
-/// An `AudioSampleEntry` (ISO/IEC 14496-12 12.2.3) for G.711, with the type names of QuickTime.
-fn g711_entry(name: &[u8; 4], rate: u32, channels: u16) -> Vec<u8> {
-    let mut entry = Vec::with_capacity(36);
-    entry.extend(36_u32.to_be_bytes());
-    entry.extend(name);
-    entry.extend([0, 0, 0, 0, 0, 0, 0, 1]);
-    entry.extend([0; 8]);
-    entry.extend(channels.to_be_bytes());
-    entry.extend(16_u16.to_be_bytes());
-    entry.extend([0; 4]);
-    entry.extend((rate << 16).to_be_bytes());
-    entry
-}
-
 /// The recorded tracks, for operators.
 fn describe_tracks(tracks: [&Option<Arc<TrackParams>>; 2], sound: &Sound) -> String {
     let carried = tracks
@@ -619,27 +375,5 @@ fn describe_tracks(tracks: [&Option<Arc<TrackParams>>; 2], sound: &Sound) -> Str
     match sound {
         Sound::None(why) => format!("{carried}, without sound: {why}"),
         Sound::Wanted | Sound::Silenced(_) => carried,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_session_begins_where_the_calendar_ends() {
-        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_207_200);
-        assert_eq!(check_clock(end - Duration::from_secs(300)), Ok(()));
-        for close in [end - Duration::from_secs(60), end + Duration::from_secs(90_000)] {
-            assert!(check_clock(close).is_err_and(|(_, why)| why.contains("9999")));
-        }
-    }
-
-    #[test]
-    fn parameter_sets_over_4_kib_are_rejected() {
-        assert_eq!(fits(4096), Ok(()));
-        assert!(
-            matches!(fits(4097), Err((CameraFault::NoKeyFrame, detail)) if detail.contains("4097 bytes"))
-        );
     }
 }

@@ -9,7 +9,7 @@ use super::super::retention::Retention;
 use super::*;
 use crate::evidence::manifest::{Manifest, of_still};
 use crate::units::{Digest, Timestamp, WallTime};
-use crate::uplink::wire::Health;
+use crate::uplink::wire::{Ack, Health};
 
 /// A time of receipt.
 const NOON: Now<'_> = Now { text: "2026-11-24T02:10:00.000Z", seconds: 1_000 };

@@ -7,8 +7,9 @@ use rusqlite::{OptionalExtension as _, params};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::archive::{Archive, IngestOutcome};
+use super::archive::Archive;
 use super::error::ArchiveError;
+use super::ingest_outcome::IngestOutcome;
 use super::notice::{Fault, Notice};
 use crate::remote_config::signed_document::Document;
 use crate::units::{Digest, SiteId};

@@ -5,10 +5,11 @@
 
 use rusqlite::params;
 
-use super::archive::{Archive, IngestOutcome, Now};
+use super::archive::Archive;
 use super::error::ArchiveError;
+use super::ingest_outcome::{IngestOutcome, Now};
 use super::notice::{Fault, Notice};
-use super::partial_files::{Key, Unflushed, partial};
+use super::part_cache::{Key, Unflushed, partial};
 use super::range_set::Ranges;
 use super::safeguards::IngestRule;
 use crate::units::WallTime;

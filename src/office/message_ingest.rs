@@ -6,8 +6,9 @@
 use rusqlite::{OptionalExtension as _, params};
 use serde_json::{Map, Value};
 
-use super::archive::{Archive, IngestOutcome, Now};
+use super::archive::Archive;
 use super::error::ArchiveError;
+use super::ingest_outcome::{IngestOutcome, Now};
 use super::notice::{Fault, Notice};
 use crate::units::{Digest, RingId, SiteId};
 use crate::uplink::wire::{Ack, State};

@@ -2,11 +2,13 @@
 //! rollout.
 //!
 //! * [`service`]: MQTT client. [`archive_thread`]: the threads that store and hash.
+//!   [`fault_log`]: counts of faults, each reported once a minute.
 //!   [`ingest_queue`]: bounded queue of messages for each site. [`notice`]: reports to the
 //!   operator.
 //! * [`archive`]: batches of messages. [`message_ingest`]: events, states, births, health,
-//!   replies. [`partial_files`]: unfinished files, after `manifest_check`. [`file_commit`]:
-//!   moves a checked file into place.
+//!   replies. [`ingest_outcome`]: what one message leads to. [`partial_files`]: unfinished files,
+//!   after `manifest_check`; [`part_cache`]: their state in memory. [`file_commit`]: moves a
+//!   checked file into place.
 //! * [`index`]: transactions of the SQLite index. [`schema`]: its tables.
 //!   [`file_store`]: single operations on files. [`error`]: the error type.
 //! * [`queries`]: lists for the operator. [`retention`]: release of old files, and locks.
@@ -30,13 +32,16 @@ pub mod config_template;
 pub mod consistency_check;
 pub mod error;
 pub mod export;
+pub mod fault_log;
 pub mod file_commit;
 pub mod file_store;
 pub mod index;
+pub mod ingest_outcome;
 pub mod ingest_queue;
 mod manifest_check;
 pub mod message_ingest;
 pub mod notice;
+pub mod part_cache;
 pub mod partial_files;
 pub mod queries;
 pub mod range_set;

@@ -5,7 +5,6 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::retention::SiteShare;
 use crate::escape::shown;
 use crate::units::SiteId;
 
@@ -128,6 +127,19 @@ pub struct FaultReport {
     pub detail: String,
     /// The newest would have succeeded with free space on the archive's disk.
     pub is_disk_full: bool,
+}
+
+/// Files released of one site.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct SiteShare {
+    /// Number of files.
+    pub files: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// Path of the first one, below the archive's directory.
+    pub first: String,
+    /// Path of the last one, below the archive's directory.
+    pub last: String,
 }
 
 /// What a running office reports to its operator.

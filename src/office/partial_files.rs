@@ -8,11 +8,13 @@
 
 use rusqlite::{OptionalExtension as _, params};
 
-use super::archive::{Archive, Complaint, IngestOutcome, Now};
+use super::archive::Archive;
 use super::error::{ArchiveError, Named as _, is_full};
 use super::file_store::DigestError;
+use super::ingest_outcome::{Complaint, IngestOutcome, Now};
 use super::manifest_check::{FILE_MAX, check_manifest};
 use super::notice::{Fault, Notice};
+use super::part_cache::{Check, Flush, Key, PartialFile, Unflushed, partial};
 use super::range_set::Ranges;
 use super::safeguards::IngestRule;
 use crate::units::{Digest, SiteId};
@@ -33,75 +35,8 @@ const HAVE_EVERY: u32 = 4;
 /// Unflushed bytes or chunks after which a file is flushed. A power cut loses no more of it.
 const FLUSH_BYTES: u64 = 1 << 20;
 const FLUSH_CHUNKS: u32 = 256;
-/// Missing ranges in one `have` at most: a packet to a device has a size limit.
-const MISSING_MAX: usize = 64;
 /// Seconds after which a check without a result is repeated.
 pub const CHECK_WITHIN: i64 = 60;
-/// Seconds without a message after which an unfinished file is dropped.
-pub const PART_KEPT: i64 = 7 * 86_400;
-/// Site and file id.
-pub(super) type Key = (SiteId, String);
-
-/// A file to flush and hash; the result goes to [`Archive::checked`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Check {
-    /// The site that sent it.
-    pub site: SiteId,
-    /// File id: 32 hexadecimal digits.
-    pub fid: String,
-    /// Key in the file store.
-    pub path: String,
-    /// State of the file. A result for an older state is ignored.
-    turn: u64,
-}
-
-/// An unfinished file to flush; the result goes to [`Archive::flushed`].
-#[derive(Debug, Clone)]
-pub struct Flush {
-    /// The file.
-    pub file: Check,
-    /// The ranges that are durable after the flush.
-    ranges: Ranges,
-}
-
-/// Bytes and chunks that no flush has covered.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Unflushed {
-    bytes: u64,
-    chunks: u32,
-}
-
-/// The cached state of an unfinished file.
-pub(super) struct PartialFile {
-    pub(super) manifest: Manifest,
-    pub(super) ranges: Ranges,
-    /// The file was moved here and is not listed yet.
-    pub(super) target: Option<String>,
-    pub(super) unflushed: Unflushed,
-    /// Chunks since the last `have`.
-    chunks: u32,
-    /// Unix time at which the running check began.
-    checking: Option<i64>,
-    is_flushing: bool,
-    /// The state was read from the index, or the disk failed, after the last `init`: missing bytes
-    /// may be the office's fault.
-    is_doubtful: bool,
-    pub(super) turn: u64,
-    used: u64,
-}
-
-impl PartialFile {
-    pub(super) fn have(&self, fid: &str) -> Ack {
-        let missing = self.ranges.missing(0, self.manifest.size, MISSING_MAX);
-        let upto = self.ranges.upto(0);
-        let missing = if missing == [(upto, self.manifest.size)] { Vec::new() } else { missing };
-        Ack::Have { fid: fid.to_owned(), upto, missing }
-    }
-}
-
-pub(super) fn partial((site, fid): &Key) -> String {
-    format!("partial/{site}-{fid}.part")
-}
 
 impl Archive {
     pub(super) fn file(

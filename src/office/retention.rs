@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::archive::Archive;
 use super::error::ArchiveError;
-use super::partial_files::PART_KEPT;
+use super::notice::SiteShare;
+use super::part_cache::PART_KEPT;
 use crate::units::{SiteId, WallTime};
 
 /// Files released in one transaction at most: the archive stores nothing meanwhile.
@@ -46,19 +47,6 @@ impl Default for Retention {
     fn default() -> Retention {
         Retention::new(0, 0)
     }
-}
-
-/// Files released of one site.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct SiteShare {
-    /// Number of files.
-    pub files: u64,
-    /// Bytes of the files.
-    pub bytes: u64,
-    /// Path of the first one, below the archive's directory.
-    pub first: String,
-    /// Path of the last one, below the archive's directory.
-    pub last: String,
 }
 
 /// Result of a retention pass, or of one slice.

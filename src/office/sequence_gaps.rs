@@ -3,8 +3,9 @@
 use rusqlite::params;
 use serde_json::{Value, json};
 
-use super::archive::{Archive, IngestOutcome, SiteCommand};
+use super::archive::Archive;
 use super::error::ArchiveError;
+use super::ingest_outcome::{IngestOutcome, SiteCommand};
 use super::notice::Notice;
 use super::range_set::Ranges;
 use crate::units::SiteId;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::action::{AfterSave, Candidate, ConfigEffect, FileFound};
 use super::mutation::Safeguard;
 use super::rejection::{RejectReason, Rejection};
 use super::signed_document::Document;
-use super::state_machine::{AfterSave, ConfigEffect, ConfigMachine, FileFound};
+use super::state_machine::ConfigMachine;
 use super::state_record::{ChangeOutcome, ConfigPhase, ConfigVersion, Origin, Trial};
 use super::status_report;
 use super::validation::{self, CurrentConfig};
@@ -21,14 +22,6 @@ const REJECTIONS_WITHIN: u64 = 60_000_000;
 /// Rejected documents remembered: a retained document arrives with every connection and is reported
 /// once.
 const REPORTED_MAX: usize = 16;
-
-/// A change during its validation.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Candidate {
-    pub(super) version: ConfigVersion,
-    pub(super) text: Option<String>,
-    pub(super) since: MonoTime,
-}
 
 impl ConfigMachine {
     pub(super) fn document(

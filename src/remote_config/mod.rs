@@ -6,8 +6,8 @@
 //! * [`signed_document`]: the signed configuration. [`signed_command`]: signed commands.
 //!   [`rejection`]: reasons of a rejection. [`token_bucket`]: rate limits.
 //! * [`state_machine`]: `idle → staged → trial → committed` or rolled back. [`admission`]: checks
-//!   before `staged`. [`trial`]: evidence and time limits. [`status_report`]: reports to the
-//!   office.
+//!   before `staged`. [`trial`]: evidence and time limits. [`progress`]: the evidence so far.
+//!   [`action`]: inputs and effects. [`status_report`]: reports to the office.
 //! * [`validation`]: checks of a configuration's text. [`credential_scope`]: hosts that may receive
 //!   a login.
 //! * [`state_record`]: the stored state and its format. [`state_store`]: its files, over any
@@ -17,7 +17,7 @@
 //! * [`mutation`]: safeguards that the simulator removes one by one.
 //!
 //! The module depends on `settings` only. The agent reports camera, storage and broker to it as
-//! [`state_machine::ConfigInput`], and runs its threads ([`crate::agent::config_thread`]).
+//! [`action::ConfigInput`], and runs its threads ([`crate::agent::config_thread`]).
 //!
 //! What belongs here: checking, storing, trying and rolling back configurations; permission for
 //! commands. What does not: applying a configuration (the agent), publishing (the uplink).
@@ -37,6 +37,8 @@ pub mod credential_scope;
 pub mod validation;
 pub mod crash_loop;
 pub mod startup_state;
+pub mod action;
+pub mod progress;
 pub mod status_report;
 pub mod admission;
 pub mod state_machine;

@@ -19,14 +19,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::admission::Candidate;
+use super::action::{AfterSave, Candidate, ConfigEffect, ConfigInput, FileFound};
 use super::mutation::Safeguard;
+use super::progress::{Progress, missing};
 use super::rejection::{RejectReason, Rejection};
 use super::signed_command::{self, CommandRequest};
 use super::state_record::{ConfigPhase, ConfigState};
 use super::status_report;
 use super::token_bucket::TokenBucket;
-use super::trial::Progress;
 use super::validation;
 use crate::fault_switch::FaultSwitch;
 use crate::settings::diff::SettingsDiff;
@@ -43,108 +43,6 @@ const SIGNED: TokenBucket = TokenBucket::new(50, 50_000);
 pub const SAVE_WITHIN: u64 = 120_000_000;
 /// Microseconds of a validation at most: it reads files and may probe a camera.
 pub const JUDGE_WITHIN: u64 = 300_000_000;
-
-/// Input of the state machine.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ConfigInput {
-    /// Time has passed.
-    Tick,
-    /// A document arrived from the office.
-    Document {
-        /// The document; empty when it was too large.
-        bytes: Vec<u8>,
-        /// Its length, bytes.
-        len: usize,
-    },
-    /// Result of [`ConfigEffect::Judge`] for the text with this SHA-256.
-    Judged(Digest, Result<Box<Settings>, Rejection>),
-    /// Result of [`ConfigEffect::Save`] for the record of this generation.
-    Saved(u64, Result<(), String>),
-    /// The configuration file was edited.
-    File(Box<FileFound>),
-    /// `taimat config rollback` to the nth older configuration, from 0.
-    CallBack(usize),
-    /// Connected to a broker.
-    Session {
-        /// Epoch of the settings ([`Applied::epoch`]).
-        epoch: u64,
-        /// Host and port.
-        broker: (String, u16),
-    },
-    /// The connection ended, or a connection attempt failed, with the reason.
-    NoSession(String),
-    /// `dn/config/confirm` arrived.
-    Confirm(Vec<u8>),
-    /// A key frame of the main stream arrived.
-    Picture,
-    /// The main stream failed, with the reason.
-    NoPicture(String),
-    /// Footage up to this time is durable.
-    Footage(MonoTime),
-    /// An orderly stop was requested.
-    Stop,
-}
-
-/// An edited configuration file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FileFound {
-    /// The text.
-    pub text: String,
-    /// The settings, or the rejection.
-    pub outcome: Result<Box<Settings>, Rejection>,
-}
-
-/// Effect of the state machine; the agent executes effects in order.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ConfigEffect {
-    /// Validate a configuration.
-    Judge {
-        /// The text; `None` for the stored text of `sha256`.
-        text: Option<String>,
-        /// SHA-256 of the text.
-        sha256: Digest,
-        /// The settings in force: a new camera is probed before the trial. `None` skips the probe,
-        /// because the present camera gives no pictures.
-        probe: Option<Box<Settings>>,
-    },
-    /// Save the text, if there is one, and then the record.
-    Save(Box<ConfigState>, Option<String>),
-    /// Apply settings.
-    Apply(Box<Applied>),
-    /// Stop in order and restart the process.
-    Restart,
-    /// Publish `up/config/reported` as a retained message.
-    Report(Value),
-    /// Raise a `config` event with this `data`.
-    Event(Value),
-    /// Request the newest document from the office.
-    Ask,
-    /// Execute the oldest waiting command: its number is stored.
-    Carry,
-}
-
-/// Settings to apply.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Applied {
-    /// The settings; the uplink tries their brokers in order.
-    pub settings: Settings,
-    /// Number of these settings; [`ConfigInput::Session`] returns it.
-    pub epoch: u64,
-    /// True to end the current session; false to use the settings from the next session on.
-    pub fresh: bool,
-}
-
-/// Step after a save.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum AfterSave {
-    Try,
-    Apply,
-    Committed,
-    RolledBack { restart: bool },
-    Refused,
-    Carry,
-    Nothing,
-}
 
 /// Settings of the stored configurations at a boot.
 #[derive(Debug, Clone)]
@@ -488,9 +386,36 @@ impl ConfigMachine {
         Digest::of(&bytes).hex()[..32].to_owned()
     }
 
-    /// Payload of `up/config/reported`.
+    /// Payload of `up/config/reported` (docs/mqtt.md).
     pub fn report(&self) -> Value {
-        status_report::reported(self)
+        let record = self.record();
+        let on_trial = self.progress.as_ref().and(record.trial());
+        let in_force = on_trial.map_or(&record.committed, |trial| &trial.next);
+        let mut value = json!({
+            "v": 1, "id": in_force.id, "version": in_force.version, "sha256": in_force.sha256, "origin": in_force.origin,
+            "phase": self.as_str(), "committed": status_report::brief(&record.committed), "older": record.older.iter().map(status_report::brief).collect::<Vec<_>>(),
+            "bootstrap": record.bootstrap.sha256, "file": record.file, "keys": self.keys(), "seen": record.seen,
+            "stored": self.unsaved.is_none(),
+        });
+        if let Some(reason) = &self.unsaved {
+            value["not_stored"] = json!(reason);
+        }
+        if let Some(trial) = record.trial() {
+            value["trial"] = json!({"id": trial.next.id, "sha256": trial.next.sha256, "version": trial.next.version,
+                "restart": trial.restart, "starts": trial.starts, "left_s": trial.limit.saturating_sub(trial.ran) / 1_000_000});
+            if let (ConfigPhase::Trial(_), Some(progress)) = (&record.phase, &self.progress) {
+                value["trial"]["missing"] = json!(missing(trial.needs, progress));
+                value["nonce"] = json!(progress.session.as_ref().map(|(_, nonce)| nonce));
+            }
+        }
+        if let Some(last) = &record.last {
+            value["last"] = json!({"id": last.next.id, "sha256": last.next.sha256, "version": last.next.version, "at": last.at,
+                "refusal": last.refusal});
+        }
+        if let Some((id, refusal)) = &self.refused {
+            value["refused"] = json!({"id": id, "refusal": refusal});
+        }
+        value
     }
 
     /// The enrolled keys, for reports and `taimat config show`.

@@ -4,14 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::action::{Applied, ConfigEffect, ConfigInput, FileFound};
 use super::rejection::{RejectReason, Rejection};
 use super::signed_command::{CommandRequest, add_signature};
 use super::signed_document::Document;
 use super::signed_document::tests::{OTHER, RFC, key, trusted};
-use super::state_machine::{
-    Applied, ConfigEffect, ConfigInput, ConfigMachine, FileFound, JUDGE_WITHIN, ProvenSettings,
-    SAVE_WITHIN,
-};
+use super::state_machine::{ConfigMachine, JUDGE_WITHIN, ProvenSettings, SAVE_WITHIN};
 use super::state_record::{ConfigPhase, ConfigState};
 use crate::settings::{KeyScope, Settings, TrustedKey, test_settings};
 use crate::units::{ClockQuality, Digest, MonoTime, SiteId, Timestamp, WallTime};

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::super::config_scenarios::{CRASHES, FAR, LATER, NEW, RESETS, Scenario, ScenarioText};
 use super::{ConfigWorld, FAIR, STORMY};
+use crate::remote_config::action::{ConfigInput, FileFound};
 use crate::remote_config::signed_document::Document;
-use crate::remote_config::state_machine::{ConfigInput, FileFound};
 use crate::units::Digest;
 
 impl ConfigWorld {
