@@ -12,6 +12,7 @@ use super::oracle::{ImageCache, Oracle, Violation};
 use super::rng::Rng;
 use super::strict_reader;
 use super::workload::{SEGMENT, SEGMENTS, Workload, settings};
+use crate::format::segment_head::{HEAD_MAX, SegmentHead};
 use crate::storage::check::check;
 use crate::storage::disk::{Disk, FileId};
 use crate::storage::engine::Engine;
@@ -205,9 +206,23 @@ fn is_covered(card: &CowImage, file: FileId, at: usize) -> bool {
                 .head
                 .as_ref()
                 .map_or(0, |head| head.encode().iter().rposition(|byte| *byte != 0).unwrap_or(0));
-            records || at <= used
+            (records || at <= used) && !is_superseded(card, reading.head.as_ref())
         }
     }
+}
+
+/// True if a later file starts with the same record. The engine dropped this file after a rejected
+/// write or flush, so rot in it costs nothing.
+fn is_superseded(card: &CowImage, head: Option<&SegmentHead>) -> bool {
+    let later = |file: FileId| {
+        let other = card
+            .read(file, 0, card.len(file).min(HEAD_MAX))
+            .and_then(|bytes| SegmentHead::decode(&bytes));
+        other.zip(head).is_some_and(|((other, _), head)| {
+            other.first_seq == head.first_seq && other.lap > head.lap
+        })
+    };
+    card.lengths().into_keys().filter(|file| matches!(file, FileId::Segment(_))).any(later)
 }
 
 /// The segments of a card that hold records, oldest first.
