@@ -19,27 +19,27 @@
 //! What belongs here: when something is an event, when a clip is cut, what is pending. What does
 //! not: any I/O.
 
-pub mod access_trail;
-pub mod commands;
-pub mod config_client;
-pub mod spool;
-pub mod storage_updates;
-pub mod outbox_entry;
-pub mod events;
-pub mod motion_events;
-pub mod clip_jobs;
-pub mod uplink_updates;
-pub mod config_thread;
-pub mod connection_probe;
-pub mod maintenance_commands;
-pub mod loss_report;
-pub mod recovery;
-pub mod shutdown;
-pub mod ulid;
-pub mod request_backlog;
+pub(crate) mod access_trail;
+pub(crate) mod commands;
+pub(crate) mod config_client;
+pub(crate) mod spool;
+pub(crate) mod storage_updates;
+pub(crate) mod outbox_entry;
+pub(crate) mod events;
+pub(crate) mod motion_events;
+pub(crate) mod clip_jobs;
+pub(crate) mod uplink_updates;
+pub(crate) mod config_thread;
+pub(crate) mod connection_probe;
+pub(crate) mod maintenance_commands;
+pub(crate) mod loss_report;
+pub(crate) mod recovery;
+pub(crate) mod shutdown;
+pub(crate) mod ulid;
+pub(crate) mod request_backlog;
 #[cfg(test)]
 mod tests;
-pub mod runtime;
+pub(crate) mod runtime;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ pub enum AgentInput {
     Uplink(UplinkUpdate),
     /// From the clip hasher.
     Hashed(Hashed),
-    /// Answer to [`AgentEffect::Tail`].
+    /// Answer to [`AgentEffect::LogTail`].
     LogTail {
         /// The `req_id` of the command.
         req_id: String,

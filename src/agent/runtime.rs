@@ -105,6 +105,7 @@ pub enum RunEnd {
 ///
 /// # Errors
 /// As [`run_configured`].
+#[cfg(any(test, feature = "sim"))]
 pub async fn run(
     settings: Settings,
     clock: Arc<dyn Clock>,

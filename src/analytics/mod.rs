@@ -15,12 +15,12 @@
 
 pub mod decode;
 pub mod detect;
-pub mod scene;
-pub mod track;
-pub mod detector;
-pub mod scene_model;
-pub mod params;
-pub mod thread;
+pub(crate) mod scene;
+pub(crate) mod track;
+pub(crate) mod detector;
+pub(crate) mod scene_model;
+pub(crate) mod params;
+pub(crate) mod thread;
 
 use self::track::rules::LineCount;
 use crate::settings::rules::RulePriority;

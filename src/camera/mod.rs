@@ -9,14 +9,14 @@
 //! What belongs here: everything between the camera's socket and a [`Frame`]. What does not:
 //! storage, decoding, analysis.
 
-pub mod auth_limiter;
+pub(crate) mod auth_limiter;
 pub mod rtsp;
-pub mod rtsp_setup;
+pub(crate) mod rtsp_setup;
 #[cfg(all(test, feature = "sim"))]
 mod rtsp_tests;
-pub mod supervisor;
-pub mod timeline;
-pub mod track_params;
+pub(crate) mod supervisor;
+pub(crate) mod timeline;
+pub(crate) mod track_params;
 
 use std::sync::Arc;
 

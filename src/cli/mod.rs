@@ -13,33 +13,33 @@ macro_rules! eprintln {
     ($($text:tt)*) => { ::std::eprintln!("{}", $crate::escape::shown_lines(&::std::format!($($text)*))) };
 }
 
-pub mod check_config;
-pub mod config;
+pub(crate) mod check_config;
+pub(crate) mod config;
 #[cfg(feature = "sim")]
-pub mod demo;
+pub(crate) mod demo;
 #[cfg(feature = "office")]
 mod text_diff;
 pub mod eval_motion;
 #[cfg(feature = "sim")]
-pub mod load_test;
+pub(crate) mod load_test;
 #[cfg(feature = "sim")]
-pub mod fleet_sim;
-pub mod keygen;
+pub(crate) mod fleet_sim;
+pub(crate) mod keygen;
 pub mod mp4_samples;
 #[cfg(feature = "office")]
-pub mod office;
+pub(crate) mod office;
 #[cfg(feature = "office")]
-pub mod office_config;
+pub(crate) mod office_config;
 #[cfg(feature = "office")]
 mod office_filter;
 #[cfg(feature = "office")]
 mod office_print;
-pub mod probe;
-pub mod ring;
+pub(crate) mod probe;
+pub(crate) mod ring;
 pub mod run;
 #[cfg(feature = "sim")]
-pub mod sim;
-pub mod verify;
+pub(crate) mod sim;
+pub(crate) mod verify;
 mod time_zone;
 
 use std::process::ExitCode;

@@ -7,9 +7,9 @@
 //! What belongs here: the MP4 head of a clip, reading its bytes. What does not: finding footage
 //! (storage), deciding when (the agent), sending it (uplink).
 
-pub mod virtual_file;
-pub mod fate;
-pub mod hasher;
+pub(crate) mod virtual_file;
+pub(crate) mod fate;
+pub(crate) mod hasher;
 
 use std::sync::Arc;
 

@@ -6,6 +6,6 @@
 //! What belongs here: manifests and their verification. What does not: the hash chain
 //! ([`crate::format::hash_chain`]), keeping footage (storage).
 
-pub mod head_check;
+pub(crate) mod head_check;
 pub mod manifest;
-pub mod verify;
+pub(crate) mod verify;

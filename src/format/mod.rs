@@ -4,10 +4,10 @@
 //! written when (storage). [`on_disk`] specifies every file byte by byte.
 
 pub mod card_id;
-pub mod fragment_ref;
-pub mod gap;
-pub mod hash_chain;
+pub(crate) mod fragment_ref;
+pub(crate) mod gap;
+pub(crate) mod hash_chain;
 pub mod mp4;
-pub mod on_disk;
+pub(crate) mod on_disk;
 pub mod record;
 pub mod segment_head;

@@ -44,9 +44,9 @@ pub struct IngestOutcome {
     pub notice: Option<Notice>,
     /// A fault.
     pub complaint: Option<Complaint>,
-    /// A complete file to flush and hash; the result goes to [`Archive::checked`].
+    /// A complete file to flush and hash; the result goes to `Archive::checked`.
     pub check: Option<Check>,
-    /// An unfinished file to flush; the result goes to [`Archive::flushed`].
+    /// An unfinished file to flush; the result goes to `Archive::flushed`.
     pub flush: Option<Flush>,
     /// A command to the site.
     pub command: Option<SiteCommand>,

@@ -25,32 +25,32 @@
 //! device needs, because the device's build leaves out the feature `office`.
 
 pub mod archive;
-pub mod archive_lock;
+pub(crate) mod archive_lock;
 pub mod archive_thread;
-pub mod config_store;
-pub mod config_template;
-pub mod consistency_check;
-pub mod error;
-pub mod export;
-pub mod fault_log;
-pub mod file_commit;
-pub mod file_store;
-pub mod index;
-pub mod ingest_outcome;
-pub mod ingest_queue;
+pub(crate) mod config_store;
+pub(crate) mod config_template;
+pub(crate) mod consistency_check;
+pub(crate) mod error;
+pub(crate) mod export;
+pub(crate) mod fault_log;
+pub(crate) mod file_commit;
+pub(crate) mod file_store;
+pub(crate) mod index;
+pub(crate) mod ingest_outcome;
+pub(crate) mod ingest_queue;
 mod manifest_check;
-pub mod message_ingest;
+pub(crate) mod message_ingest;
 pub mod notice;
-pub mod part_cache;
-pub mod partial_files;
+pub(crate) mod part_cache;
+pub(crate) mod partial_files;
 pub mod queries;
-pub mod range_set;
+pub(crate) mod range_set;
 pub mod retention;
-pub mod rollout;
+pub(crate) mod rollout;
 #[cfg(any(test, feature = "sim"))]
-pub mod safeguards;
+pub(crate) mod safeguards;
 #[cfg(not(any(test, feature = "sim")))]
 mod safeguards;
-pub mod schema;
-pub mod sequence_gaps;
-pub mod service;
+pub(crate) mod schema;
+pub(crate) mod sequence_gaps;
+pub(crate) mod service;

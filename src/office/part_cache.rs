@@ -12,7 +12,7 @@ pub const PART_KEPT: i64 = 7 * 86_400;
 /// Site and file id.
 pub(super) type Key = (SiteId, String);
 
-/// A file to flush and hash; the result goes to [`Archive::checked`].
+/// A file to flush and hash; the result goes to `Archive::checked`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// The site that sent it.

@@ -29,8 +29,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const DUPLICATE_WITHIN: Duration = Duration::from_secs(15);
 /// Reason of a disconnect that this office starts.
 const CLOSING: &str = "closing";
-/// Commands queued for the client at most.
-pub const COMMANDS: usize = 16;
 /// Answers queued in the client at most; the archive thread then waits.
 const WAITING: usize = 64;
 /// Pause between two publications of the presence.

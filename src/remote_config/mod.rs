@@ -22,27 +22,27 @@
 //! What belongs here: checking, storing, trying and rolling back configurations; permission for
 //! commands. What does not: applying a configuration (the agent), publishing (the uplink).
 
-pub mod rejection;
-pub mod token_bucket;
+pub(crate) mod rejection;
+pub(crate) mod token_bucket;
 pub mod signed_document;
 pub mod signed_command;
 pub mod state_record;
-pub mod state_store;
-pub mod durable_files;
+pub(crate) mod state_store;
+pub(crate) mod durable_files;
 #[cfg(any(test, feature = "sim"))]
-pub mod mutation;
+pub(crate) mod mutation;
 #[cfg(not(any(test, feature = "sim")))]
 mod mutation;
-pub mod credential_scope;
+pub(crate) mod credential_scope;
 pub mod validation;
-pub mod crash_loop;
-pub mod startup_state;
+pub(crate) mod crash_loop;
+pub(crate) mod startup_state;
 pub mod action;
-pub mod progress;
-pub mod status_report;
-pub mod admission;
+pub(crate) mod progress;
+pub(crate) mod status_report;
+pub(crate) mod admission;
 pub mod state_machine;
 #[cfg(test)]
 mod state_machine_tests;
-pub mod trial;
-pub mod startup;
+pub(crate) mod trial;
+pub(crate) mod startup;

@@ -5,6 +5,10 @@
 
 /// A safeguard that a simulation can remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(any(test, feature = "sim")),
+    expect(dead_code, reason = "the simulator names all of them")
+)]
 pub enum Safeguard {
     /// A change is committed only on evidence.
     Evidence,

@@ -7,12 +7,12 @@
 //! What belongs here: types, keys, defaults, ranges. What does not: reading files in [`parse`] (the
 //! caller passes a reader), remote changes ([`crate::remote_config`]).
 
-pub mod diff;
+pub(crate) mod diff;
 pub mod load;
-pub mod pem;
+pub(crate) mod pem;
 pub mod parse;
 mod parse_motion;
-pub mod rules;
+pub(crate) mod rules;
 mod values;
 
 use std::path::PathBuf;

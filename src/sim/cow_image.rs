@@ -79,6 +79,7 @@ impl CowImage {
     }
 
     /// One file.
+    #[cfg(test)]
     pub fn file(&self, file: FileId) -> Option<&Arc<Pages>> {
         self.files.get(&file)
     }

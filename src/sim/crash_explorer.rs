@@ -41,6 +41,7 @@ impl CrashEffort {
     }
 
     /// A short exploration for daily tests, up to `images` images.
+    #[cfg(test)]
     pub fn small(images: u64) -> CrashEffort {
         CrashEffort { images, exhaustive: 5, random: 16, one_in: 7 }
     }

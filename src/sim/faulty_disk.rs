@@ -154,6 +154,7 @@ impl FaultyDisk {
     }
 
     /// Makes these bytes unreadable.
+    #[cfg(test)]
     pub fn fail_reads_of(&self, file: FileId, range: std::ops::Range<usize>) {
         self.lock().bad = Some((file, range));
     }
@@ -169,6 +170,7 @@ impl FaultyDisk {
     }
 
     /// Remounts the file system read-only, or writable again.
+    #[cfg(test)]
     pub fn read_only(&self, read_only: bool) {
         self.lock().read_only = read_only;
     }

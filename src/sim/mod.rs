@@ -20,33 +20,34 @@
 //! What belongs here: stand-ins for the environment of a device. What does not: code that a device
 //! needs (the device's build leaves this module out).
 
-pub mod office_stub;
-pub mod barrier;
-pub mod violation;
+pub(crate) mod office_stub;
+pub(crate) mod barrier;
+pub(crate) mod violation;
 pub mod broker;
 pub mod camera;
-pub mod cow_image;
-pub mod crash_explorer;
-pub mod faulty_disk;
+pub(crate) mod cow_image;
+pub(crate) mod crash_explorer;
+pub(crate) mod faulty_disk;
 pub mod encode;
 pub mod faulty_broker;
-pub mod crash_image;
-pub mod image_cache;
-pub mod reference_model;
-pub mod office;
-pub mod oracle;
+pub(crate) mod crash_image;
+pub(crate) mod image_cache;
+#[cfg(test)]
+pub(crate) mod reference_model;
+pub(crate) mod office;
+pub(crate) mod oracle;
 pub mod faulty_proxy;
 pub mod rng;
 mod rtp;
-pub mod config_world;
+pub(crate) mod config_world;
 pub mod scene;
-pub mod faulty_files;
-pub mod config_faults;
-pub mod workload;
-pub mod strict_reader;
-pub mod config_scenarios;
+pub(crate) mod faulty_files;
+pub(crate) mod config_faults;
+pub(crate) mod workload;
+pub(crate) mod strict_reader;
+pub(crate) mod config_scenarios;
 pub mod mqtt_codec;
-pub mod world;
+pub(crate) mod world;
 
 /// Stands in `taimat sim --help`. `tests/run ships` looks for these words in a binary with `sim`, and for their absence in what ships.
 pub const MARKER: &str =

@@ -33,39 +33,39 @@
 //! What belongs here: everything that touches the card. What does not: the bytes themselves
 //! ([`crate::format`]), events, and the decision when a clip is cut.
 
-pub mod check;
-pub mod clock_history;
+pub(crate) mod check;
+pub(crate) mod clock_history;
 mod damage_exclusion;
 pub mod disk;
 pub mod engine;
 mod engine_gaps;
-pub mod fallback;
-pub mod footage_query;
-pub mod foreign;
+pub(crate) mod fallback;
+pub(crate) mod footage_query;
+pub(crate) mod foreign;
 pub mod fragment;
 pub mod head_selection;
-pub mod identity;
+pub(crate) mod identity;
 pub mod journal;
 mod journal_load;
 mod journal_slot;
-pub mod locks;
-pub mod messages;
-pub mod missing_records;
-pub mod open;
-pub mod pending_queries;
-pub mod pins;
-pub mod range_set;
+pub(crate) mod locks;
+pub(crate) mod messages;
+pub(crate) mod missing_records;
+pub(crate) mod open;
+pub(crate) mod pending_queries;
+pub(crate) mod pins;
+pub(crate) mod range_set;
 pub mod recovery;
 mod reuse_policy;
-pub mod ring;
+pub(crate) mod ring;
 mod ring_statement;
 pub mod scan;
-pub mod scrub;
-pub mod segment_index;
-pub mod side_files;
-pub mod snapshots;
-pub mod thread;
-pub mod wear;
+pub(crate) mod scrub;
+pub(crate) mod segment_index;
+pub(crate) mod side_files;
+pub(crate) mod snapshots;
+pub(crate) mod thread;
+pub(crate) mod wear;
 
 #[cfg(all(test, feature = "sim"))]
 mod engine_tests;

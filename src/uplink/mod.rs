@@ -14,17 +14,17 @@
 //! not: deciding what is pending (the outbox) or storing it (storage).
 
 pub mod client;
-pub mod emqx_file_transfer;
-pub mod cert_expiry;
-pub mod delivery;
-pub mod integrations;
-pub mod task;
-pub mod bandwidth;
+pub(crate) mod emqx_file_transfer;
+pub(crate) mod cert_expiry;
+pub(crate) mod delivery;
+pub(crate) mod integrations;
+pub(crate) mod task;
+pub(crate) mod bandwidth;
 mod file_reader;
-pub mod failover;
+pub(crate) mod failover;
 pub mod tls;
 pub mod topics;
-pub mod file_transfer;
+pub(crate) mod file_transfer;
 pub mod wire;
 
 use std::fmt;

@@ -10,6 +10,6 @@
 
 pub mod scheduler;
 pub mod decoder;
-pub mod frame_num;
-pub mod size_trigger;
-pub mod load_governor;
+pub(crate) mod frame_num;
+pub(crate) mod size_trigger;
+pub(crate) mod load_governor;

@@ -264,12 +264,6 @@ impl<'a> Scene<'a> {
     pub fn is_weather(&self, blob: &Blob) -> bool {
         blob.area > BLOB_MAX_SHARE * self.grid.cells() as f32
     }
-
-    /// Mean of the blob's distance from the background, steps of 255.
-    pub fn contrast(&self, blob: &Blob) -> f32 {
-        blob.cells.iter().map(|at| (f32::from(self.cells[*at]) - self.mean[*at]).abs()).sum::<f32>()
-            / blob.area.max(1.0)
-    }
 }
 
 /// Sets each cell that has at least `least` foreground cells among the nine around it.

@@ -11,9 +11,9 @@
 //! ([`super::track`]), changes of the whole scene ([`super::scene`]).
 
 pub mod picture;
-pub mod background;
-pub mod hole_fill;
-pub mod low_light;
-pub mod activity_map;
-pub mod blobs;
+pub(crate) mod background;
+pub(crate) mod hole_fill;
+pub(crate) mod low_light;
+pub(crate) mod activity_map;
+pub(crate) mod blobs;
 pub mod stages;

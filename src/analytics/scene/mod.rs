@@ -7,6 +7,6 @@
 //! What belongs here: properties of the whole picture. What does not: single regions
 //! ([`super::detect`]), objects ([`super::track`]).
 
-pub mod scene_change;
-pub mod stabilize;
-pub mod tamper;
+pub(crate) mod scene_change;
+pub(crate) mod stabilize;
+pub(crate) mod tamper;

@@ -8,8 +8,8 @@
 //! What belongs here: objects and events of one camera. What does not: regions of one picture
 //! ([`super::detect`]), event numbers on the wire and clips (the agent's).
 
-pub mod tracker;
-pub mod event_lifecycle;
-pub mod snapshot;
-pub mod snapshot_requests;
-pub mod rules;
+pub(crate) mod tracker;
+pub(crate) mod event_lifecycle;
+pub(crate) mod snapshot;
+pub(crate) mod snapshot_requests;
+pub(crate) mod rules;

@@ -8,10 +8,10 @@
 //! What belongs here: measurement. What does not: detection ([`crate::analytics`]).
 #![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
 
-pub mod masks;
-pub mod overlay;
+pub(crate) mod masks;
+pub(crate) mod overlay;
 pub mod report;
-pub mod score;
+pub(crate) mod score;
 pub mod source;
 pub mod adapter;
 

@@ -9,5 +9,5 @@
 //! What belongs here: faults of the office. What does not: the archive ([`crate::office`]), a
 //! device's card ([`super::faulty_disk`]).
 
-pub mod files;
-pub mod world;
+pub(crate) mod files;
+pub(crate) mod world;
