@@ -25,7 +25,7 @@ pub struct Check {
     pub(super) turn: u64,
 }
 
-/// An unfinished file to flush; the result goes to [`Archive::flushed`].
+/// An unfinished file to flush; the result goes to `Archive::flushed`.
 #[derive(Debug, Clone)]
 pub struct Flush {
     /// The file.

@@ -12,7 +12,7 @@
 //! * [`crash_explorer`]: card lives with power cuts. [`crash_image`]: one card after a cut,
 //!   checked.
 //!   [`barrier`]: flushes and write orders that can be removed.
-//! * [`reference_model`]: ring and journal against a naive model.
+//! * `reference_model`: ring and journal against a naive model.
 //! * [`office`]: disk and index of the office with faults.
 //! * [`config_world`]: device under configuration changes. [`config_scenarios`]: the changes.
 //!   [`faulty_files`]: its state directory. [`config_faults`]: search for unreachable devices.
