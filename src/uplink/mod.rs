@@ -9,6 +9,7 @@
 //!   certificates.
 //! * [`client`] ⇄: one connection, in either MQTT version. [`tls`] ⇄: its TLS configuration.
 //!   [`task`] ⇄: connects, drives the delivery and reconnects.
+//!   `subscriptions`: its topic filters, fewer after an oversized message.
 //!
 //! What belongs here: everything between the agent's messages and the broker's socket. What does
 //! not: deciding what is pending (the outbox) or storing it (storage).
@@ -21,6 +22,7 @@ pub mod integrations;
 pub mod task;
 pub mod bandwidth;
 mod file_reader;
+mod subscriptions;
 pub mod failover;
 pub mod tls;
 pub mod topics;
