@@ -6,8 +6,9 @@
 
 mod chain;
 mod flood;
+mod office_check;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use self::flood::Flood;
@@ -492,41 +493,8 @@ impl World {
         self.wrongs.extend(problems.iter().map(ToString::to_string));
         let mut wrongs = std::mem::take(&mut self.wrongs);
         wrongs.append(&mut self.office.wrongs);
-        let events: Vec<_> = self.office.events.values().map(|(event, _)| event).collect();
-        let numbers: BTreeSet<u64> = events.iter().map(|event| event.seq).collect();
-        if numbers.len() != events.len() {
-            wrongs.push("two events carry one number".into());
-        }
-        let highest = numbers.last().copied().unwrap_or(0);
-        if numbers.len() as u64 != highest {
-            let missing: Vec<u64> =
-                (1..=highest).filter(|number| !numbers.contains(number)).collect();
-            wrongs.push(format!("numbers are missing at the office: {missing:?}"));
-        }
-        let of = |kind: &str| -> BTreeSet<String> {
-            let of = events.iter().filter(|event| event.kind == format!("vn.taimat.{kind}.v1"));
-            of.filter_map(|event| event.data["event"].as_str().map(String::from)).collect()
-        };
-        let (starts, ends, lost) = (of("motion.start"), of("motion.end"), of("file.lost"));
-        for event in starts.difference(&ends) {
-            wrongs.push(format!("event {event} started and never ended"));
-        }
-        let planned = events
-            .iter()
-            .filter(|event| event.data["clip"] == "planned")
-            .filter_map(|event| event.data["event"].as_str());
-        for event in planned {
-            let here =
-                self.office.files.values().any(|(manifest, _)| {
-                    manifest.event == event && manifest.media_type == "video/mp4"
-                });
-            if !here && !lost.contains(event) {
-                wrongs.push(format!(
-                    "the promised clip of event {event} neither arrived nor was reported lost"
-                ));
-            }
-        }
-        self.summary.events = events.len() as u64;
+        wrongs.append(&mut office_check::broken(&self.office));
+        self.summary.events = self.office.events.len() as u64;
         self.summary.files = self.office.files.len() as u64;
         if wrongs.is_empty() { Ok(self.summary) } else { Err(wrongs.join("\n")) }
     }
