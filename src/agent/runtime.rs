@@ -1,7 +1,7 @@
 //! ⇄ Runtime of the agent: threads, channels and the main loop. One channel carries every input;
 //! the loop executes every effect before it takes the next input.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,15 +12,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::camera_tasks::{CameraTasks, JOIN_TIMEOUT};
 use super::config_thread::{self, ConfigPaths, ConfigRequest, ConfigThread, ConfigUpdate};
 use super::request_backlog::RequestBacklog;
 use super::{Agent, AgentEffect, AgentInput};
 use crate::analytics::AnalyticsUpdate;
 use crate::analytics::params::QUEUE_BYTES;
 use crate::analytics::thread::{self, AnalyticsRequest};
-use crate::camera::auth_limiter::AuthLimiter;
-use crate::camera::rtsp::{self, Stream};
-use crate::camera::{CameraUpdate, Frame, StreamRole};
+use crate::camera::CameraUpdate;
 use crate::clip::hasher::Hasher;
 use crate::clock::Clock;
 use crate::frame_queue::{FrameSender, frame_queue};
@@ -51,15 +50,6 @@ const UPDATE_CAPACITY: usize = 64;
 /// Longest pause between two offers of pending requests and two pings of the service manager's
 /// watchdog.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Names of the camera tasks in the watchdog.
-const CAMERA_MAIN: &str = "camera main";
-const CAMERA_SUB: &str = "camera sub";
-/// Low bits of a run number that count the sessions of one camera generation: a million sessions.
-/// The other 12 bits count the generations, one per change of the camera settings.
-const RUN_BITS: u32 = 20;
-/// Timeout for camera tasks and threads to end after the stop signal. TEARDOWN has its own, shorter
-/// timeout.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The state of the main loop.
 struct Runtime {
@@ -73,11 +63,7 @@ struct Runtime {
     storage_thread: JoinHandle<()>,
     analytics: FrameSender<AnalyticsRequest>,
     analytics_thread: Option<JoinHandle<()>>,
-    cameras: JoinSet<()>,
-    camera_stop: watch::Sender<bool>,
-    /// Number of camera generations so far: the high bits of run numbers.
-    camera_generation: u32,
-    camera_updates: Option<mpsc::Sender<CameraUpdate>>,
+    cameras: CameraTasks,
     config_thread: Option<ConfigThread>,
     /// Why the ring is in memory since boot; taken once it is reported.
     memory_fallback: Option<String>,
@@ -141,39 +127,8 @@ pub async fn run_with_inputs(
 ) -> anyhow::Result<RunEnd> {
     let (inbox, mut inputs) = mpsc::channel(INPUT_CAPACITY);
     hook(inbox.clone());
-    let started =
-        Runtime::start(settings.clone(), clock.clone(), inbox.clone(), wakeup.clone()).await;
-    let fallback =
-        started.as_ref().err().zip(configured.as_ref()).and_then(|(error, configured)| {
-            // The ring moves to memory when this fault has ended the process repeatedly, or when a
-            // restart cannot cure it. The office can still reach the device.
-            let full = matches!(
-                error.downcast_ref(),
-                Some(StorageFault::NoRoom { .. } | StorageFault::OtherSite)
-            );
-            let detail = format!("the ring is in memory only until the next boot: {error:#}");
-            configured
-                .last_resort()
-                .or_else(|| configured.in_memory().filter(|_| full))
-                .map(|ring| (ring, detail))
-        });
-    let (mut runtime, reader) = match fallback {
-        Some((ring, detail)) => {
-            tracing::error!(
-                detail,
-                "ring not usable, recording in memory only; check the card and restart the device"
-            );
-            let (runtime, reader) = Runtime::start(
-                Settings { storage: ring, ..settings },
-                clock.clone(),
-                inbox,
-                wakeup,
-            )
-            .await?;
-            (Runtime { memory_fallback: Some(detail), ..runtime }, reader)
-        }
-        None => started?,
-    };
+    let (mut runtime, reader) =
+        start_or_fall_back(settings, configured.as_ref(), clock.clone(), inbox, wakeup).await?;
     let mut agent = Agent::new(runtime.settings.clone(), Arc::new(reader), seed()?);
     if let Some(Configured { machine, files, file, volatile, state, refused, .. }) = configured {
         let send = wakeup::update_sender(
@@ -207,7 +162,7 @@ pub async fn run_with_inputs(
         runtime.feed_watchdog()?;
     }
     let storage_thread = runtime.storage_thread;
-    drop((runtime.storage, inputs));
+    drop((runtime.storage, runtime.cameras, inputs));
     // The thread ends by itself after Stop. The timeout keeps a hung card from blocking the end of
     // the process.
     match timeout(JOIN_TIMEOUT, tokio::task::spawn_blocking(move || storage_thread.join())).await {
@@ -219,6 +174,48 @@ pub async fn run_with_inputs(
         } else {
             RunEnd::Stopped
         }),
+    }
+}
+
+/// Opens the ring and starts the threads; with the ring in memory where its card is not usable.
+async fn start_or_fall_back(
+    settings: Settings,
+    configured: Option<&Configured>,
+    clock: Arc<dyn Clock>,
+    inbox: mpsc::Sender<AgentInput>,
+    wakeup: WakeupCoalescer,
+) -> anyhow::Result<(Runtime, CardReader)> {
+    let started =
+        Runtime::start(settings.clone(), clock.clone(), inbox.clone(), wakeup.clone()).await;
+    let fallback = started.as_ref().err().zip(configured).and_then(|(error, configured)| {
+        // The ring moves to memory when this fault has ended the process repeatedly, or when a
+        // restart cannot cure it. The office can still reach the device.
+        let full = matches!(
+            error.downcast_ref(),
+            Some(StorageFault::NoRoom { .. } | StorageFault::OtherSite)
+        );
+        let detail = format!("the ring is in memory only until the next boot: {error:#}");
+        configured
+            .last_resort()
+            .or_else(|| configured.in_memory().filter(|_| full))
+            .map(|ring| (ring, detail))
+    });
+    match fallback {
+        Some((ring, detail)) => {
+            tracing::error!(
+                detail,
+                "ring not usable, recording in memory only; check the card and restart the device"
+            );
+            let (runtime, reader) = Runtime::start(
+                Settings { storage: ring, ..settings },
+                clock.clone(),
+                inbox,
+                wakeup,
+            )
+            .await?;
+            Ok((Runtime { memory_fallback: Some(detail), ..runtime }, reader))
+        }
+        None => started,
     }
 }
 
@@ -269,6 +266,16 @@ impl Runtime {
             heartbeat,
             wakeup::update_sender(inbox.clone(), wakeup.clone(), AgentInput::Hashed),
         )?;
+        let cameras = CameraTasks {
+            clock: clock.clone(),
+            wakeup: wakeup.clone(),
+            storage: storage.clone(),
+            analytics: analytics.clone(),
+            updates: None,
+            tasks: JoinSet::new(),
+            stop: watch::channel(false).0,
+            generation: 0,
+        };
         let runtime = Runtime {
             settings,
             clock,
@@ -280,10 +287,7 @@ impl Runtime {
             storage_thread,
             analytics,
             analytics_thread: Some(analytics_thread),
-            cameras: JoinSet::new(),
-            camera_stop: watch::channel(false).0,
-            camera_generation: 0,
-            camera_updates: None,
+            cameras,
             config_thread: None,
             memory_fallback: None,
             uplink: None,
@@ -416,79 +420,14 @@ impl Runtime {
                 let _ = inbox.send(AgentInput::Camera(update)).await;
             }
         });
-        self.camera_updates = Some(updates);
+        self.cameras.updates = Some(updates);
         if let Some(detail) = self.memory_fallback.take() {
             let inbox = self.inbox.clone();
             tokio::spawn(async move {
                 inbox.send(AgentInput::Storage(StorageUpdate::CardLost { detail })).await
             });
         }
-        self.start_cameras(None);
-    }
-
-    /// Starts the camera tasks. They connect once `before` is true: a camera with few sessions
-    /// refuses the next one until the old ones are closed.
-    fn start_cameras(&mut self, before: Option<watch::Receiver<bool>>) {
-        let Some(updates) = self.camera_updates.clone() else {
-            return;
-        };
-        let has_sub = self.settings.camera.sub_url.is_some();
-        let (storage, analytics) = (self.storage.clone(), self.analytics.clone());
-        let main = move |frame: Arc<Frame>| {
-            storage.frame(&frame);
-            if !has_sub {
-                analytics.frame(&frame);
-            }
-        };
-        let logins = Arc::default();
-        let sub = self.analytics.clone();
-        if has_sub {
-            self.camera(
-                StreamRole::Sub,
-                &logins,
-                move |frame| _ = sub.frame(&frame),
-                updates.clone(),
-                before.clone(),
-            );
-        }
-        self.camera(StreamRole::Main, &logins, main, updates, before);
-        self.camera_generation += 1;
-    }
-
-    fn camera(
-        &mut self,
-        role: StreamRole,
-        logins: &Arc<Mutex<AuthLimiter>>,
-        frames: impl FnMut(Arc<Frame>) + Send + 'static,
-        updates: mpsc::Sender<CameraUpdate>,
-        before: Option<watch::Receiver<bool>>,
-    ) {
-        let name = if role == StreamRole::Main { CAMERA_MAIN } else { CAMERA_SUB };
-        let heartbeat = self.watchdog.register(self.clock.now().mono, name, timeouts::CAMERA);
-        let (settings, clock, logins) =
-            (self.settings.camera.clone(), self.clock.clone(), logins.clone());
-        let (wakeup, run) = (self.wakeup.clone(), self.camera_generation << RUN_BITS);
-        let stream = Stream { role, settings, clock, logins, heartbeat, run, wakeup };
-        let stop = self.camera_stop.subscribe();
-        self.cameras.spawn(async move {
-            if let Some(mut closed) = before {
-                let _ = timeout(JOIN_TIMEOUT, closed.wait_for(|closed| *closed)).await;
-            }
-            rtsp::run(stream, frames, updates, stop).await;
-        });
-    }
-
-    /// Stops the camera tasks and starts others under the new settings.
-    fn replace_cameras(&mut self) {
-        [CAMERA_MAIN, CAMERA_SUB].iter().for_each(|name| self.watchdog.retire(name));
-        let _ = std::mem::replace(&mut self.camera_stop, watch::channel(false).0).send(true);
-        let mut old = std::mem::take(&mut self.cameras);
-        let (ended, closed) = watch::channel(false);
-        tokio::spawn(async move {
-            let _ = timeout(JOIN_TIMEOUT, async { while old.join_next().await.is_some() {} }).await;
-            let _ = ended.send(true);
-        });
-        self.start_cameras(Some(closed));
+        self.cameras.start(&self.settings.camera, &mut self.watchdog, None);
     }
 
     /// Sends a request to the configuration thread. A request that it does not accept is answered
@@ -531,7 +470,7 @@ impl Runtime {
         }
         self.settings = settings;
         if change.camera {
-            self.replace_cameras();
+            self.cameras.replace(&self.settings.camera, &mut self.watchdog);
         }
         if change.uplink || fresh {
             self.uplink_backlog.push_bounded(UplinkRequest::Settings {
@@ -543,8 +482,8 @@ impl Runtime {
     }
 
     fn stop_camera(&mut self) {
-        let _ = self.camera_stop.send(true);
-        let mut cameras = std::mem::take(&mut self.cameras);
+        let _ = self.cameras.stop.send(true);
+        let mut cameras = std::mem::take(&mut self.cameras.tasks);
         let analytics = self.analytics_thread.take();
         let (queue, inbox) = (self.analytics.clone(), self.inbox.clone());
         tokio::spawn(async move {
