@@ -324,6 +324,12 @@ impl Runtime {
         Ok(())
     }
 
+    /// Sends an input to the agent without waiting.
+    fn send(&self, input: AgentInput) {
+        let inbox = self.inbox.clone();
+        tokio::spawn(async move { inbox.send(input).await });
+    }
+
     fn execute(&mut self, effect: AgentEffect) {
         match effect {
             AgentEffect::Open { boot } => self.open(boot),
@@ -335,10 +341,8 @@ impl Runtime {
                 let _ = self.hasher.hash(request);
             }
             AgentEffect::LogTail { req_id, lines, bytes } => {
-                let (inbox, lines) = (self.inbox.clone(), LogTail::shared().last(lines, bytes));
-                tokio::spawn(
-                    async move { inbox.send(AgentInput::LogTail { req_id, lines }).await },
-                );
+                let lines = LogTail::shared().last(lines, bytes);
+                self.send(AgentInput::LogTail { req_id, lines });
             }
             AgentEffect::Snapshot { req_id } => {
                 if self
@@ -422,10 +426,7 @@ impl Runtime {
         });
         self.cameras.updates = Some(updates);
         if let Some(detail) = self.memory_fallback.take() {
-            let inbox = self.inbox.clone();
-            tokio::spawn(async move {
-                inbox.send(AgentInput::Storage(StorageUpdate::CardLost { detail })).await
-            });
+            self.send(AgentInput::Storage(StorageUpdate::CardLost { detail }));
         }
         self.cameras.start(&self.settings.camera, &mut self.watchdog, None);
     }
@@ -456,8 +457,7 @@ impl Runtime {
                 ConfigUpdate::Checked { req_id, cmd: config_thread::SHOW, outcome: Err(refusal()) }
             }
         };
-        let inbox = self.inbox.clone();
-        tokio::spawn(async move { inbox.send(AgentInput::Config(update)).await });
+        self.send(AgentInput::Config(update));
     }
 
     /// Passes new settings to the modules they change.

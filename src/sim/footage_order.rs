@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use super::image_cache::Seen;
+use super::cow_image::CowImage;
+use super::image_cache::{ImageCache, Seen};
 use super::strict_reader::SegmentAt;
 use super::violation::Violation;
+use crate::format::segment_head::SegmentHead;
 
 /// Longest distance of two fragments without a gap, microseconds: a picture, two reordered
 /// pictures,
@@ -62,4 +64,21 @@ pub(super) fn join(spans: &mut Vec<(i64, i64)>, span: (i64, i64)) {
         }
     }
     *spans = joined;
+}
+
+/// True if the newest head on the card lists the records of this file as present.
+pub fn is_expected(card: &CowImage, file: u32) -> bool {
+    let segments = ImageCache::default().with_footage(card);
+    let head = |(of, seen): &(u32, Arc<Seen>)| seen.reading.head.clone().map(|head| (*of, head));
+    let heads: Vec<(u32, SegmentHead)> = segments.iter().filter_map(head).collect();
+    let first = heads.iter().find(|(of, _)| *of == file).map(|(_, head)| head.first_seq);
+    // Records of a refused flush were written again in another file.
+    if heads.iter().any(|(of, head)| *of != file && Some(head.first_seq) == first) {
+        return false;
+    }
+    let newest = heads.last().map(|(_, head)| &head.statement.present);
+    let present = |first: u64, list: &Vec<(u64, u64)>| {
+        list.iter().any(|(from, to)| (*from..=*to).contains(&first))
+    };
+    first.zip(newest).is_some_and(|(first, list)| present(first, list))
 }

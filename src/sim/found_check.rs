@@ -1,7 +1,7 @@
 //! Check of a batch: a power cut may leave its first entries, never a later one without them.
 
 use super::violation::Violation;
-use crate::storage::Recovered;
+use crate::storage::{Cell, Recovered};
 use crate::units::EntryId;
 
 /// Checks that no entry of the batch is present behind a missing one.
@@ -16,4 +16,9 @@ pub(super) fn batch_is_a_prefix(
             "of the batch {first} to {last} entry {missing} is missing, the next is there"
         ))),
     }
+}
+
+/// The stored configuration cell.
+pub(super) fn configuration(found: &Recovered) -> Option<&Vec<u8>> {
+    found.cells.iter().find(|(cell, _)| *cell == Cell::Configuration).map(|(_, bytes)| bytes)
 }

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use super::cow_image::CowImage;
 use super::faulty_disk::Operation;
 use super::footage_order::{in_order, join, no_silent_gap};
-use super::found_check::batch_is_a_prefix;
+use super::found_check::{batch_is_a_prefix, configuration};
 pub use super::image_cache::{ImageCache, Seen};
 use super::strict_reader::SegmentAt;
 pub use super::violation::Violation;
 use crate::format::record::{RingRecord, padded};
 use crate::format::segment_head::SegmentHead;
 use crate::storage::disk::FileId;
-use crate::storage::{Cell, Recovered, StorageRequest, StorageUpdate};
+use crate::storage::{Recovered, StorageRequest, StorageUpdate};
 use crate::units::EntryId;
 
 /// A written record.
@@ -276,24 +276,6 @@ impl Oracle {
         self.version += 1;
     }
 
-    /// True if the newest head on the card lists the records of this file as present.
-    pub fn is_expected(&self, card: &CowImage, file: u32) -> bool {
-        let segments = ImageCache::default().with_footage(card);
-        let head =
-            |(of, seen): &(u32, Arc<Seen>)| seen.reading.head.clone().map(|head| (*of, head));
-        let heads: Vec<(u32, SegmentHead)> = segments.iter().filter_map(head).collect();
-        let first = heads.iter().find(|(of, _)| *of == file).map(|(_, head)| head.first_seq);
-        // Records of a refused flush were written again in another file.
-        if heads.iter().any(|(of, head)| *of != file && Some(head.first_seq) == first) {
-            return false;
-        }
-        let newest = heads.last().map(|(_, head)| &head.statement.present);
-        let present = |first: u64, list: &Vec<(u64, u64)>| {
-            list.iter().any(|(from, to)| (*from..=*to).contains(&first))
-        };
-        first.zip(newest).is_some_and(|(first, list)| present(first, list))
-    }
-
     /// Exchanges the names of two files.
     pub fn exchange(&mut self, one: u32, other: u32) {
         let named = |file: u32| {
@@ -513,8 +495,4 @@ impl Oracle {
         }
         Ok(())
     }
-}
-
-fn configuration(found: &Recovered) -> Option<&Vec<u8>> {
-    found.cells.iter().find(|(cell, _)| *cell == Cell::Configuration).map(|(_, bytes)| bytes)
 }

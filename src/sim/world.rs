@@ -5,12 +5,14 @@
 //! error names the seed that replays it.
 
 mod chain;
+mod device;
 mod flood;
 mod office_check;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use self::device::{agent, reader, settings};
 use self::flood::Flood;
 use super::barrier::Barrier;
 use super::faulty_disk::FaultyDisk;
@@ -20,13 +22,12 @@ use crate::agent::{Agent, AgentEffect, AgentInput};
 use crate::analytics::{AnalyticsUpdate, MotionPhase, MotionUpdate};
 use crate::camera::{CameraFault, CameraUpdate, Codec, Frame, StreamRole, TrackKind, TrackParams};
 use crate::clip::hasher::Hashed;
-use crate::settings::{Settings, parse};
+use crate::settings::Settings;
 use crate::storage::check;
 use crate::storage::disk::Disk;
 use crate::storage::engine::Engine;
 use crate::storage::footage_query::locate;
 use crate::storage::head_selection::heads;
-use crate::storage::open::snapshot_geometry;
 use crate::storage::thread::CardReader;
 use crate::storage::{FootageReader as _, SpanQuery, StorageUpdate};
 use crate::units::{ClockQuality, Digest, MonoTime, Timestamp, WallTime};
@@ -92,13 +93,6 @@ pub fn run(seed: u64, without: Option<Barrier>) -> Result<Summary, String> {
         world.step()?;
     }
     world.check()
-}
-
-fn settings() -> Result<Settings, String> {
-    let text = "site = \"sim\"\ncamera.main_url = \"rtsp://127.0.0.1/\"\nuplink.host = \"127.0.0.1\"\n[storage]\ndir = \"/sim\"\n\
-                segment = \"256 KiB\"\nbudget = \"4 MiB\"\njournal_slots = 512\nsnapshot_slots = 8\nsnapshot_size = \"16 KiB\"\n";
-    parse::parse(text, &|path| Err(format!("{}: none here", path.display())))
-        .map_err(|problems| problems.to_string())
 }
 
 impl World {
@@ -498,15 +492,6 @@ impl World {
         self.summary.files = self.office.files.len() as u64;
         if wrongs.is_empty() { Ok(self.summary) } else { Err(wrongs.join("\n")) }
     }
-}
-
-fn reader(disk: &FaultyDisk, settings: &Settings) -> CardReader {
-    CardReader::new(Arc::new(disk.clone()), snapshot_geometry(&settings.storage))
-}
-
-fn agent(disk: &FaultyDisk, settings: &Settings, seed: u64) -> Agent {
-    let seed = Digest::of(&seed.to_be_bytes()).0;
-    Agent::new(settings.clone(), Arc::new(reader(disk, settings)), seed)
 }
 
 #[cfg(test)]

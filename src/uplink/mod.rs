@@ -10,6 +10,7 @@
 //! * [`client`] ⇄: one connection, in either MQTT version. [`tls`] ⇄: its TLS configuration.
 //!   [`task`] ⇄: connects, drives the delivery and reconnects.
 //!   `subscriptions`: its topic filters, fewer after an oversized message.
+//!   `broker_address` ⇄: another address of a broker.
 //!
 //! What belongs here: everything between the agent's messages and the broker's socket. What does
 //! not: deciding what is pending (the outbox) or storing it (storage).
@@ -22,6 +23,7 @@ pub mod integrations;
 pub mod task;
 pub mod bandwidth;
 mod file_reader;
+mod broker_address;
 mod subscriptions;
 pub mod failover;
 pub mod tls;

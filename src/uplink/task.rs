@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::Instrument as _;
 
+use super::broker_address::address;
 use super::client::{self, ClientEvent, Connection, Disconnected, Options, Sender};
 use super::delivery::{Delivery, DeliveryEffect, Token, connection_number};
 use super::failover::{Attempt, BrokerSelector, ConnectFault};
@@ -32,8 +33,6 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 const FRESH: &str = "new settings are tried";
 /// Time for the broker to acknowledge `stopping` at the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Timeout of the DNS lookup that follows when the first address does not answer.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest delay of files after a connect. It is a random part of a tenth of the outage, so that
 /// devices that lost the same broker do not resume their files at once.
 const FILE_DELAY_MAX: Duration = Duration::from_secs(60);
@@ -107,8 +106,7 @@ pub async fn run(
         }
         uplink.delivery.lost(ended.reason, ended.fault == ConnectFault::Refused, &mut out);
         uplink.execute(out, None).await;
-        let fresh = std::mem::take(&mut uplink.fresh);
-        if fresh {
+        if std::mem::take(&mut uplink.fresh) {
             continue;
         }
         open = uplink.pause(Duration::from_micros(pause)).await;
@@ -122,24 +120,6 @@ fn random() -> f64 {
     let mut bytes = [0; 4];
     let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
     f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
-}
-
-/// Another address of a host whose first one did not answer: one of the two IP families can be
-/// unreachable. `None` connects by name.
-async fn address(broker: &Broker, attempt: Attempt) -> Option<String> {
-    if attempt.unreachable_count == 0 {
-        return None;
-    }
-    let looked_up =
-        timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((broker.host.as_str(), broker.port)))
-            .await
-            .ok()?
-            .ok()?;
-    let addresses: Vec<std::net::IpAddr> = looked_up.map(|address| address.ip()).collect();
-    let chosen = addresses
-        .get(attempt.unreachable_count % addresses.len().max(1))
-        .filter(|_| addresses.len() > 1)?;
-    Some(if chosen.is_ipv6() { format!("[{chosen}]") } else { chosen.to_string() })
 }
 
 /// A publish that the client's queue had no room for.
@@ -391,14 +371,10 @@ impl Uplink {
             return;
         };
         for (key, end) in tls::expiries(tls) {
-            let Some(days) = cert_expiry::near(end, now) else {
+            let Some(detail) = cert_expiry::warning(key, end, now) else {
                 continue;
             };
             self.warned_at = now.mono;
-            let detail = format!(
-                "the certificate in uplink.{key} expires at {} ({days} days): install a new one",
-                end.rfc3339()
-            );
             let _ =
                 self.updates.send(UplinkUpdate::Alarm { what: Alarm::Certificate, detail }).await;
         }
