@@ -350,16 +350,11 @@ impl Runtime {
                     .request(AnalyticsRequest::Snapshot { req_id: req_id.clone() })
                     .is_err()
                 {
-                    let (inbox, outcome) =
-                        (self.inbox.clone(), Err("busy: ask again in a minute".to_owned()));
-                    tokio::spawn(async move {
-                        inbox
-                            .send(AgentInput::Analytics(AnalyticsUpdate::RequestedSnapshot {
-                                req_id,
-                                outcome,
-                            }))
-                            .await
-                    });
+                    let outcome = Err("busy: ask again in a minute".to_owned());
+                    self.send(AgentInput::Analytics(AnalyticsUpdate::RequestedSnapshot {
+                        req_id,
+                        outcome,
+                    }));
                 }
             }
             AgentEffect::Config(request) => self.request_config(request),
