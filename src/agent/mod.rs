@@ -14,7 +14,8 @@
 //! * [`config_client`]: the configuration inside the agent; [`config_thread`] stores it,
 //!   [`connection_probe`] tests new cameras and brokers.
 //! * [`storage_updates`], [`uplink_updates`]: reactions to storage and uplink. [`shutdown`]: the
-//!   ordered shutdown. [`ulid`]: ids. [`runtime`]: channels, threads and the main loop.
+//!   ordered shutdown. [`ulid`]: ids. [`runtime`]: channels, threads and the main loop;
+//!   `camera_tasks`: its camera streams.
 //!
 //! What belongs here: when something is an event, when a clip is cut, what is pending. What does
 //! not: any I/O.
@@ -39,6 +40,7 @@ pub(crate) mod ulid;
 pub(crate) mod request_backlog;
 #[cfg(test)]
 mod tests;
+mod camera_tasks;
 pub(crate) mod runtime;
 
 use std::collections::BTreeMap;

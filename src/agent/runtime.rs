@@ -5,7 +5,7 @@
     reason = "shell: waits, starts a thread or task, draws random numbers"
 )]
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,15 +16,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::camera_tasks::{CameraTasks, JOIN_TIMEOUT};
 use super::config_thread::{self, ConfigPaths, ConfigRequest, ConfigThread, ConfigUpdate};
 use super::request_backlog::RequestBacklog;
 use super::{Agent, AgentEffect, AgentInput};
 use crate::analytics::AnalyticsUpdate;
 use crate::analytics::params::QUEUE_BYTES;
 use crate::analytics::thread::{self, AnalyticsRequest};
-use crate::camera::auth_limiter::AuthLimiter;
-use crate::camera::rtsp::{self, Stream};
-use crate::camera::{CameraUpdate, Frame, StreamRole};
+use crate::camera::CameraUpdate;
 use crate::clip::hasher::Hasher;
 use crate::clock::Clock;
 use crate::frame_queue::{FrameSender, frame_queue};
@@ -55,15 +54,6 @@ const UPDATE_CAPACITY: usize = 64;
 /// Longest pause between two offers of pending requests and two pings of the service manager's
 /// watchdog.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Names of the camera tasks in the watchdog.
-const CAMERA_MAIN: &str = "camera main";
-const CAMERA_SUB: &str = "camera sub";
-/// Low bits of a run number that count the sessions of one camera generation: a million sessions.
-/// The other 12 bits count the generations, one per change of the camera settings.
-const RUN_BITS: u32 = 20;
-/// Timeout for camera tasks and threads to end after the stop signal. TEARDOWN has its own, shorter
-/// timeout.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The state of the main loop.
 struct Runtime {
@@ -77,11 +67,7 @@ struct Runtime {
     storage_thread: JoinHandle<()>,
     analytics: FrameSender<AnalyticsRequest>,
     analytics_thread: Option<JoinHandle<()>>,
-    cameras: JoinSet<()>,
-    camera_stop: watch::Sender<bool>,
-    /// Number of camera generations so far: the high bits of run numbers.
-    camera_generation: u32,
-    camera_updates: Option<mpsc::Sender<CameraUpdate>>,
+    cameras: CameraTasks,
     config_thread: Option<ConfigThread>,
     /// Why the ring is in memory since boot; taken once it is reported.
     memory_fallback: Option<String>,
@@ -146,39 +132,8 @@ pub async fn run_with_inputs(
 ) -> anyhow::Result<RunEnd> {
     let (inbox, mut inputs) = mpsc::channel(INPUT_CAPACITY);
     hook(inbox.clone());
-    let started =
-        Runtime::start(settings.clone(), clock.clone(), inbox.clone(), wakeup.clone()).await;
-    let fallback =
-        started.as_ref().err().zip(configured.as_ref()).and_then(|(error, configured)| {
-            // The ring moves to memory when this fault has ended the process repeatedly, or when a
-            // restart cannot cure it. The office can still reach the device.
-            let full = matches!(
-                error.downcast_ref(),
-                Some(StorageFault::NoRoom { .. } | StorageFault::OtherSite)
-            );
-            let detail = format!("the ring is in memory only until the next boot: {error:#}");
-            configured
-                .last_resort()
-                .or_else(|| configured.in_memory().filter(|_| full))
-                .map(|ring| (ring, detail))
-        });
-    let (mut runtime, reader) = match fallback {
-        Some((ring, detail)) => {
-            tracing::error!(
-                detail,
-                "ring not usable, recording in memory only; check the card and restart the device"
-            );
-            let (runtime, reader) = Runtime::start(
-                Settings { storage: ring, ..settings },
-                clock.clone(),
-                inbox,
-                wakeup,
-            )
-            .await?;
-            (Runtime { memory_fallback: Some(detail), ..runtime }, reader)
-        }
-        None => started?,
-    };
+    let (mut runtime, reader) =
+        start_or_fall_back(settings, configured.as_ref(), clock.clone(), inbox, wakeup).await?;
     let mut agent = Agent::new(runtime.settings.clone(), Arc::new(reader), seed()?);
     if let Some(Configured { machine, files, file, volatile, state, refused, .. }) = configured {
         let send = wakeup::update_sender(
@@ -212,7 +167,7 @@ pub async fn run_with_inputs(
         runtime.feed_watchdog()?;
     }
     let storage_thread = runtime.storage_thread;
-    drop((runtime.storage, inputs));
+    drop((runtime.storage, runtime.cameras, inputs));
     // The thread ends by itself after Stop. The timeout keeps a hung card from blocking the end of
     // the process.
     match timeout(JOIN_TIMEOUT, tokio::task::spawn_blocking(move || storage_thread.join())).await {
@@ -224,6 +179,48 @@ pub async fn run_with_inputs(
         } else {
             RunEnd::Stopped
         }),
+    }
+}
+
+/// Opens the ring and starts the threads; with the ring in memory where its card is not usable.
+async fn start_or_fall_back(
+    settings: Settings,
+    configured: Option<&Configured>,
+    clock: Arc<dyn Clock>,
+    inbox: mpsc::Sender<AgentInput>,
+    wakeup: WakeupCoalescer,
+) -> anyhow::Result<(Runtime, CardReader)> {
+    let started =
+        Runtime::start(settings.clone(), clock.clone(), inbox.clone(), wakeup.clone()).await;
+    let fallback = started.as_ref().err().zip(configured).and_then(|(error, configured)| {
+        // The ring moves to memory when this fault has ended the process repeatedly, or when a
+        // restart cannot cure it. The office can still reach the device.
+        let full = matches!(
+            error.downcast_ref(),
+            Some(StorageFault::NoRoom { .. } | StorageFault::OtherSite)
+        );
+        let detail = format!("the ring is in memory only until the next boot: {error:#}");
+        configured
+            .last_resort()
+            .or_else(|| configured.in_memory().filter(|_| full))
+            .map(|ring| (ring, detail))
+    });
+    match fallback {
+        Some((ring, detail)) => {
+            tracing::error!(
+                detail,
+                "ring not usable, recording in memory only; check the card and restart the device"
+            );
+            let (runtime, reader) = Runtime::start(
+                Settings { storage: ring, ..settings },
+                clock.clone(),
+                inbox,
+                wakeup,
+            )
+            .await?;
+            Ok((Runtime { memory_fallback: Some(detail), ..runtime }, reader))
+        }
+        None => started,
     }
 }
 
@@ -274,6 +271,16 @@ impl Runtime {
             heartbeat,
             wakeup::update_sender(inbox.clone(), wakeup.clone(), AgentInput::Hashed),
         )?;
+        let cameras = CameraTasks {
+            clock: clock.clone(),
+            wakeup: wakeup.clone(),
+            storage: storage.clone(),
+            analytics: analytics.clone(),
+            updates: None,
+            tasks: JoinSet::new(),
+            stop: watch::channel(false).0,
+            generation: 0,
+        };
         let runtime = Runtime {
             settings,
             clock,
@@ -285,10 +292,7 @@ impl Runtime {
             storage_thread,
             analytics,
             analytics_thread: Some(analytics_thread),
-            cameras: JoinSet::new(),
-            camera_stop: watch::channel(false).0,
-            camera_generation: 0,
-            camera_updates: None,
+            cameras,
             config_thread: None,
             memory_fallback: None,
             uplink: None,
@@ -325,6 +329,12 @@ impl Runtime {
         Ok(())
     }
 
+    /// Sends an input to the agent without waiting.
+    fn send(&self, input: AgentInput) {
+        let inbox = self.inbox.clone();
+        tokio::spawn(async move { inbox.send(input).await });
+    }
+
     fn execute(&mut self, effect: AgentEffect) {
         match effect {
             AgentEffect::Open { boot } => self.open(boot),
@@ -336,10 +346,8 @@ impl Runtime {
                 let _ = self.hasher.hash(request);
             }
             AgentEffect::LogTail { req_id, lines, bytes } => {
-                let (inbox, lines) = (self.inbox.clone(), LogTail::shared().last(lines, bytes));
-                tokio::spawn(
-                    async move { inbox.send(AgentInput::LogTail { req_id, lines }).await },
-                );
+                let lines = LogTail::shared().last(lines, bytes);
+                self.send(AgentInput::LogTail { req_id, lines });
             }
             AgentEffect::Snapshot { req_id } => {
                 if self
@@ -347,16 +355,11 @@ impl Runtime {
                     .request(AnalyticsRequest::Snapshot { req_id: req_id.clone() })
                     .is_err()
                 {
-                    let (inbox, outcome) =
-                        (self.inbox.clone(), Err("busy: ask again in a minute".to_owned()));
-                    tokio::spawn(async move {
-                        inbox
-                            .send(AgentInput::Analytics(AnalyticsUpdate::RequestedSnapshot {
-                                req_id,
-                                outcome,
-                            }))
-                            .await
-                    });
+                    let outcome = Err("busy: ask again in a minute".to_owned());
+                    self.send(AgentInput::Analytics(AnalyticsUpdate::RequestedSnapshot {
+                        req_id,
+                        outcome,
+                    }));
                 }
             }
             AgentEffect::Config(request) => self.request_config(request),
@@ -421,79 +424,11 @@ impl Runtime {
                 let _ = inbox.send(AgentInput::Camera(update)).await;
             }
         });
-        self.camera_updates = Some(updates);
+        self.cameras.updates = Some(updates);
         if let Some(detail) = self.memory_fallback.take() {
-            let inbox = self.inbox.clone();
-            tokio::spawn(async move {
-                inbox.send(AgentInput::Storage(StorageUpdate::CardLost { detail })).await
-            });
+            self.send(AgentInput::Storage(StorageUpdate::CardLost { detail }));
         }
-        self.start_cameras(None);
-    }
-
-    /// Starts the camera tasks. They connect once `before` is true: a camera with few sessions
-    /// refuses the next one until the old ones are closed.
-    fn start_cameras(&mut self, before: Option<watch::Receiver<bool>>) {
-        let Some(updates) = self.camera_updates.clone() else {
-            return;
-        };
-        let has_sub = self.settings.camera.sub_url.is_some();
-        let (storage, analytics) = (self.storage.clone(), self.analytics.clone());
-        let main = move |frame: Arc<Frame>| {
-            storage.frame(&frame);
-            if !has_sub {
-                analytics.frame(&frame);
-            }
-        };
-        let logins = Arc::default();
-        let sub = self.analytics.clone();
-        if has_sub {
-            self.camera(
-                StreamRole::Sub,
-                &logins,
-                move |frame| _ = sub.frame(&frame),
-                updates.clone(),
-                before.clone(),
-            );
-        }
-        self.camera(StreamRole::Main, &logins, main, updates, before);
-        self.camera_generation += 1;
-    }
-
-    fn camera(
-        &mut self,
-        role: StreamRole,
-        logins: &Arc<Mutex<AuthLimiter>>,
-        frames: impl FnMut(Arc<Frame>) + Send + 'static,
-        updates: mpsc::Sender<CameraUpdate>,
-        before: Option<watch::Receiver<bool>>,
-    ) {
-        let name = if role == StreamRole::Main { CAMERA_MAIN } else { CAMERA_SUB };
-        let heartbeat = self.watchdog.register(self.clock.now().mono, name, timeouts::CAMERA);
-        let (settings, clock, logins) =
-            (self.settings.camera.clone(), self.clock.clone(), logins.clone());
-        let (wakeup, run) = (self.wakeup.clone(), self.camera_generation << RUN_BITS);
-        let stream = Stream { role, settings, clock, logins, heartbeat, run, wakeup };
-        let stop = self.camera_stop.subscribe();
-        self.cameras.spawn(async move {
-            if let Some(mut closed) = before {
-                let _ = timeout(JOIN_TIMEOUT, closed.wait_for(|closed| *closed)).await;
-            }
-            rtsp::run(stream, frames, updates, stop).await;
-        });
-    }
-
-    /// Stops the camera tasks and starts others under the new settings.
-    fn replace_cameras(&mut self) {
-        [CAMERA_MAIN, CAMERA_SUB].iter().for_each(|name| self.watchdog.retire(name));
-        let _ = std::mem::replace(&mut self.camera_stop, watch::channel(false).0).send(true);
-        let mut old = std::mem::take(&mut self.cameras);
-        let (ended, closed) = watch::channel(false);
-        tokio::spawn(async move {
-            let _ = timeout(JOIN_TIMEOUT, async { while old.join_next().await.is_some() {} }).await;
-            let _ = ended.send(true);
-        });
-        self.start_cameras(Some(closed));
+        self.cameras.start(&self.settings.camera, &mut self.watchdog, None);
     }
 
     /// Sends a request to the configuration thread. A request that it does not accept is answered
@@ -522,8 +457,7 @@ impl Runtime {
                 ConfigUpdate::Checked { req_id, cmd: config_thread::SHOW, outcome: Err(refusal()) }
             }
         };
-        let inbox = self.inbox.clone();
-        tokio::spawn(async move { inbox.send(AgentInput::Config(update)).await });
+        self.send(AgentInput::Config(update));
     }
 
     /// Passes new settings to the modules they change.
@@ -536,7 +470,7 @@ impl Runtime {
         }
         self.settings = settings;
         if change.camera {
-            self.replace_cameras();
+            self.cameras.replace(&self.settings.camera, &mut self.watchdog);
         }
         if change.uplink || fresh {
             self.uplink_backlog.push_bounded(UplinkRequest::Settings {
@@ -548,8 +482,8 @@ impl Runtime {
     }
 
     fn stop_camera(&mut self) {
-        let _ = self.camera_stop.send(true);
-        let mut cameras = std::mem::take(&mut self.cameras);
+        let _ = self.cameras.stop.send(true);
+        let mut cameras = std::mem::take(&mut self.cameras.tasks);
         let analytics = self.analytics_thread.take();
         let (queue, inbox) = (self.analytics.clone(), self.inbox.clone());
         tokio::spawn(async move {

@@ -1,7 +1,7 @@
 //! Settings of a device: one plain struct for each module, always in range.
 //!
-//! * [`parse`]: TOML to settings, or all bad keys at once. [`load`]: from a file. [`pem`]: checks
-//!   of certificates and keys.
+//! * [`parse`]: TOML to settings, or all bad keys at once. [`section`]: one table, with its keys.
+//!   [`load`]: from a file. [`pem`]: checks of certificates and keys.
 //! * [`diff`]: difference between two settings, by section. [`rules`]: rules of motion events.
 //!
 //! What belongs here: types, keys, defaults, ranges. What does not: reading files in [`parse`] (the
@@ -12,6 +12,7 @@ pub mod load;
 pub(crate) mod pem;
 pub mod parse;
 mod parse_motion;
+pub(crate) mod section;
 pub(crate) mod rules;
 mod values;
 

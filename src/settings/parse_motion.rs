@@ -2,8 +2,8 @@
 
 use toml::{Table, Value};
 
-use super::parse::Section;
 use super::rules::{CrossingDirection, Hours, Rule, RulePriority, Trigger};
+use super::section::Section;
 use super::{MotionSettings, Zone, ZoneKind};
 
 /// Zones at most: each is compared with every tracked object in every picture.

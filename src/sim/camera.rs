@@ -15,7 +15,6 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use md5::{Digest as _, Md5};
 use rtsp_types::{HeaderName, Message, Method, Request, Response, StatusCode, Version, headers};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,6 +22,7 @@ use tokio::sync::broadcast;
 
 use super::encode::{AccessUnit, Camera264};
 use super::rtp::{interleave, packet, payloads, sender_report};
+use super::rtsp_auth::{base64, challenge, digest_matches};
 use super::scene::{Disturbance, Scene};
 use crate::units::hex;
 
@@ -30,8 +30,6 @@ use crate::units::hex;
 const LAG: usize = 64;
 /// Largest request, bytes.
 const REQUEST_MAX: usize = 16 * 1024;
-const REALM: &str = "taimat-sim";
-const NONCE: &str = "5d41402abc4b2a76b9719d911017c592";
 
 /// Configuration of the camera.
 #[derive(Debug, Clone)]
@@ -331,11 +329,7 @@ impl Client {
         let session = "12345678";
         let open = *request.method() == Method::Options;
         let response = if !open && !self.is_allowed(request) {
-            let challenge = if self.shared.options.basic {
-                format!("Basic realm=\"{REALM}\"")
-            } else {
-                format!("Digest realm=\"{REALM}\", nonce=\"{NONCE}\"")
-            };
+            let challenge = challenge(self.shared.options.basic);
             reply(StatusCode::Unauthorized)
                 .header(headers::WWW_AUTHENTICATE, challenge)
                 .build(Vec::new())
@@ -363,17 +357,7 @@ impl Client {
                     reply(StatusCode::UnsupportedTransport).build(Vec::new())
                 }
                 Method::Setup => {
-                    let units = self.shared.streams[stream].units.subscribe();
-                    let (channel, keyed, playing) = (0, false, false);
-                    self.session = Some(Playing {
-                        units,
-                        channel,
-                        seq: 1,
-                        packets: 0,
-                        bytes: 0,
-                        keyed,
-                        playing,
-                    });
+                    self.set_up(stream);
                     let transport = "RTP/AVP/TCP;unicast;interleaved=0-1;ssrc=7461696D";
                     let ok = reply(StatusCode::Ok).header(headers::TRANSPORT, transport);
                     ok.header(headers::SESSION, format!("{session};timeout=60")).build(Vec::new())
@@ -395,6 +379,19 @@ impl Client {
         response.write(&mut bytes)?;
         self.socket.write_all(&bytes).await?;
         Ok(*request.method() != Method::Teardown)
+    }
+
+    /// Starts the session of a stream, still paused.
+    fn set_up(&mut self, stream: usize) {
+        self.session = Some(Playing {
+            units: self.shared.streams[stream].units.subscribe(),
+            channel: 0,
+            seq: 1,
+            packets: 0,
+            bytes: 0,
+            keyed: false,
+            playing: false,
+        });
     }
 
     /// Whether the request has the right login; counts wrong ones.
@@ -481,35 +478,4 @@ impl Client {
         }
         Ok(self.socket.write_all(&out).await?)
     }
-}
-
-/// Whether a digest without qop (RFC 2617 3.2.2.1) proves the password; `None` for another scheme.
-fn digest_matches(given: &str, method: &str, user: &str, password: &str) -> Option<bool> {
-    let field = |name: &str| {
-        let start = given.find(&format!("{name}=\""))? + name.len() + 2;
-        given[start..].split('"').next()
-    };
-    let md5 = |text: String| hex(&Md5::digest(text.as_bytes()));
-    let (uri, response) = (field("uri")?, field("response")?);
-    let secret = md5(format!("{user}:{REALM}:{password}"));
-    Some(response == md5(format!("{secret}:{NONCE}:{}", md5(format!("{method}:{uri}")))))
-}
-
-/// Base 64 (RFC 4648 4) of parameter sets in an SDP and of logins.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let group = |chunk: &[u8]| {
-        let value = (0..3)
-            .fold(0_u32, |value, i| value << 8 | u32::from(chunk.get(i).copied().unwrap_or(0)));
-        (0..4)
-            .map(|i| {
-                if i <= chunk.len() {
-                    char::from(ALPHABET[(value >> (18 - 6 * i)) as usize & 63])
-                } else {
-                    '='
-                }
-            })
-            .collect::<String>()
-    };
-    bytes.chunks(3).map(group).collect()
 }

@@ -283,7 +283,8 @@ fn gone(point: &Point, oracle: &Oracle, rng: &mut Rng) -> Image {
         oracle.excuse(file, &(0..usize::MAX));
         oracle.excuse_end();
         // A file in reuse is already recorded as evicted.
-        before = (oracle.is_expected(&point.durable, file)).then(|| point.durable.clone());
+        before = (crate::sim::footage_order::is_expected(&point.durable, file))
+            .then(|| point.durable.clone());
     }
     Image { card, oracle: Some(oracle), damaged: true, gaps: false, kind: "a file gone", before }
 }

@@ -1,7 +1,7 @@
 //! Simulated environment of a device: the demo shows it, and tests inject faults into it.
 //!
 //! * [`scene`]: a road and its traffic. [`encode`]: pictures → H.264.
-//! * [`camera`]: RTSP camera (`rtp`: its packets). [`broker`]: MQTT broker of the demo.
+//! * [`camera`]: RTSP camera (`rtp`: its packets, `rtsp_auth`: its login). [`broker`]: MQTT broker of the demo.
 //! * [`faulty_broker`]: MQTT broker with faults. [`mqtt_codec`]: its packets.
 //! * [`faulty_proxy`]: TCP proxy with network faults.
 //! * [`rng`]: random numbers from a seed.
@@ -9,10 +9,12 @@
 //! * [`office_stub`]: office in memory. [`world`]: the whole agent in a simulated environment.
 //! * [`workload`]: camera and agent on a tiny ring. [`strict_reader`]: second reader of segments.
 //! * [`oracle`]: promises of storage. [`violation`]: broken ones. [`image_cache`]: parsed segments.
+//!   `footage_order`, `found_check`: order of records and of entries.
 //! * [`crash_explorer`]: card lives with power cuts. [`crash_image`]: one card after a cut,
 //!   checked.
 //!   [`barrier`]: flushes and write orders that can be removed.
-//! * `reference_model`: ring and journal against a naive model.
+//! * `reference_model`: ring and journal against a naive model. `model_action`: its actions.
+//!   `model_segment`: its segments.
 //! * [`office`]: disk and index of the office with faults.
 //! * [`config_world`]: device under configuration changes. [`config_scenarios`]: the changes.
 //!   [`faulty_files`]: its state directory. [`config_faults`]: search for unreachable devices.
@@ -33,12 +35,19 @@ pub mod faulty_broker;
 pub(crate) mod crash_image;
 pub(crate) mod image_cache;
 #[cfg(test)]
+pub(crate) mod model_action;
+#[cfg(test)]
+mod model_segment;
+#[cfg(test)]
 pub(crate) mod reference_model;
 pub(crate) mod office;
+mod footage_order;
+mod found_check;
 pub(crate) mod oracle;
 pub mod faulty_proxy;
 pub mod rng;
 mod rtp;
+mod rtsp_auth;
 pub(crate) mod config_world;
 pub mod scene;
 pub(crate) mod faulty_files;

@@ -7,19 +7,16 @@ use std::sync::Arc;
 
 use super::cow_image::CowImage;
 use super::faulty_disk::Operation;
+use super::footage_order::{in_order, join, no_silent_gap};
+use super::found_check::{batch_is_a_prefix, configuration};
 pub use super::image_cache::{ImageCache, Seen};
 use super::strict_reader::SegmentAt;
 pub use super::violation::Violation;
 use crate::format::record::{RingRecord, padded};
 use crate::format::segment_head::SegmentHead;
 use crate::storage::disk::FileId;
-use crate::storage::{Cell, Recovered, StorageRequest, StorageUpdate};
+use crate::storage::{Recovered, StorageRequest, StorageUpdate};
 use crate::units::EntryId;
-
-/// Longest distance of two fragments without a gap, microseconds: a picture, two reordered
-/// pictures,
-/// and rounding. Outages of the workload are longer.
-const NO_HOLE: i64 = 140_000;
 
 /// A written record.
 #[derive(Debug, Clone)]
@@ -279,24 +276,6 @@ impl Oracle {
         self.version += 1;
     }
 
-    /// True if the newest head on the card lists the records of this file as present.
-    pub fn is_expected(&self, card: &CowImage, file: u32) -> bool {
-        let segments = ImageCache::default().with_footage(card);
-        let head =
-            |(of, seen): &(u32, Arc<Seen>)| seen.reading.head.clone().map(|head| (*of, head));
-        let heads: Vec<(u32, SegmentHead)> = segments.iter().filter_map(head).collect();
-        let first = heads.iter().find(|(of, _)| *of == file).map(|(_, head)| head.first_seq);
-        // Records of a refused flush were written again in another file.
-        if heads.iter().any(|(of, head)| *of != file && Some(head.first_seq) == first) {
-            return false;
-        }
-        let newest = heads.last().map(|(_, head)| &head.statement.present);
-        let present = |first: u64, list: &Vec<(u64, u64)>| {
-            list.iter().any(|(from, to)| (*from..=*to).contains(&first))
-        };
-        first.zip(newest).is_some_and(|(first, list)| present(first, list))
-    }
-
     /// Exchanges the names of two files.
     pub fn exchange(&mut self, one: u32, other: u32) {
         let named = |file: u32| {
@@ -404,14 +383,8 @@ impl Oracle {
         {
             return Err(Violation::Lost(format!("entry {} was stored and is gone", entry_id.0)));
         }
-        if let Some((first, last)) = self.batch {
-            let after_a_hole = (first..last)
-                .find(|entry_id| !has(&EntryId(*entry_id)) && has(&EntryId(entry_id + 1)));
-            if let Some(missing) = after_a_hole {
-                return Err(Violation::Order(format!(
-                    "of the batch {first} to {last} entry {missing} is missing, the next is there"
-                )));
-            }
+        if let Some(batch) = self.batch {
+            batch_is_a_prefix(batch, found)?;
         }
         let newest = self
             .entries
@@ -481,7 +454,7 @@ impl Oracle {
             return Ok(());
         }
         in_order(&segments, &present)?;
-        self.no_silent_gap(&present)
+        no_silent_gap(&self.evicted, &present)
     }
 
     /// The records in order; of two with one number, the one in the later segment.
@@ -522,61 +495,4 @@ impl Oracle {
         }
         Ok(())
     }
-
-    /// Checks that footage, gap records and evictions cover all time.
-    fn no_silent_gap(&self, present: &[(usize, &SegmentAt)]) -> Result<(), Violation> {
-        let mut spans = self.evicted.clone();
-        spans.extend(present.iter().map(|(_, lies)| (lies.span.0.wall.0, lies.span.1.wall.0)));
-        spans.sort_unstable();
-        let mut reach = spans.first().map_or(0, |(from, _)| *from);
-        for (from, to) in spans {
-            if from > reach + NO_HOLE {
-                return Err(Violation::Unnamed(format!(
-                    "{} ms before {from}",
-                    (from - reach) / 1000
-                )));
-            }
-            reach = reach.max(to);
-        }
-        Ok(())
-    }
-}
-
-fn configuration(found: &Recovered) -> Option<&Vec<u8>> {
-    found.cells.iter().find(|(cell, _)| *cell == Cell::Configuration).map(|(_, bytes)| bytes)
-}
-
-/// Checks that numbers rise, and that each record has the digest of the one before if that is
-/// present.
-fn in_order(
-    segments: &[(u32, Arc<Seen>)],
-    present: &[(usize, &SegmentAt)],
-) -> Result<(), Violation> {
-    for pair in present.windows(2) {
-        let ((_, before), (at, after)) = (pair[0], pair[1]);
-        let follows = after.seq > before.seq
-            && (after.seq > before.seq + 1 || after.links.0 == before.links.1);
-        if !follows {
-            let file = segments[at].0;
-            return Err(Violation::Order(format!(
-                "record {} in segment {file} does not follow record {}",
-                after.seq, before.seq
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Adds a span of time to merged ones.
-fn join(spans: &mut Vec<(i64, i64)>, span: (i64, i64)) {
-    spans.push(span);
-    spans.sort_unstable();
-    let mut joined: Vec<(i64, i64)> = Vec::new();
-    for (from, to) in spans.drain(..) {
-        match joined.last_mut() {
-            Some(last) if from <= last.1 => last.1 = last.1.max(to),
-            _ => joined.push((from, to)),
-        }
-    }
-    *spans = joined;
 }

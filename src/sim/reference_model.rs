@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::faulty_disk::{FaultyDisk, Operation};
+use super::model_action::{Action, BATCH_MAX};
+use super::model_segment::{Held, read_card};
 use super::rng::{Rng, mix};
-use super::strict_reader;
 use super::workload::{self, SEGMENT, SEGMENTS, Workload, settings, stamp};
 use crate::format::record::RingRecord;
 use crate::format::segment_head::{SegmentHead, head_digest};
@@ -17,64 +18,6 @@ use crate::storage::disk::{Disk as _, FileId};
 use crate::storage::engine::Engine;
 use crate::storage::{PinClass, PinId, SpanQuery, StorageRequest, StorageUpdate};
 use crate::units::{Digest, EntryId, MonoTime};
-
-/// Largest batch of entries: the journal of the workload has eight slots.
-const BATCH_MAX: u64 = 3;
-
-/// An action on engine and model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Record this many actions of the workload.
-    Record(u64),
-    /// Pin everything from this many microseconds ago on: pin, class, microseconds.
-    PinOpen(u64, PinClass, u64),
-    /// Pin records: pin, class, first, last.
-    Pin(u64, PinClass, u64, u64),
-    /// Release a pin.
-    Unpin(u64),
-    /// Store a batch of this many entries.
-    Enqueue(u64),
-    /// Release the oldest entry.
-    Release,
-    /// Let 30 s pass and compare the counters.
-    Count,
-    /// Make the flush after this many fail.
-    FailFlush(u64),
-    /// Stop in order and boot.
-    Restart,
-    /// Cut the power and boot.
-    PowerCut,
-}
-
-impl Action {
-    fn random(rng: &mut Rng, newest: u64) -> Action {
-        let class = [PinClass::Requested, PinClass::Event, PinClass::Lock][rng.below(3) as usize];
-        let (pin, first) = (1 + rng.below(6), 1 + rng.below(newest + 2));
-        match rng.below(100) {
-            0..=54 => Action::Record(1 + rng.below(30)),
-            55..=59 => Action::PinOpen(pin, class, rng.below(4_000_000)),
-            60..=69 => {
-                Action::Pin(pin, class, first.max(newest.saturating_sub(20)), first + rng.below(12))
-            }
-            70..=75 => Action::Unpin(pin),
-            76..=83 => Action::Enqueue(1 + rng.below(BATCH_MAX)),
-            84..=89 => Action::Release,
-            90..=92 => Action::Count,
-            93..=94 => Action::FailFlush(1 + rng.below(BATCH_MAX)),
-            95..=96 => Action::Restart,
-            _ => Action::PowerCut,
-        }
-    }
-}
-
-/// A segment of the model.
-struct Held {
-    file: u32,
-    first: u64,
-    layout: Digest,
-    /// Number, offset, bytes, and whether it is footage.
-    records: Vec<(u64, usize, Arc<[u8]>, bool)>,
-}
 
 struct Pin {
     id: PinId,
@@ -464,7 +407,7 @@ impl Pair {
         self.pins = Vec::new();
         self.recent = Vec::new();
         self.disk.take_points();
-        self.read_card();
+        (self.held, self.blank) = read_card(&self.disk);
         let known =
             before.iter().flat_map(|held| held.records.iter().map(|record| (held.file, record)));
         for (_, (seq, _, bytes, _)) in
@@ -498,37 +441,6 @@ impl Pair {
         self.entry_id = self.entry_id.max(found.last().copied().unwrap_or(0));
         self.entries = found.iter().map(|entry_id| (*entry_id, false)).collect();
         Ok(())
-    }
-
-    fn read_card(&mut self) {
-        let mut heads = Vec::new();
-        self.blank.clear();
-        for (file, pages) in self.disk.live().files() {
-            let FileId::Segment(file) = file else { continue };
-            let bytes = pages.bytes();
-            let reading = strict_reader::read(&bytes);
-            match reading.head {
-                Some(head) => heads.push((head, file, reading.records, bytes)),
-                None => _ = self.blank.insert(file),
-            }
-        }
-        heads.sort_by_key(|(head, ..)| (head.first_seq, head.lap));
-        for at in 0..heads.len() {
-            let next = heads.get(at + 1).map_or(u64::MAX, |(head, ..)| head.first_seq);
-            let (head, file, records, bytes) = &heads[at];
-            let whole =
-                |lies: &strict_reader::SegmentAt| bytes[lies.offset..lies.offset + lies.len].into();
-            let counts = records.iter().filter(|lies| lies.seq < next);
-            let records = counts
-                .map(|lies| (lies.seq, lies.offset, whole(lies), lies.gap.is_none()))
-                .collect();
-            self.held.push(Held {
-                file: *file,
-                first: head.first_seq,
-                layout: head_digest(&head.tracks),
-                records,
-            });
-        }
     }
 
     /// Compares the budget, and every record at its position in the model.

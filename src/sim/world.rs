@@ -5,11 +5,14 @@
 //! error names the seed that replays it.
 
 mod chain;
+mod device;
 mod flood;
+mod office_check;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use self::device::{agent, reader, settings};
 use self::flood::Flood;
 use super::barrier::Barrier;
 use super::faulty_disk::FaultyDisk;
@@ -19,13 +22,12 @@ use crate::agent::{Agent, AgentEffect, AgentInput};
 use crate::analytics::{AnalyticsUpdate, MotionPhase, MotionUpdate};
 use crate::camera::{CameraFault, CameraUpdate, Codec, Frame, StreamRole, TrackKind, TrackParams};
 use crate::clip::hasher::Hashed;
-use crate::settings::{Settings, parse};
+use crate::settings::Settings;
 use crate::storage::check;
 use crate::storage::disk::Disk;
 use crate::storage::engine::Engine;
 use crate::storage::footage_query::locate;
 use crate::storage::head_selection::heads;
-use crate::storage::open::snapshot_geometry;
 use crate::storage::thread::CardReader;
 use crate::storage::{FootageReader as _, SpanQuery, StorageUpdate};
 use crate::units::{ClockQuality, Digest, MonoTime, Timestamp, WallTime};
@@ -91,13 +93,6 @@ pub fn run(seed: u64, without: Option<Barrier>) -> Result<Summary, String> {
         world.step()?;
     }
     world.check()
-}
-
-fn settings() -> Result<Settings, String> {
-    let text = "site = \"sim\"\ncamera.main_url = \"rtsp://127.0.0.1/\"\nuplink.host = \"127.0.0.1\"\n[storage]\ndir = \"/sim\"\n\
-                segment = \"256 KiB\"\nbudget = \"4 MiB\"\njournal_slots = 512\nsnapshot_slots = 8\nsnapshot_size = \"16 KiB\"\n";
-    parse::parse(text, &|path| Err(format!("{}: none here", path.display())))
-        .map_err(|problems| problems.to_string())
 }
 
 impl World {
@@ -492,53 +487,11 @@ impl World {
         self.wrongs.extend(problems.iter().map(ToString::to_string));
         let mut wrongs = std::mem::take(&mut self.wrongs);
         wrongs.append(&mut self.office.wrongs);
-        let events: Vec<_> = self.office.events.values().map(|(event, _)| event).collect();
-        let numbers: BTreeSet<u64> = events.iter().map(|event| event.seq).collect();
-        if numbers.len() != events.len() {
-            wrongs.push("two events carry one number".into());
-        }
-        let highest = numbers.last().copied().unwrap_or(0);
-        if numbers.len() as u64 != highest {
-            let missing: Vec<u64> =
-                (1..=highest).filter(|number| !numbers.contains(number)).collect();
-            wrongs.push(format!("numbers are missing at the office: {missing:?}"));
-        }
-        let of = |kind: &str| -> BTreeSet<String> {
-            let of = events.iter().filter(|event| event.kind == format!("vn.taimat.{kind}.v1"));
-            of.filter_map(|event| event.data["event"].as_str().map(String::from)).collect()
-        };
-        let (starts, ends, lost) = (of("motion.start"), of("motion.end"), of("file.lost"));
-        for event in starts.difference(&ends) {
-            wrongs.push(format!("event {event} started and never ended"));
-        }
-        let planned = events
-            .iter()
-            .filter(|event| event.data["clip"] == "planned")
-            .filter_map(|event| event.data["event"].as_str());
-        for event in planned {
-            let here =
-                self.office.files.values().any(|(manifest, _)| {
-                    manifest.event == event && manifest.media_type == "video/mp4"
-                });
-            if !here && !lost.contains(event) {
-                wrongs.push(format!(
-                    "the promised clip of event {event} neither arrived nor was reported lost"
-                ));
-            }
-        }
-        self.summary.events = events.len() as u64;
+        wrongs.append(&mut office_check::broken(&self.office));
+        self.summary.events = self.office.events.len() as u64;
         self.summary.files = self.office.files.len() as u64;
         if wrongs.is_empty() { Ok(self.summary) } else { Err(wrongs.join("\n")) }
     }
-}
-
-fn reader(disk: &FaultyDisk, settings: &Settings) -> CardReader {
-    CardReader::new(Arc::new(disk.clone()), snapshot_geometry(&settings.storage))
-}
-
-fn agent(disk: &FaultyDisk, settings: &Settings, seed: u64) -> Agent {
-    let seed = Digest::of(&seed.to_be_bytes()).0;
-    Agent::new(settings.clone(), Arc::new(reader(disk, settings)), seed)
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! Recording:
 //! * [`fragment`]: groups frames into a `moof` and `mdat`.
 //! * [`ring`]: appends records and recycles segment files; `reuse_policy` selects the next file,
-//!   `ring_statement` lists present and evicted records for segment heads.
+//!   `ring_statement` lists present and evicted records for segment heads,
+//!   [`ring_geometry`] has its sizes.
 //! * [`pins`]: footage that must not be evicted. [`locks`]: evidence locks, which outlive restarts.
 //! * [`engine`]: owns ring, journal and snapshots; frames and requests in, updates out.
 //!   `engine_gaps` records gaps.
@@ -58,6 +59,7 @@ pub(crate) mod range_set;
 pub mod recovery;
 mod reuse_policy;
 pub(crate) mod ring;
+pub(crate) mod ring_geometry;
 mod ring_statement;
 pub mod scan;
 pub(crate) mod scrub;

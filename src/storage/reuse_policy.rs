@@ -2,7 +2,8 @@
 
 use super::disk::{DiskFault, FileId};
 use super::fallback::{MEMORY_FIRST, is_in_memory};
-use super::ring::{Ring, SEGMENTS_MIN};
+use super::ring::Ring;
+use super::ring_geometry::SEGMENTS_MIN;
 use super::{Gap, GapReason, StorageUpdate};
 use crate::format::segment_head::{Eviction, EvictionCause};
 use crate::units::MonoTime;

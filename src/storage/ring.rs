@@ -14,18 +14,16 @@ use super::pins::Pins;
 use super::range_set::Ranges;
 use super::recovery::Recovery;
 use super::reuse_policy::Growth;
+use super::ring_geometry::{RingGeometry, SEGMENTS_MIN, covers, free_of, padded_len, start_of};
 use super::segment_index::Index;
 use super::{StorageCounts, StorageUpdate};
 use crate::camera::TrackParams;
 use crate::format::card_id::CardId;
 use crate::format::mp4::move_times;
-use crate::format::record::{BLOCK, MARK, RECORD_BOX, RingRecord, free_block, pad, padded};
+use crate::format::record::{MARK, RECORD_BOX, RingRecord, free_block, pad};
 use crate::format::segment_head::{Eviction, Segment, SegmentHead, head_digest};
 use crate::units::{Boot, Digest};
 
-/// Fewest segments of a ring. With fewer, recycling one would evict too large a share of the
-/// footage.
-pub const SEGMENTS_MIN: usize = 4;
 /// Files tried for one record before it is dropped. A card that rejects three in a row rejects all.
 const TRIES: usize = 3;
 
@@ -52,17 +50,6 @@ pub enum AppendFault {
     /// Every file that was tried rejected the record.
     #[error("{0}")]
     Refused(String),
-}
-
-/// Size limits of the ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RingGeometry {
-    /// Length of a new segment file, bytes.
-    pub segment: u64,
-    /// Most bytes of all segment files together.
-    pub budget: u64,
-    /// Percent of the budget that pins may hold.
-    pub quota: u8,
 }
 
 /// The segment that is being written.
@@ -497,26 +484,4 @@ impl Ring {
             }
         }
     }
-}
-
-/// Zeros that overwrite a head of `head_len` bytes, at least one block.
-fn free_of(head_len: u64) -> Vec<u8> {
-    vec![0; head_len.max(BLOCK) as usize]
-}
-
-/// Start of a draft on the media clock, audio or video, microseconds.
-fn start_of(draft: &NewFragment<'_>) -> u64 {
-    draft.media.saturating_sub(u64::from(draft.lead) * 1000)
-}
-
-/// Bytes of a draft with its record and padding.
-fn padded_len(draft: &NewFragment<'_>) -> u64 {
-    padded((RECORD_BOX + draft.content.len()) as u64)
-}
-
-/// True when `layout` contains every track of `tracks`.
-fn covers(layout: &[Arc<TrackParams>], tracks: &[Arc<TrackParams>]) -> bool {
-    tracks.iter().all(|track| {
-        layout.iter().any(|have| have.digest == track.digest && have.kind == track.kind)
-    })
 }

@@ -79,6 +79,15 @@ pub fn near(end: WallTime, now: Timestamp) -> Option<i64> {
     (now.quality > ClockQuality::Unset && days < WARN_DAYS).then_some(days)
 }
 
+/// The warning about a certificate that expires soon; `key` is its key in section `uplink`.
+pub fn warning(key: &str, end: WallTime, now: Timestamp) -> Option<String> {
+    let days = near(end, now)?;
+    Some(format!(
+        "the certificate in uplink.{key} expires at {} ({days} days): install a new one",
+        end.rfc3339()
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};

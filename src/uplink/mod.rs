@@ -9,6 +9,8 @@
 //!   certificates.
 //! * [`client`]: one connection, in either MQTT version. [`tls`]: its TLS configuration.
 //!   [`task`]: connects, drives the delivery and reconnects.
+//!   `subscriptions`: its topic filters, fewer after an oversized message.
+//!   `broker_address`: another address of a broker.
 //!
 //! What belongs here: everything between the agent's messages and the broker's socket. What does
 //! not: deciding what is pending (the outbox) or storing it (storage).
@@ -21,6 +23,8 @@ pub(crate) mod integrations;
 pub(crate) mod task;
 pub(crate) mod bandwidth;
 mod file_reader;
+mod broker_address;
+mod subscriptions;
 pub(crate) mod failover;
 pub mod tls;
 pub mod topics;

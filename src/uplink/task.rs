@@ -13,13 +13,15 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::Instrument as _;
 
+use super::broker_address::address;
 use super::client::{self, ClientEvent, Connection, Disconnected, Options, Sender};
 use super::delivery::{Delivery, DeliveryEffect, Token, connection_number};
 use super::failover::{Attempt, BrokerSelector, ConnectFault};
 use super::file_reader::{FileReader, Piece, ReadRequest};
-use super::{Alarm, UplinkRequest, UplinkUpdate, cert_expiry, emqx_file_transfer, tls, topics};
+use super::subscriptions::Subscriptions;
+use super::{Alarm, UplinkRequest, UplinkUpdate, cert_expiry, tls, topics};
 use crate::clock::Clock;
-use crate::settings::{Broker, FileProtocol, UplinkSettings};
+use crate::settings::{Broker, UplinkSettings};
 use crate::units::{Boot, MonoTime, SiteId, Timestamp};
 use crate::wakeup::WakeupCoalescer;
 use crate::watchdog::Heartbeat;
@@ -32,15 +34,11 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 const FRESH: &str = "new settings are tried";
 /// Time for the broker to acknowledge `stopping` at the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Timeout of the DNS lookup that follows when the first address does not answer.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest delay of files after a connect. It is a random part of a tenth of the outage, so that
 /// devices that lost the same broker do not resume their files at once.
 const FILE_DELAY_MAX: Duration = Duration::from_secs(60);
 /// Minimum time between two alarms about the same certificate.
 const CERTIFICATE_ALARM_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// Time after which a device that dropped its command subscription subscribes to commands again.
-const REDUCED_FOR: Duration = Duration::from_secs(3600);
 /// Messages after which the task yields to the other tasks on its thread: a flood must not delay
 /// the camera.
 const MESSAGES_PER_TURN: u32 = 16;
@@ -77,8 +75,7 @@ pub async fn run(
         settings,
         epoch: 0,
         fresh: false,
-        subscription_level: 0,
-        reduced_at: MonoTime(0),
+        subscriptions: Subscriptions::default(),
         messages: 0,
         site,
         boot,
@@ -110,8 +107,7 @@ pub async fn run(
         }
         uplink.delivery.lost(ended.reason, ended.fault == ConnectFault::Refused, &mut out);
         uplink.execute(out, None).await;
-        let fresh = std::mem::take(&mut uplink.fresh);
-        if fresh {
+        if std::mem::take(&mut uplink.fresh) {
             continue;
         }
         open = uplink.pause(Duration::from_micros(pause)).await;
@@ -127,24 +123,6 @@ fn random() -> f64 {
     f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }
 
-/// Another address of a host whose first one did not answer: one of the two IP families can be
-/// unreachable. `None` connects by name.
-async fn address(broker: &Broker, attempt: Attempt) -> Option<String> {
-    if attempt.unreachable_count == 0 {
-        return None;
-    }
-    let looked_up =
-        timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((broker.host.as_str(), broker.port)))
-            .await
-            .ok()?
-            .ok()?;
-    let addresses: Vec<std::net::IpAddr> = looked_up.map(|address| address.ip()).collect();
-    let chosen = addresses
-        .get(attempt.unreachable_count % addresses.len().max(1))
-        .filter(|_| addresses.len() > 1)?;
-    Some(if chosen.is_ipv6() { format!("[{chosen}]") } else { chosen.to_string() })
-}
-
 /// A publish that the client's queue had no room for.
 struct UnsentPublish {
     token: Token,
@@ -158,10 +136,7 @@ struct Uplink {
     settings: UplinkSettings,
     /// Epoch of `settings`, reported with every session.
     epoch: u64,
-    /// How far the subscriptions are reduced ([`topics::device_filters`]): one level for each
-    /// session that an oversized message ended. A retained message would end every further session.
-    subscription_level: u8,
-    reduced_at: MonoTime,
+    subscriptions: Subscriptions,
     /// Messages received since the task last yielded.
     messages: u32,
     /// True when this connection must end because new settings require a fresh one.
@@ -263,58 +238,39 @@ impl Uplink {
         client_id: &str,
     ) -> Option<Disconnected> {
         let filters = self.filters(client_id);
-        let refused =
-            filters.iter().zip(granted).enumerate().find_map(|(at, (filter, granted))| {
-                granted.as_ref().err().map(|reason| (at, format!("{filter} ({reason})")))
-            });
-        let (at, what) = refused?;
+        let (what, is_needed) = self.subscriptions.rejected(&self.site, &filters, granted)?;
         let detail =
             format!("the broker refuses the subscription to {what}: check its access control list");
         let _ = self
             .updates
             .send(UplinkUpdate::Alarm { what: Alarm::NotAuthorized, detail: detail.clone() })
             .await;
-        (at < topics::device_filters(&self.site, self.subscription_level).len())
-            .then_some(Disconnected { reason: detail, fault: ConnectFault::Refused })
+        is_needed.then_some(Disconnected { reason: detail, fault: ConnectFault::Refused })
     }
 
     /// Reduces the subscriptions by one level. The first time it also reports an oversized
     /// document.
     fn reduce_subscriptions(&mut self, now: MonoTime, out: &mut Vec<DeliveryEffect>) {
-        if self.subscription_level == 0 {
+        if self.subscriptions.reduce(now) {
             out.push(DeliveryEffect::Update(UplinkUpdate::Document {
                 bytes: Vec::new(),
                 len: client::PACKET_MAX as usize,
             }));
         }
-        self.subscription_level = (self.subscription_level + 1).min(topics::RECEIPTS_ONLY);
-        self.reduced_at = now;
-        self.delivery.assume_archive(self.subscription_level == topics::RECEIPTS_ONLY);
-        tracing::error!(
-            level = self.subscription_level,
-            "session ended by an oversized message; subscribing to fewer topics from now on"
-        );
+        self.delivery.assume_archive(self.subscriptions.are_receipts_only());
     }
 
     /// True when the device must subscribe to commands again.
     fn restores_commands(&mut self, now: MonoTime) -> bool {
-        let is_due = self.subscription_level > 1
-            && now.since(self.reduced_at) >= REDUCED_FOR.as_micros() as u64;
+        let is_due = self.subscriptions.restore_commands(now);
         if is_due {
-            self.subscription_level = 1;
-            self.reduced_at = now;
             self.delivery.assume_archive(false);
         }
         is_due
     }
 
     fn filters(&self, client_id: &str) -> Vec<String> {
-        let mut filters = topics::device_filters(&self.site, self.subscription_level);
-        filters.extend((self.subscription_level < 2).then(|| topics::FLEET.to_owned()));
-        if self.settings.files == FileProtocol::Emqx {
-            filters.push(emqx_file_transfer::answers(client_id));
-        }
-        filters
+        self.subscriptions.filters(&self.site, self.settings.files, client_id)
     }
 
     /// Waits for the next event of the client, and handles requests meanwhile.
@@ -416,14 +372,10 @@ impl Uplink {
             return;
         };
         for (key, end) in tls::expiries(tls) {
-            let Some(days) = cert_expiry::near(end, now) else {
+            let Some(detail) = cert_expiry::warning(key, end, now) else {
                 continue;
             };
             self.warned_at = now.mono;
-            let detail = format!(
-                "the certificate in uplink.{key} expires at {} ({days} days): install a new one",
-                end.rfc3339()
-            );
             let _ =
                 self.updates.send(UplinkUpdate::Alarm { what: Alarm::Certificate, detail }).await;
         }

@@ -1,0 +1,44 @@
+//! Sizes of the ring, and whether a fragment fits a segment.
+
+use std::sync::Arc;
+
+use super::fragment::NewFragment;
+use crate::camera::TrackParams;
+use crate::format::record::{BLOCK, RECORD_BOX, padded};
+
+/// Fewest segments of a ring. With fewer, recycling one would evict too large a share of the
+/// footage.
+pub const SEGMENTS_MIN: usize = 4;
+
+/// Size limits of the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RingGeometry {
+    /// Length of a new segment file, bytes.
+    pub segment: u64,
+    /// Most bytes of all segment files together.
+    pub budget: u64,
+    /// Percent of the budget that pins may hold.
+    pub quota: u8,
+}
+
+/// Zeros that overwrite a head of `head_len` bytes, at least one block.
+pub(super) fn free_of(head_len: u64) -> Vec<u8> {
+    vec![0; head_len.max(BLOCK) as usize]
+}
+
+/// Start of a draft on the media clock, audio or video, microseconds.
+pub(super) fn start_of(draft: &NewFragment<'_>) -> u64 {
+    draft.media.saturating_sub(u64::from(draft.lead) * 1000)
+}
+
+/// Bytes of a draft with its record and padding.
+pub(super) fn padded_len(draft: &NewFragment<'_>) -> u64 {
+    padded((RECORD_BOX + draft.content.len()) as u64)
+}
+
+/// True when `layout` contains every track of `tracks`.
+pub(super) fn covers(layout: &[Arc<TrackParams>], tracks: &[Arc<TrackParams>]) -> bool {
+    tracks.iter().all(|track| {
+        layout.iter().any(|have| have.digest == track.digest && have.kind == track.kind)
+    })
+}
