@@ -13,6 +13,8 @@ macro_rules! eprintln {
     ($($text:tt)*) => { ::std::eprintln!("{}", $crate::escape::shown_lines(&::std::format!($($text)*))) };
 }
 
+#[cfg(feature = "office")]
+mod broker;
 pub mod check_config;
 pub mod config;
 #[cfg(feature = "sim")]

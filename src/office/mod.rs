@@ -13,7 +13,9 @@
 //!   [`export`] ⇄: an event with its files. [`consistency_check`] ⇄: index against files.
 //! * [`sequence_gaps`] ⇄: missing sequence numbers. [`range_set`]: sets of ranges.
 //! * [`config_store`] ⇄: documents sent to devices, and their reports. [`rollout`]: one change to
-//!   many devices, in waves. [`config_template`]: one text for many devices.
+//!   many devices, in waves. [`rollout_driver`] ⇄: its session with the broker.
+//!   [`config_template`]: one text for many devices.
+//! * [`command_client`] ⇄: sends a command to a device and waits for the reply.
 //! * [`archive_lock`] ⇄: one receiving office for each archive. [`safeguards`]: rules that the
 //!   simulator removes one by one.
 //!
@@ -25,6 +27,7 @@
 pub mod archive;
 pub mod archive_lock;
 pub mod archive_thread;
+pub mod command_client;
 pub mod config_store;
 pub mod config_template;
 pub mod consistency_check;
@@ -42,6 +45,7 @@ pub mod queries;
 pub mod range_set;
 pub mod retention;
 pub mod rollout;
+pub mod rollout_driver;
 #[cfg(any(test, feature = "sim"))]
 pub mod safeguards;
 #[cfg(not(any(test, feature = "sim")))]
