@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use super::broker::{Broker, ended, random_id, signing_key};
-use super::office_filter::{EVENT_KINDS, FILE_KINDS, Wanted, explain_empty, filter};
+use super::office_filter::{
+    EVENT_KINDS, FILE_KINDS, Wanted, check_gap_flags, explain_empty, filter, span,
+};
 use super::office_print::{Lines, show, show_check};
 use super::run::on_signal;
 use crate::clock::{Clock as _, SystemClock};
@@ -21,13 +23,21 @@ use crate::office::index;
 use crate::office::retention::Retention;
 use crate::office::service::{self, OfficeService};
 use crate::regular_file::{Links, TEXT_MAX, read_text};
-use crate::units::{SiteId, WallTime};
+use crate::units::SiteId;
 
 /// Free bytes below which who looks at an archive is warned: a few files of one site.
 const ALMOST_FULL: u64 = 64 << 20;
 
+/// End of `taimat office --help`.
+const AFTER_HELP: &str = "\
+Archive: --dir is the directory that `office run --dir` fills; the other commands read it while it runs.
+Broker: run, cmd, config push and config fleet connect to --broker (default 127.0.0.1), port 1883,
+or 8883 with --ca; --cert and --key are the office's certificate, --login a file user:password.
+Neither comes from a configuration file or from the environment.";
+
 /// Arguments of `taimat office`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
 pub struct Args {
     #[command(subcommand)]
     what: OfficeCommand,
@@ -68,7 +78,7 @@ enum OfficeCommand {
     Events(Wanted),
     /// Show clips, snapshots and requested ranges.
     Clips(Wanted),
-    /// Show numbers that are not here: missing, on their way, or dropped and why.
+    /// Show sequence numbers that are not here: missing, on their way, or dropped and why.
     Gaps(Wanted),
     /// Compare the index with the files and name every difference; exit code 1 when there is one. The office may run meanwhile.
     Check {
@@ -82,7 +92,7 @@ enum OfficeCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Keep everything of a site between two moments, whatever the retention says; or show and end such locks.
+    /// Lock files in the archive: keep everything of a site between two moments, whatever the retention says; or show and end such locks.
     Lock {
         /// The archive's directory.
         #[arg(long)]
@@ -123,7 +133,7 @@ enum OfficeCommand {
     },
     /// Send a command to a device and show its answer, e.g. `cmd km-17 clip-get from=2026-11-24T02:05:00Z to=2026-11-24T02:15:00Z`.
     Cmd {
-        /// The site, or `fleet_sim` for every box (each answers within `within` seconds; the first answer is shown).
+        /// The site, or `fleet` for every device (each answers within `within` seconds; the first answer is shown).
         site: String,
         /// The command: clip-get (from, to), clip-cancel (fid), snapshot, event-get (ring, seq), lock (from, to, reason), unlock (id),
         /// locks, ring-status, log-tail (lines), restart (boot), ping, config-show, config-check (config=@FILE, probe=yes).
@@ -139,7 +149,7 @@ enum OfficeCommand {
         #[command(flatten)]
         broker: Broker,
     },
-    /// Send devices their configuration, and look at it.
+    /// Send devices their configuration, signed; show what they report.
     Config(super::office_config::Args),
 }
 
@@ -210,6 +220,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             )
         }
         OfficeCommand::Gaps(lines) => {
+            check_gap_flags(&lines)?;
             let wanted = filter(&lines)?;
             let archive = Archive::open_read_only(&lines.dir)?;
             let rows = archive.gaps(&wanted)?;
@@ -233,10 +244,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         OfficeCommand::Lock { dir, site, from, to, reason, end } => {
             let mut archive = Archive::open_read_only(&dir)?;
             if let (Some(site), Some(reason)) = (site, reason) {
-                let moment = |text: Option<String>| {
-                    WallTime::parse(&text.unwrap_or_default()).map_err(anyhow::Error::msg)
-                };
-                let (from, to, now) = (moment(from)?, moment(to)?, SystemClock::new().now().wall);
+                let (from, to) = span(&from.unwrap_or_default(), &to.unwrap_or_default())?;
+                let now = SystemClock::new().now().wall;
                 archive.lock(&site, (&from.rfc3339(), &to.rfc3339()), &reason, &now.rfc3339())?;
             } else if let Some(id) = end {
                 anyhow::ensure!(archive.unlock(id)?, "there is no lock {id}");
