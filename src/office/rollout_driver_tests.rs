@@ -42,10 +42,13 @@ impl RolloutObserver for FakeObserver {
     }
 }
 
+/// Token, topic, payload, retain.
+type QueuedPublish = (u64, String, Vec<u8>, bool);
+
 /// A client's queue with room for some messages.
 struct FakePublisher {
     room: usize,
-    queue: RefCell<Vec<(u64, String, Vec<u8>, bool)>>,
+    queue: RefCell<Vec<QueuedPublish>>,
 }
 
 impl FakePublisher {
