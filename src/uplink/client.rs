@@ -435,6 +435,8 @@ fn disconnected(code: p5::DisconnectReasonCode) -> ConnectFault {
 
 fn io_fault(error: &std::io::Error, up: bool) -> ConnectFault {
     use std::io::ErrorKind as Kind;
+    let text = error.to_string();
+    let cut = if up { ConnectFault::Closed } else { ConnectFault::Version };
     match error.kind() {
         Kind::ConnectionRefused
         | Kind::HostUnreachable
@@ -444,19 +446,9 @@ fn io_fault(error: &std::io::Error, up: bool) -> ConnectFault {
         Kind::UnexpectedEof
         | Kind::ConnectionReset
         | Kind::ConnectionAborted
-        | Kind::BrokenPipe => {
-            if up {
-                ConnectFault::Closed
-            } else {
-                ConnectFault::Version
-            }
-        }
+        | Kind::BrokenPipe => cut,
         // Errors of the resolver have no `ErrorKind` of their own.
-        _ if error.to_string().contains("lookup address")
-            || error.to_string().contains("resolve") =>
-        {
-            ConnectFault::Name
-        }
+        _ if text.contains("lookup address") || text.contains("resolve") => ConnectFault::Name,
         _ => ConnectFault::Lost,
     }
 }
