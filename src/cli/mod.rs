@@ -13,6 +13,8 @@ macro_rules! eprintln {
     ($($text:tt)*) => { ::std::eprintln!("{}", $crate::escape::shown_lines(&::std::format!($($text)*))) };
 }
 
+#[cfg(feature = "office")]
+mod broker;
 pub(crate) mod check_config;
 pub(crate) mod config;
 #[cfg(feature = "sim")]
@@ -46,7 +48,7 @@ use std::process::ExitCode;
 
 /// The arguments of `taimat`.
 #[derive(Debug, clap::Parser)]
-#[command(name = "taimat", version = crate::VERSION, about, max_term_width = 110)]
+#[command(name = "taimat", version = crate::VERSION, about, after_help = AFTER_HELP, max_term_width = 110)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -54,32 +56,41 @@ pub struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    // Operators' commands.
     /// Run the agent beside a camera.
     Run(run::Args),
-    /// Show the whole chain on this machine: simulated camera, embedded broker, agent and office.
-    #[cfg(feature = "sim")]
-    Demo(demo::Args),
     /// Check a configuration file and report every bad key at once.
     CheckConfig(check_config::Args),
-    /// Look at the configurations on this device, or call an older one back.
+    /// On the device: show its configurations, or go back to an older one (office config: from the office).
     Config(config::Args),
-    /// Ask a camera what it sends, and show it.
+    /// Connect to a camera and print what it sends.
     Probe(probe::Args),
-    /// Look into the ring on a card: list, check, export, lock.
+    /// On the device: list, check, export or lock the footage on its card (office lock: files in the archive).
     Ring(ring::Args),
-    /// Run the motion detector on video files.
-    EvalMotion(eval_motion::Args),
     /// Check a clip that left a device.
     Verify(verify::Args),
-    /// Make this device's own key (and say how a certificate is asked for with it), or an office's signing key.
+    /// Make a device's TLS key and certificate request, or an office's signing key.
     Keygen(keygen::Args),
-    /// The commune office: receive, list, command.
+    /// The office: receive and list what devices send; command (lock on a device: office cmd SITE lock) and configure them.
     #[cfg(feature = "office")]
     Office(office::Args),
-    /// Run simulated worlds with power cuts and lost sessions and check what was promised.
+    // Developers' commands.
+    /// For a look at taimat: simulated camera, embedded broker, agent and office on this machine.
+    #[cfg(feature = "sim")]
+    Demo(demo::Args),
+    /// For developers: run the motion detector on video files.
+    EvalMotion(eval_motion::Args),
+    /// For developers: run simulated worlds with power cuts and lost sessions, and check the guarantees.
     #[cfg(feature = "sim")]
     Sim(sim::Args),
 }
+
+/// End of `taimat --help`.
+const AFTER_HELP: &str = "\
+Exit codes: 0 success, 1 failure, 2 wrong usage; office config push|fleet: 2 nothing was sent;
+verify: 3 consistent but unsigned.
+Environment: TAIMAT_LOG selects what is logged on stderr, e.g. TAIMAT_LOG=debug or
+TAIMAT_LOG=info,taimat::uplink=trace.";
 
 impl Cli {
     /// What is logged unless `TAIMAT_LOG` says otherwise: simulated agents tell the same story thousands of times.

@@ -1,71 +1,46 @@
 //! `taimat office`.
-#![expect(clippy::disallowed_methods, reason = "shell: reads a clock, waits, draws random numbers")]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
-use super::office_filter::{EVENT_KINDS, FILE_KINDS, Wanted, explain_empty, filter};
+use super::broker::{Broker, ended, random_id, signing_key};
+use super::office_filter::{
+    EVENT_KINDS, FILE_KINDS, Wanted, check_gap_flags, explain_empty, filter, span,
+};
 use super::office_print::{Lines, show, show_check};
 use super::run::on_signal;
 use crate::clock::{Clock as _, SystemClock};
 use crate::escape::{shown, shown_json};
 use crate::office::archive::Archive;
 use crate::office::archive_lock::claim;
+use crate::office::command_client::{CommandError, DeviceCommand, send};
 use crate::office::index;
 use crate::office::retention::Retention;
 use crate::office::service::{self, OfficeService};
 use crate::regular_file::{Links, TEXT_MAX, read_text};
-use crate::remote_config::signed_command::{CommandRequest, EVERY, add_signature};
-use crate::settings::{Login, Protocol, TlsSettings, parse};
-use crate::units::{Digest, Secret, SiteId, WallTime};
-use crate::uplink::client::{self, ClientEvent, Disconnected, Options};
-use crate::uplink::failover::ConnectFault;
-use crate::uplink::{tls, topics};
+use crate::units::SiteId;
 
-/// Seconds a command stays valid: a device that comes back later must not act on yesterday's wish.
-const COMMAND_VALID: i64 = 3600;
 /// Free bytes below which who looks at an archive is warned: a few files of one site.
 const ALMOST_FULL: u64 = 64 << 20;
 
+/// End of `taimat office --help`.
+const AFTER_HELP: &str = "\
+Archive: --dir is the directory that `office run --dir` fills; the other commands read it while it runs.
+Broker: run, cmd, config push and config fleet connect to --broker (default 127.0.0.1), port 1883,
+or 8883 with --ca; --cert and --key are the office's certificate, --login a file user:password.
+Neither comes from a configuration file or from the environment.";
+
 /// Arguments of `taimat office`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
 pub struct Args {
     #[command(subcommand)]
     what: OfficeCommand,
-}
-
-/// How to reach the broker.
-#[derive(Debug, clap::Args)]
-pub(super) struct Broker {
-    /// Host name or address.
-    #[arg(long, default_value = "127.0.0.1")]
-    pub(super) broker: String,
-    /// Port; 8883 with --ca, else 1883.
-    #[arg(long)]
-    pub(super) port: Option<u16>,
-    /// PEM of the broker's authority: switches TLS on.
-    #[arg(long)]
-    pub(super) ca: Option<PathBuf>,
-    /// PEM certificate chain of the office.
-    #[arg(long, requires_all = ["ca", "key"])]
-    pub(super) cert: Option<PathBuf>,
-    /// PEM key of the office.
-    #[arg(long, requires = "cert")]
-    pub(super) key: Option<PathBuf>,
-    /// A file with one line user:password.
-    #[arg(long)]
-    pub(super) login: Option<PathBuf>,
-    /// Allow a broker on another machine without TLS: everything, the password too, is readable on the way.
-    #[arg(long)]
-    pub(super) allow_plain: bool,
-    /// MQTT version; auto is 5, and 3.1.1 where that fails.
-    #[arg(long, default_value = "auto", value_parser = ["auto", "5", "3.1.1"])]
-    pub(super) protocol: String,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -103,7 +78,7 @@ enum OfficeCommand {
     Events(Wanted),
     /// Show clips, snapshots and requested ranges.
     Clips(Wanted),
-    /// Show numbers that are not here: missing, on their way, or dropped and why.
+    /// Show sequence numbers that are not here: missing, on their way, or dropped and why.
     Gaps(Wanted),
     /// Compare the index with the files and name every difference; exit code 1 when there is one. The office may run meanwhile.
     Check {
@@ -117,7 +92,7 @@ enum OfficeCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Keep everything of a site between two moments, whatever the retention says; or show and end such locks.
+    /// Lock files in the archive: keep everything of a site between two moments, whatever the retention says; or show and end such locks.
     Lock {
         /// The archive's directory.
         #[arg(long)]
@@ -158,7 +133,7 @@ enum OfficeCommand {
     },
     /// Send a command to a device and show its answer, e.g. `cmd km-17 clip-get from=2026-11-24T02:05:00Z to=2026-11-24T02:15:00Z`.
     Cmd {
-        /// The site, or `fleet_sim` for every box (each answers within `within` seconds; the first answer is shown).
+        /// The site, or `fleet` for every device (each answers within `within` seconds; the first answer is shown).
         site: String,
         /// The command: clip-get (from, to), clip-cancel (fid), snapshot, event-get (ring, seq), lock (from, to, reason), unlock (id),
         /// locks, ring-status, log-tail (lines), restart (boot), ping, config-show, config-check (config=@FILE, probe=yes).
@@ -174,7 +149,7 @@ enum OfficeCommand {
         #[command(flatten)]
         broker: Broker,
     },
-    /// Send devices their configuration, and look at it.
+    /// Send devices their configuration, signed; show what they report.
     Config(super::office_config::Args),
 }
 
@@ -245,6 +220,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             )
         }
         OfficeCommand::Gaps(lines) => {
+            check_gap_flags(&lines)?;
             let wanted = filter(&lines)?;
             let archive = Archive::open_read_only(&lines.dir)?;
             let rows = archive.gaps(&wanted)?;
@@ -268,10 +244,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         OfficeCommand::Lock { dir, site, from, to, reason, end } => {
             let mut archive = Archive::open_read_only(&dir)?;
             if let (Some(site), Some(reason)) = (site, reason) {
-                let moment = |text: Option<String>| {
-                    WallTime::parse(&text.unwrap_or_default()).map_err(anyhow::Error::msg)
-                };
-                let (from, to, now) = (moment(from)?, moment(to)?, SystemClock::new().now().wall);
+                let (from, to) = span(&from.unwrap_or_default(), &to.unwrap_or_default())?;
+                let now = SystemClock::new().now().wall;
                 archive.lock(&site, (&from.rfc3339(), &to.rfc3339()), &reason, &now.rfc3339())?;
             } else if let Some(id) = end {
                 anyhow::ensure!(archive.unlock(id)?, "there is no lock {id}");
@@ -330,44 +304,6 @@ fn warn_of_full(dir: &Path) {
     }
 }
 
-pub(super) fn options(broker: &Broker, client_id: String) -> anyhow::Result<Options> {
-    let (host, plain) = (&broker.broker, broker.ca.is_none() && !parse::is_local(&broker.broker));
-    if plain && !broker.allow_plain {
-        bail!(
-            "{host} is another machine: give --ca, or --allow-plain to send everything, a password too, readable on the way"
-        );
-    }
-    if plain && broker.login.is_some() {
-        tracing::warn!(broker = %host, "the password goes unencrypted to the broker (--allow-plain): use --ca");
-    }
-    let tls = broker.ca.as_ref().map(|ca| TlsSettings {
-        ca: ca.clone(),
-        identity: broker.cert.clone().zip(broker.key.clone()),
-    });
-    let login = match &broker.login {
-        None => None,
-        Some(path) => {
-            let text = read_text(path, Links::Follow, TEXT_MAX)
-                .with_context(|| path.display().to_string())?;
-            let (user, password) = text
-                .trim_end()
-                .split_once(':')
-                .with_context(|| format!("{}: one line user:password", path.display()))?;
-            Some(Login { user: user.into(), password: Secret::new(password) })
-        }
-    };
-    Ok(Options {
-        client_id,
-        host: broker.broker.clone(),
-        port: broker.port.unwrap_or(if tls.is_some() { 8883 } else { 1883 }),
-        tls: tls.as_ref().map(|tls| tls::config(tls, None)).transpose()?,
-        login,
-        keep_alive: 30,
-        protocol: if broker.protocol == "3.1.1" { Protocol::V311 } else { Protocol::V5 },
-        will: None,
-    })
-}
-
 fn receive(
     dir: &Path,
     host: String,
@@ -377,9 +313,9 @@ fn receive(
 ) -> anyhow::Result<ExitCode> {
     let _claimed = claim(dir)?;
     let archive = Archive::open(dir)?;
-    let options = options(broker, format!("taimat-office-{host}"))?;
+    let options = broker.options(format!("taimat-office-{host}"))?;
     let office =
-        OfficeService { options, any_version: broker.protocol == "auto", host, sites, retention };
+        OfficeService { options, any_version: broker.any_version(), host, sites, retention };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop = on_signal()?;
@@ -400,11 +336,28 @@ fn command(
 ) -> anyhow::Result<ExitCode> {
     let whom =
         (site != "fleet").then(|| SiteId::parse(site)).transpose().map_err(anyhow::Error::msg)?;
-    let now = SystemClock::new().now().wall;
-    let mut bytes = [0; 16];
-    let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
-    let req_id = Digest::of(&bytes).hex()[..16].to_owned();
-    let mut body = Map::new();
+    let args = arguments(pairs, sign.is_some())?;
+    let key = sign.map(signing_key).transpose()?.map(|(key, _)| key);
+    let (req_id, now) = (random_id()?, SystemClock::new().now().wall);
+    let asked = DeviceCommand::new(whom.as_ref(), name, args, &req_id, now, key.as_ref())
+        .map_err(|rejection| anyhow::anyhow!(rejection.line()))?;
+    let options = broker.options(format!("taimat-cmd-{req_id}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let timeout = Duration::from_secs(wait);
+    let reply = runtime.block_on(send(&options, broker.any_version(), &asked, timeout));
+    runtime.shutdown_background();
+    let reply = match reply {
+        Ok(reply) => reply,
+        Err(CommandError::NoReply(_)) => bail!("{}", unanswered(site, wait)),
+        Err(CommandError::Disconnected(reason)) => bail!("{}", ended(&options, &reason)),
+    };
+    println!("{}", shown_json(&reply)?);
+    Ok(if reply["status"] == "error" { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The arguments of a command: `key=value`, or `key=@FILE` with the file's text.
+fn arguments(pairs: &[String], is_signed: bool) -> anyhow::Result<Map<String, Value>> {
+    let mut args = Map::new();
     for pair in pairs {
         let (key, value) =
             pair.split_once('=').with_context(|| format!("{pair:?} is not key=value"))?;
@@ -413,85 +366,23 @@ fn command(
                 read_text(Path::new(path), Links::Follow, TEXT_MAX)
                     .with_context(|| path.to_owned())?
             ),
-            // What is signed is text.
-            None if sign.is_some() => json!(value),
-            // Numbers and lists are written as JSON, everything else is text.
+            // The arguments of a signed command are strings.
+            None if is_signed => json!(value),
+            // Numbers and lists are JSON, everything else is a string.
             None => serde_json::from_str(value)
                 .ok()
                 .filter(|read: &Value| !read.is_string())
                 .unwrap_or_else(|| json!(value)),
         };
-        body.insert(key.into(), value);
+        args.insert(key.into(), value);
     }
-    let expires = now.plus_micros(COMMAND_VALID * 1_000_000).rfc3339();
-    if let Some(path) = sign {
-        let (key, _) = super::office_config::signing_key(path)?;
-        let asked = CommandRequest { name, req_id: &req_id, expires: Some(&expires), args: &body };
-        let whom = whom.as_ref().map_or(EVERY, SiteId::as_str);
-        body = add_signature(whom, asked, now.0.unsigned_abs(), &key)
-            .map_err(|refusal| anyhow::anyhow!(refusal.line()))?;
-    }
-    body.insert("req_id".into(), json!(req_id));
-    body.insert("expires".into(), json!(expires));
-    let mut options = options(broker, format!("taimat-cmd-{req_id}"))?;
-    let (topic, answers) = match &whom {
-        None => (topics::fleet(name), topics::ALL_ANSWERS.to_owned()),
-        Some(whom) => (topics::dn(whom, &format!("cmd/{name}")), topics::up(whom, "rsp")),
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let body = serde_json::to_vec(&Value::Object(body))?;
-    let until = Instant::now() + Duration::from_secs(wait);
-    let mut asked =
-        runtime.block_on(send_command(&options, &answers, &topic, &body, &req_id, until));
-    if matches!(&asked, Err(ended) if ended.fault == ConnectFault::Version && broker.protocol == "auto")
-    {
-        options.protocol = Protocol::V311;
-        asked = runtime.block_on(send_command(&options, &answers, &topic, &body, &req_id, until));
-    }
-    runtime.shutdown_background();
-    let reply = match asked {
-        Ok(Some(reply)) => reply,
-        Ok(None) => bail!("{}", unanswered(site, wait)),
-        Err(ended) => {
-            bail!("{}:{}: {}", options.host, options.port, client::in_flags(&ended.reason))
-        }
-    };
-    println!("{}", shown_json(&reply)?);
-    Ok(if reply["status"] == "error" { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(args)
 }
 
 /// What silence may mean.
 fn unanswered(site: &str, wait: u64) -> String {
     format!(
-        "{site} did not answer within {wait} s. Is it online (taimat office sites)? Were these many commands at once? A box takes 10 \
-         unsigned ones and then 2 a second, 50 signed ones and then 20 a second, and drops the others without an answer: ask again"
+        "{site} did not answer within {wait} s. Is it online (taimat office sites)? Were these many commands at once? A device executes \
+         10 unsigned ones and then 2 a second, 50 signed ones and then 20 a second, and drops the others without an answer: send it again"
     )
-}
-
-/// Publishes a command and waits for its answer; `None` when none comes in time.
-async fn send_command(
-    options: &Options,
-    answers: &str,
-    topic: &str,
-    body: &[u8],
-    req_id: &str,
-    until: Instant,
-) -> Result<Option<Value>, Disconnected> {
-    let (sender, mut connection) = client::connect(options);
-    sender.subscribe(&[answers.to_owned()]);
-    sender.publish(1, topic, body.to_vec(), false);
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        match tokio::time::timeout(left, connection.poll()).await {
-            Err(_) => return Ok(None),
-            Ok(Err(ended)) => return Err(ended),
-            Ok(Ok(ClientEvent::Message(_, payload))) => {
-                let reply: Value = serde_json::from_slice(&payload).unwrap_or_default();
-                if reply["req_id"] == req_id {
-                    return Ok(Some(reply));
-                }
-            }
-            Ok(Ok(_)) => {}
-        }
-    }
 }

@@ -1,38 +1,32 @@
 //! `taimat office config`: signed configurations to one device or to many.
 //!
-//! What belongs here: words for people, the session with the broker. What does not: waves ([`crate::office::rollout`]), what is kept
+//! What belongs here: arguments, printing, exit codes. What does not: the session with the broker
+//! ([`crate::office::rollout_driver`]), waves ([`crate::office::rollout`]), storage
 //! ([`crate::office::config_store`]).
-#![expect(clippy::disallowed_methods, reason = "shell: reads a clock, waits, draws random numbers")]
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use anyhow::Context as _;
 use serde::Deserialize;
-use serde_json::Value;
 
-use super::office::{Broker, options};
+use super::broker::{Broker, ended as ended_in_flags, random_id, signing_key};
 use super::text_diff::diff;
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::SystemClock;
 use crate::escape::{shown, shown_json, shown_lines};
 use crate::office::archive::Archive;
 use crate::office::config_template;
-use crate::office::rollout::{Rollout, Send, TargetState};
+use crate::office::rollout_driver::{
+    self, Progress, ProposedChange, RolloutDriver, RolloutError, RolloutObserver, RolloutSummary,
+    Signing,
+};
 use crate::regular_file::{Links, TEXT_MAX, read_text};
-use crate::remote_config::signed_document::Document;
-use crate::settings::{key_id, parse};
-use crate::units::{Digest, MonoTime, SiteId};
-use crate::uplink::client::{self, ClientEvent, Sender};
-use crate::uplink::topics;
-
-/// What an office hears of configurations.
-const ALL_REPORTED: &str = "taimat/v1/+/up/config/reported";
-/// How often waves are looked at while nothing comes.
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
+use crate::settings::parse;
+use crate::units::{Digest, SiteId};
+use crate::uplink::client;
 
 /// Arguments of `taimat office config`.
 #[derive(Debug, clap::Args)]
@@ -105,48 +99,36 @@ enum OfficeConfigCommand {
     },
 }
 
-/// Carries it out: exit code 0 when everything is committed, 1 when a device failed, 2 when nothing could be sent.
+/// Carries it out. Exit code of a push: 0 when every device runs its configuration, 2 when nothing
+/// was sent, whatever the cause, else 1.
 ///
 /// # Errors
-/// When the archive, the key or the broker cannot be used.
+/// The archive cannot be read for `show` and `history`.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    match args.what {
+    let terminal = std::io::stdin().is_terminal();
+    let outcome = match args.what {
         OfficeConfigCommand::Push { site, file, pushing } => {
-            let site = SiteId::parse(&site).map_err(anyhow::Error::msg)?;
-            let text = read_text(&file, Links::Follow, TEXT_MAX)
-                .with_context(|| file.display().to_string())?;
-            push(BTreeMap::from([(site, text)]), 1, &pushing, std::io::stdin().is_terminal())
+            one(&site, &file).and_then(|texts| push(texts, 1, &pushing, terminal))
         }
         OfficeConfigCommand::Fleet { plan, pushing } => {
-            let (texts, wave) = planned(&plan)?;
-            push(texts, wave, &pushing, std::io::stdin().is_terminal())
+            planned(&plan).and_then(|(texts, wave)| push(texts, wave, &pushing, terminal))
         }
-        OfficeConfigCommand::Show { site, dir, text } => show(&site, &dir, text),
-        OfficeConfigCommand::History { site, dir, json } => history(&site, &dir, json),
-    }
+        OfficeConfigCommand::Show { site, dir, text } => return show(&site, &dir, text),
+        OfficeConfigCommand::History { site, dir, json } => return history(&site, &dir, json),
+    };
+    Ok(outcome.unwrap_or_else(|error| nothing_sent(&format!("{error:#}"))))
+}
+
+/// The text for one device.
+fn one(site: &str, file: &Path) -> anyhow::Result<BTreeMap<SiteId, String>> {
+    let site = SiteId::parse(site).map_err(anyhow::Error::msg)?;
+    let text =
+        read_text(file, Links::Follow, TEXT_MAX).with_context(|| file.display().to_string())?;
+    Ok(BTreeMap::from([(site, text)]))
 }
 
 /// Bytes of a plan at most: some lines for each of a few thousand sites.
 const PLAN_MAX: u64 = 16 << 20;
-
-/// Reads a signing key.
-///
-/// # Errors
-/// Names the file that is none.
-pub fn signing_key(path: &Path) -> anyhow::Result<(Ed25519KeyPair, String)> {
-    use rustls_pki_types::PrivateKeyDer;
-    use rustls_pki_types::pem::PemObject as _;
-    let text =
-        read_text(path, Links::Follow, TEXT_MAX).with_context(|| path.display().to_string())?;
-    let der = PrivateKeyDer::from_pem_slice(text.as_bytes())
-        .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
-    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_der());
-    let pair =
-        pair.map_err(|error| anyhow::anyhow!("{}: no Ed25519 key: {error}", path.display()))?;
-    let mut public = [0; 32];
-    public.copy_from_slice(pair.public_key().as_ref());
-    Ok((pair, key_id(&public)))
-}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -200,248 +182,120 @@ fn push(
     terminal: bool,
 ) -> anyhow::Result<ExitCode> {
     if let Err(wrong) = judged(&texts) {
-        eprintln!("nothing was sent:\n{wrong}");
-        return Ok(ExitCode::from(2));
+        return Ok(nothing_sent(&format!("\n{wrong}")));
     }
     // Before the session: a question without an answer would be asked in each of its tries.
     if !pushing.yes && !terminal {
-        eprintln!(
-            "nothing was sent: stdin is no terminal, so there is no one to ask: --yes sends without asking"
-        );
-        return Ok(ExitCode::from(2));
+        return Ok(nothing_sent(
+            "stdin is no terminal, so there is no one to ask: --yes sends without asking",
+        ));
     }
     let (key, key_id) = signing_key(&pushing.sign)?;
+    let valid = Duration::from_secs(u64::from(pushing.valid) * 3600);
+    let signing = Signing { key, key_id, valid };
     let archive = Archive::open(&pushing.dir)?;
-    let mut used = BTreeMap::new();
-    for site in texts.keys() {
-        let prefix = format!("{key_id}-");
-        let highest = archive
-            .configs(site)?
-            .into_iter()
-            .filter(|row| row.id.starts_with(&prefix))
-            .map(|row| row.version)
-            .max();
-        used.extend(highest.map(|highest| (site.clone(), highest)));
-    }
-    let office = Office { key, key_id, archive, clock: SystemClock::new(), pushing };
+    let timeout = Duration::from_secs(pushing.wait);
+    let mut driver = RolloutDriver::new(archive, signing, texts, wave, timeout)?;
+    let options = pushing.broker.options(format!("taimat-config-{}", random_id()?))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut rollout =
-        Rollout::new(&office.key_id, texts, used, wave, Duration::from_secs(pushing.wait));
-    let outcome = runtime.block_on(office.drive(&mut rollout));
+    let ended = runtime.block_on(rollout_driver::run(
+        &mut driver,
+        options.clone(),
+        pushing.broker.any_version(),
+        &SystemClock::new(),
+        &mut Terminal { yes: pushing.yes },
+    ));
     runtime.shutdown_background();
-    let sent = outcome?;
-    summary(&rollout);
-    let failed = rollout.is_stopped();
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else if sent {
+    let summary = driver.summary();
+    if let Err(error) = ended {
+        let error = match error {
+            RolloutError::Disconnected(reason) => {
+                anyhow::Error::msg(ended_in_flags(&options, &reason))
+            }
+            RolloutError::Archive(error) => error.into(),
+        };
+        if summary.documents_sent == 0 {
+            return Err(error);
+        }
+        eprintln!("{error:#}");
+    }
+    print_summary(&summary);
+    Ok(exit_code(&summary))
+}
+
+/// Exit code 2: nothing was sent, for this reason.
+fn nothing_sent(reason: &str) -> ExitCode {
+    eprintln!("nothing was sent: {reason}");
+    ExitCode::from(2)
+}
+
+/// 0 when every device runs its configuration, 2 when nothing was sent, else 1.
+fn exit_code(summary: &RolloutSummary) -> ExitCode {
+    if summary.is_complete() {
         ExitCode::SUCCESS
-    } else {
+    } else if summary.documents_sent == 0 {
         ExitCode::from(2)
-    })
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// The last lines: how each device ended, and what to do next.
-fn summary(rollout: &Rollout) {
-    let count = |wanted: fn(&TargetState) -> bool| {
-        rollout.states().filter(|(_, state)| wanted(state)).count()
-    };
-    let (committed, already) = (
-        count(|state| *state == TargetState::Committed),
-        count(|state| *state == TargetState::Already),
-    );
-    let (failed, untouched) = (
-        count(|state| matches!(state, TargetState::Failed(_))),
-        count(|state| *state == TargetState::Waiting),
-    );
+fn print_summary(summary: &RolloutSummary) {
+    let RolloutSummary { committed, already, open, waiting, failed, documents_sent } = summary;
+    let without = if *open > 0 { format!(", {open} without an outcome") } else { String::new() };
     println!(
-        "{committed} committed, {already} had it already, {failed} failed, {untouched} not begun"
+        "{committed} committed, {already} had it already, {} failed, {waiting} not begun{without}",
+        failed.len()
     );
-    for (site, state) in rollout.states() {
-        if let TargetState::Failed(reason) = state {
-            println!("{site} FAILED: {}", shown(reason));
-        }
+    for (site, reason) in failed {
+        println!("{site} FAILED: {}", shown(reason));
     }
-    if failed > 0 && untouched > 0 {
-        println!("stopped: run the same command again to go on");
+    if *documents_sent == 0 && !summary.is_complete() {
+        println!("nothing was sent");
+    } else if !summary.is_complete() {
+        println!("run the same command again to continue");
     }
 }
 
-struct Office<'a> {
-    key: Ed25519KeyPair,
-    key_id: String,
-    archive: Archive,
-    clock: SystemClock,
-    pushing: &'a Pushing,
+/// Prints the progress of a rollout and asks before each wave.
+struct Terminal {
+    yes: bool,
 }
 
-impl Office<'_> {
-    /// One session until everything has ended; false when nobody wanted it sent.
-    async fn drive(&self, rollout: &mut Rollout) -> anyhow::Result<bool> {
-        let options = options(
-            &self.pushing.broker,
-            format!("taimat-config-{}", &Digest::of(&seed()?).hex()[..12]),
-        )?;
-        let mut lost = 0;
-        loop {
-            match self.session(&options, rollout).await {
-                Ok(wanted) => return Ok(wanted),
-                // What is under way goes on without us; reports are retained.
-                Err(error) if lost < 20 => {
-                    lost += 1;
-                    eprintln!("{error:#}; trying again");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-                Err(error) => return Err(error),
+impl RolloutObserver for Terminal {
+    fn progress(&mut self, progress: Progress) {
+        match progress {
+            Progress::Disconnected(_) => {
+                eprintln!("{}", shown(&client::in_flags(&progress.to_string())));
             }
+            _ => println!("{}", shown(&progress.to_string())),
         }
     }
 
-    async fn session(
-        &self,
-        options: &client::Options,
-        rollout: &mut Rollout,
-    ) -> anyhow::Result<bool> {
-        let (sender, mut connection) = client::connect(options);
-        sender.subscribe(&[ALL_REPORTED.to_owned()]);
-        let started = Instant::now();
-        loop {
-            // Cut short between polls is a lost event: so each poll is awaited to its end, and looked away from only in between.
-            let seen = {
-                let mut poll = std::pin::pin!(connection.poll());
-                loop {
-                    match tokio::time::timeout(POLL_INTERVAL, &mut poll).await {
-                        Ok(seen) => break seen,
-                        Err(_) if !self.step(rollout, &sender, started)? => return Ok(false),
-                        Err(_) if rollout.is_over() => return Ok(true),
-                        Err(_) => {}
-                    }
-                }
-            };
-            match seen {
-                Ok(ClientEvent::Message(topic, payload)) => {
-                    let site = topics::read_up(&topic).map(|(site, _)| site);
-                    let report = serde_json::from_slice::<Value>(&payload);
-                    if let (Some(site), Ok(report)) = (site, report) {
-                        self.reported(rollout, &site, report);
-                    }
-                }
-                Ok(_) => {}
-                Err(ended) => {
-                    bail!("{}:{}: {}", options.host, options.port, client::in_flags(&ended.reason))
-                }
-            }
-            if !self.step(rollout, &sender, started)? {
-                return Ok(false);
-            }
-            if rollout.is_over() {
-                return Ok(true);
-            }
-        }
-    }
-
-    fn reported(&self, rollout: &mut Rollout, site: &SiteId, report: Value) {
-        let word = |report: Option<&Value>| {
-            report.and_then(|report| report["phase"].as_str()).unwrap_or("?").to_owned()
-        };
-        let (before, now) = (word(rollout.report(site)), word(Some(&report)));
-        let sent = rollout
-            .states()
-            .any(|(other, state)| other == site && matches!(state, TargetState::Sent(..)));
-        if let Some(state) = rollout.reported(site, report) {
-            println!("{site}: {}", shown(&describe_state(&state)));
-        } else if sent && before != now {
-            println!("{site}: {}", shown(&now));
-        }
-    }
-
-    /// Sends what is due; false when nobody wanted it sent.
-    fn step(
-        &self,
-        rollout: &mut Rollout,
-        sender: &Sender,
-        started: Instant,
-    ) -> anyhow::Result<bool> {
-        let now = MonoTime(started.elapsed().as_micros() as u64);
-        let sends = rollout.next(now, |site, state| {
-            if !matches!(state, TargetState::Sent(..)) {
-                println!("{site}: {}", shown(&describe_state(state)));
-            }
-        });
-        if sends.is_empty() {
-            return Ok(true);
-        }
-        if !self.wanted(&sends)? {
-            return Ok(false);
-        }
-        for send in sends {
-            let now = self.clock.now().wall;
-            let not_after =
-                now.plus_micros(i64::from(self.pushing.valid) * 3_600_000_000).rfc3339();
-            let Send { site, version, prev, text } = send;
-            let document = Document {
-                v: 1,
-                site: site.to_string(),
-                version,
-                prev_sha256: prev,
-                not_after,
-                config: text,
-                sig: None,
-            };
-            let document = document.signed(&self.key);
-            self.archive.store_config(&document, &now.rfc3339())?;
-            // Retained for who comes later; and as an answer, for a device that does not listen to what is retained any more.
-            for (tail, retain) in [("config/desired", true), ("config/answer", false)] {
-                ensure!(
-                    sender.publish(1, &topics::dn(&site, tail), document.encode(), retain),
-                    "the broker takes nothing"
-                );
-            }
-            println!("{site}: sent {}-{version}", self.key_id);
-        }
-        Ok(true)
-    }
-
-    /// Shows what would change, and asks.
-    fn wanted(&self, sends: &[Send]) -> anyhow::Result<bool> {
-        for Send { site, prev, text, .. } in sends {
-            match self.archive.config_text(site, prev)? {
+    fn confirm(&mut self, changes: &[ProposedChange]) -> bool {
+        for ProposedChange { site, running, old, new } in changes {
+            match old {
                 Some(old) => {
-                    println!("--- {site} now\n+++ {site} then\n{}", shown_lines(&diff(&old, text)))
+                    println!("--- {site} now\n+++ {site} then\n{}", shown_lines(&diff(old, new)));
                 }
                 None => println!(
-                    "{site}: what runs there ({}) was not sent from here: the whole text is new",
-                    &prev.hex()[..12]
+                    "{site}: its configuration ({}) was not sent from here: the whole text is new",
+                    &running.hex()[..12]
                 ),
             }
         }
-        if self.pushing.yes {
-            return Ok(true);
-        }
-        print!("send to {} box(es)? [y/N] ", sends.len());
-        std::io::stdout().flush()?;
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer)?;
-        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+        self.yes || asked(changes.len())
     }
 }
 
-fn describe_state(state: &TargetState) -> String {
-    match state {
-        TargetState::Waiting => "waits for its wave".into(),
-        TargetState::Asked(_) => "asked".into(),
-        TargetState::Sent(_, id) => format!("sent {id}"),
-        TargetState::Committed => "committed".into(),
-        TargetState::Already => "runs it already".into(),
-        TargetState::Failed(reason) => format!("FAILED: {reason}"),
-    }
-}
-
-fn seed() -> anyhow::Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
-    filled.ok().context("the system gives no randomness")?;
-    Ok(bytes)
+/// Asks the operator. No answer is no.
+fn asked(devices: usize) -> bool {
+    print!("send to {devices} device(s)? [y/N] ");
+    let mut answer = String::new();
+    std::io::stdout().flush().is_ok()
+        && std::io::stdin().read_line(&mut answer).is_ok()
+        && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
 fn show(site: &str, dir: &Path, text: bool) -> anyhow::Result<ExitCode> {
@@ -503,19 +357,72 @@ mod tests {
         Pushing { sign: "/gone/key".into(), dir: "/gone".into(), wait: 1, valid: 1, yes, broker }
     }
 
+    fn code(outcome: ExitCode) -> String {
+        format!("{outcome:?}")
+    }
+
     #[test]
-    fn a_push_that_can_ask_nobody_ends_before_it_connects() {
-        let (two, error) =
-            (format!("{:?}", ExitCode::from(2)), "an error about the key".to_owned());
-        let outcome = |yes: bool, terminal: bool| {
-            push(BTreeMap::new(), 1, &pushing(yes), terminal)
-                .map_or(error.clone(), |code| format!("{code:?}"))
+    fn a_push_without_an_answer_ends_before_it_connects() {
+        let outcome =
+            |yes, terminal| push(BTreeMap::new(), 1, &pushing(yes), terminal).map(code).ok();
+        assert_eq!(outcome(false, false), Some(code(ExitCode::from(2))));
+        assert_eq!([outcome(true, false), outcome(false, true)], [None, None], "the key is read");
+    }
+
+    #[test]
+    fn a_push_without_a_readable_file_or_key_exits_with_2() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = dir.path().join("plan.toml");
+        std::fs::write(&there, "template = \"plan.toml\"\n[sites]\n").unwrap();
+        for plan in [there, dir.path().join("gone.toml")] {
+            let what = OfficeConfigCommand::Fleet { plan, pushing: pushing(true) };
+            assert_eq!(code(run(Args { what }).unwrap()), code(ExitCode::from(2)));
+        }
+    }
+
+    fn taimat(args: &[&str]) -> String {
+        use clap::Parser as _;
+        let args = std::iter::once("taimat").chain(args.iter().copied());
+        code(crate::cli::run(crate::cli::Cli::try_parse_from(args).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn a_push_to_a_refusing_broker_exits_with_2() {
+        use std::io::Read as _;
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        taimat(&["keygen", "--office", "office", "--dir", &at("")]);
+        let text = "site = \"km-17\"\nstorage.dir = \"/ring\"\nuplink.host = \"localhost\"\n\
+                    camera.main_url = \"rtsp://127.0.0.1/main\"\n";
+        std::fs::write(at("km-17.toml"), text).unwrap();
+        let broker = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = broker.local_addr().unwrap().port().to_string();
+        let refusing = std::thread::spawn(move || {
+            let (mut stream, _) = broker.accept().unwrap();
+            let _ = stream.read(&mut [0; 512]).unwrap();
+            // CONNACK, MQTT 5: not authorized.
+            stream.write_all(&[0x20, 3, 0, 0x87, 0]).unwrap();
+        });
+        let (file, sign, archive) = (at("km-17.toml"), at("office.sign.key"), at("archive"));
+        let push = ["office", "config", "push", "km-17", &file, "--yes", "--port", &port];
+        let files = ["--sign", &sign, "--dir", &archive];
+        assert_eq!(taimat(&[&push[..], &files[..]].concat()), code(ExitCode::from(2)));
+        refusing.join().unwrap();
+    }
+
+    #[test]
+    fn exit_codes_say_complete_failed_or_nothing_sent() {
+        let summary = |documents_sent: usize, failed: &[&str]| RolloutSummary {
+            documents_sent,
+            failed: failed
+                .iter()
+                .map(|site| (SiteId::parse(site).unwrap(), "scope".to_owned()))
+                .collect(),
+            ..RolloutSummary::default()
         };
-        assert_eq!(outcome(false, false), two);
-        assert_eq!(
-            [outcome(true, false), outcome(false, true)],
-            [error.clone(), error.clone()],
-            "the key is looked at then"
-        );
+        let codes = [summary(0, &[]), summary(1, &[]), summary(0, &["a"]), summary(1, &["a"])]
+            .map(|summary| code(exit_code(&summary)));
+        let wanted = [0, 0, 2, 1].map(|number| code(ExitCode::from(number)));
+        assert_eq!(codes, wanted);
     }
 }

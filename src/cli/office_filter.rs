@@ -74,11 +74,8 @@ pub(super) fn explain_empty(
     kinds: &[&str],
 ) -> anyhow::Result<()> {
     if let Some(word) = lines.kind.as_deref().filter(|word| empty && !kinds.contains(word)) {
-        let known = match kinds.is_empty() {
-            true => "gaps have none".to_owned(),
-            false => format!("one of {}", kinds.join(", ")),
-        };
-        return Err(Usage(format!("--kind {word}: no such kind here: {known}")).into());
+        let known = kinds.join(", ");
+        return Err(Usage(format!("--kind {word}: no such kind here: one of {known}")).into());
     }
     if let Some(site) = lines.site.as_deref().filter(|_| empty) {
         let there = archive.sites()?.iter().any(|row| row.site == site);
@@ -88,6 +85,36 @@ pub(super) fn explain_empty(
         );
     }
     Ok(())
+}
+
+/// Refuses what says nothing about a missing sequence number, which has neither time nor kind.
+///
+/// # Errors
+/// Names the flag.
+pub(super) fn check_gap_flags(lines: &Wanted) -> anyhow::Result<()> {
+    let given = [("from", &lines.from), ("to", &lines.to), ("kind", &lines.kind)];
+    match given.into_iter().find(|(_, value)| value.is_some()) {
+        None => Ok(()),
+        Some((name, _)) => Err(Usage(format!(
+            "--{name}: a missing number has neither time nor kind: gaps takes --site and --limit"
+        ))
+        .into()),
+    }
+}
+
+/// A span of time in RFC 3339 that ends after its begin.
+///
+/// # Errors
+/// Names the flag.
+pub(super) fn span(from: &str, to: &str) -> anyhow::Result<(WallTime, WallTime)> {
+    let time = |name: &str, text: &str| {
+        WallTime::parse(text).map_err(|reason| Usage(format!("--{name}: {reason}")))
+    };
+    let (from, to) = (time("from", from)?, time("to", to)?);
+    if from > to {
+        return Err(Usage("--from lies after --to".into()).into());
+    }
+    Ok((from, to))
 }
 
 /// The rows that are meant.
@@ -122,5 +149,25 @@ mod tests {
         };
         assert!(filter(&wanted("2026-11-24T02:00:00Z", "2026-11-24T01:00:00Z")).is_err());
         assert!(filter(&wanted("2026-11-24T01:00:00Z", "2026-11-24T01:00:00Z")).is_ok());
+        assert!(span("2026-11-24T02:00:00Z", "2026-11-24T01:00:00Z").unwrap_err().is::<Usage>());
+        assert!(span("yesterday", "2026-11-24T01:00:00Z").unwrap_err().is::<Usage>());
+        assert!(span("2026-11-24T01:00:00Z", "2026-11-24T01:00:00Z").is_ok());
+    }
+
+    #[test]
+    fn gaps_refuse_times_and_kinds() {
+        let wanted = |from: Option<&str>, kind: Option<&str>| Wanted {
+            dir: "/gone".into(),
+            site: Some("km-17".into()),
+            from: from.map(str::to_owned),
+            to: None,
+            kind: kind.map(str::to_owned),
+            limit: 1,
+            json: false,
+        };
+        assert!(check_gap_flags(&wanted(None, None)).is_ok());
+        for lines in [wanted(Some("2026-11-24T01:00:00Z"), None), wanted(None, Some("clip"))] {
+            assert!(check_gap_flags(&lines).unwrap_err().is::<Usage>());
+        }
     }
 }

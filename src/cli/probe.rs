@@ -56,8 +56,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         "site = \"probe\"\nstorage.dir = \"/\"\nuplink.host = \"localhost\"\n[camera]\nmain_url = {:?}\n{login}",
         args.url
     );
-    let settings = parse::parse(&text, &load::read)
-        .map_err(|problems| anyhow::anyhow!("{}", in_flags(&problems.to_string())))?;
+    let settings = match parse::parse(&text, &load::read) {
+        Ok(settings) => settings,
+        Err(problems) => {
+            let problems = in_flags(&problems.to_string());
+            if args.json {
+                return Ok(failed(&args, "invalid", &problems));
+            }
+            anyhow::bail!(problems);
+        }
+    };
     let heard: Arc<Mutex<BTreeMap<&'static str, ProbeReport>>> = Arc::default();
     let hearing = heard.clone();
     let take = move |frame: Arc<Frame>| {
@@ -78,20 +86,34 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         } else {
             &detail
         };
-        eprintln!("{}: {}: {detail}", masked(&args.url), fault.as_str());
-        return Ok(ExitCode::FAILURE);
+        return Ok(failed(&args, fault.as_str(), detail));
     }
     let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
     if heard.get("video").is_none_or(|video| video.keys == 0) {
-        eprintln!(
-            "{}: connected, but no key frame within {} s (--seconds listens longer)",
-            masked(&args.url),
+        let detail = format!(
+            "connected, but no key frame within {} s (--seconds listens longer)",
             args.seconds
         );
-        return Ok(ExitCode::FAILURE);
+        return Ok(failed(&args, CameraFault::NoKeyFrame.as_str(), &detail));
     }
     print_report(&heard, args.json);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints why the probe failed: a line, or with `--json` an object with `error`.
+fn failed(args: &Args, fault: &str, detail: &str) -> ExitCode {
+    let url = masked(&args.url);
+    if args.json {
+        let error = failure(&url, fault, detail);
+        println!("{}", shown_json_line(&error).unwrap_or_default());
+    } else {
+        eprintln!("{url}: {fault}: {detail}");
+    }
+    ExitCode::FAILURE
+}
+
+fn failure(url: &str, fault: &str, detail: &str) -> serde_json::Value {
+    json!({"error": {"url": url, "fault": fault, "detail": detail}})
 }
 
 /// Replaces configuration keys in an error by the flags of this command.
@@ -170,5 +192,18 @@ fn print_report(heard: &BTreeMap<&'static str, ProbeReport>, json: bool) {
     }
     if json {
         println!("{}", shown_json_line(&serde_json::Value::Object(rows)).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_probe_is_an_object_with_error() {
+        let error = failure("rtsp://127.0.0.1/main", "unreachable", "no answer");
+        let wanted =
+            json!({"url": "rtsp://127.0.0.1/main", "fault": "unreachable", "detail": "no answer"});
+        assert_eq!(error, json!({"error": wanted}));
     }
 }

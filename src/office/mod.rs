@@ -15,7 +15,9 @@
 //!   [`export`]: an event with its files. [`consistency_check`]: index against files.
 //! * [`sequence_gaps`]: missing sequence numbers. [`range_set`]: sets of ranges.
 //! * [`config_store`]: documents sent to devices, and their reports. [`rollout`]: one change to
-//!   many devices, in waves. [`config_template`]: one text for many devices.
+//!   many devices, in waves. [`rollout_driver`]: its session with the broker.
+//!   [`config_template`]: one text for many devices. [`command_client`]: sends a command to a device
+//!   and waits for the reply.
 //! * [`archive_lock`]: one receiving office for each archive. [`safeguards`]: rules that the
 //!   simulator removes one by one.
 //!
@@ -27,6 +29,7 @@
 pub mod archive;
 pub(crate) mod archive_lock;
 pub mod archive_thread;
+pub(crate) mod command_client;
 pub(crate) mod config_store;
 pub(crate) mod config_template;
 pub(crate) mod consistency_check;
@@ -47,6 +50,7 @@ pub mod queries;
 pub(crate) mod range_set;
 pub mod retention;
 pub(crate) mod rollout;
+pub(crate) mod rollout_driver;
 #[cfg(any(test, feature = "sim"))]
 pub(crate) mod safeguards;
 #[cfg(not(any(test, feature = "sim")))]

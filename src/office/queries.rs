@@ -124,7 +124,7 @@ impl Archive {
             }
             opened => opened.named(|| path.display().to_string())?,
         };
-        db.busy_timeout(BUSY_TIMEOUT)?;
+        db.busy_timeout(BUSY_TIMEOUT).named(|| path.display().to_string())?;
         Ok(Archive::over(dir.to_owned(), Index::over(db, None), Arc::new(DiskStore::new(dir))))
     }
 
@@ -133,6 +133,10 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn sites(&self) -> Result<Vec<SiteRow>, ArchiveError> {
+        self.read_sites().named(|| self.unreadable())
+    }
+
+    fn read_sites(&self) -> Result<Vec<SiteRow>, ArchiveError> {
         let mut query = self.index.db.prepare(
             "SELECT s.site, coalesce(s.state, ''), coalesce(s.seen, ''), coalesce(sum(r.events), 0), coalesce(max(r.highest), 0),
              total(CAST(r.highest AS REAL) - r.numbers), (SELECT count(*) FROM files f WHERE f.site = s.site AND f.gone IS NULL), count(r.ring)
@@ -160,6 +164,10 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn events(&self, filter: &Filter) -> Result<Vec<EventRow>, ArchiveError> {
+        self.read_events(filter).named(|| self.unreadable())
+    }
+
+    fn read_events(&self, filter: &Filter) -> Result<Vec<EventRow>, ArchiveError> {
         let mut query = self.index.db.prepare(
             "SELECT site, seq, time, kind, id, payload FROM events WHERE (?1 IS NULL OR site = ?1) AND (?2 IS NULL OR time >= ?2)
              AND (?3 IS NULL OR time <= ?3) AND (?5 IS NULL OR kind = 'vn.taimat.' || ?5 || '.v1')
@@ -192,6 +200,10 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn files(&self, filter: &Filter) -> Result<Vec<FileRow>, ArchiveError> {
+        self.read_files(filter).named(|| self.unreadable())
+    }
+
+    fn read_files(&self, filter: &Filter) -> Result<Vec<FileRow>, ArchiveError> {
         let mut query = self.index.db.prepare(
             "SELECT site, purpose, start, end, size, event, path, sha256 FROM files WHERE (?1 IS NULL OR site = ?1)
              AND (?2 IS NULL OR end >= ?2) AND (?3 IS NULL OR start <= ?3) AND (?5 IS NULL OR purpose = ?5) AND gone IS NULL
@@ -223,6 +235,10 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn gaps(&self, filter: &Filter) -> Result<Vec<GapRow>, ArchiveError> {
+        self.read_gaps(filter).named(|| self.unreadable())
+    }
+
+    fn read_gaps(&self, filter: &Filter) -> Result<Vec<GapRow>, ArchiveError> {
         let mut rings = self.index.db.prepare(
             "SELECT e.site, e.ring, max(max(e.seq), coalesce(r.confirmed, 0)), coalesce(r.confirmed, 0) FROM events e
              LEFT JOIN rings r ON r.site = e.site AND r.ring = e.ring WHERE (?1 IS NULL OR e.site = ?1)
@@ -257,6 +273,14 @@ impl Archive {
         Ok(rows)
     }
 
+    /// The index's file and what to do, for a query that fails.
+    fn unreadable(&self) -> String {
+        format!(
+            "{}: the index cannot be read; check the disk, then restore the file from a backup",
+            self.dir.join(index::NAME).display()
+        )
+    }
+
     /// The reply to a command; `None` before it arrives.
     ///
     /// # Errors
@@ -266,8 +290,37 @@ impl Archive {
             return Err(ArchiveError::Invalid(format!("a req_id has at most {REQ_ID_MAX} bytes")));
         }
         let query = "SELECT payload FROM replies WHERE site = ?1 AND req_id = ?2";
-        let bytes: Option<Vec<u8>> =
-            self.index.db.query_row(query, params![site, req_id], |row| row.get(0)).optional()?;
+        let bytes: Option<Vec<u8>> = self
+            .index
+            .db
+            .query_row(query, params![site, req_id], |row| row.get(0))
+            .optional()
+            .named(|| self.unreadable())?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_that_is_no_database_is_named_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(index::NAME);
+        std::fs::write(&path, [b'x'; 8192]).unwrap();
+        let archive = Archive::open_read_only(dir.path()).unwrap();
+        let filter = Filter { limit: 1, ..Filter::default() };
+        for error in [
+            archive.sites().unwrap_err(),
+            archive.events(&filter).unwrap_err(),
+            archive.files(&filter).unwrap_err(),
+            archive.gaps(&filter).unwrap_err(),
+            archive.reply_to("km-17", "r1").unwrap_err(),
+        ] {
+            let line = error.line();
+            assert!(line.starts_with(&path.display().to_string()), "{line}");
+            assert!(line.contains("restore"), "{line}");
+        }
     }
 }

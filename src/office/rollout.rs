@@ -5,6 +5,7 @@
 //! publishes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -31,6 +32,19 @@ pub enum TargetState {
     Already,
     /// The device rejected the document or did not answer, with the reason.
     Failed(String),
+}
+
+impl fmt::Display for TargetState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TargetState::Waiting => f.write_str("waits for its wave"),
+            TargetState::Asked(_) => f.write_str("its report is awaited"),
+            TargetState::Sent(_, id) => write!(f, "sent {id}"),
+            TargetState::Committed => f.write_str("committed"),
+            TargetState::Already => f.write_str("runs it already"),
+            TargetState::Failed(reason) => write!(f, "FAILED: {reason}"),
+        }
+    }
 }
 
 /// A document to sign and publish.
@@ -155,6 +169,31 @@ impl Rollout {
             }
         }
         sends
+    }
+
+    /// The document for this device was published at this time, which begins its timeout.
+    pub fn sent_at(&mut self, site: &SiteId, now: MonoTime) {
+        if let Some(Target { state: TargetState::Sent(since, _), .. }) = self.targets.get_mut(site)
+        {
+            *since = now;
+        }
+    }
+
+    /// The document for this device was not published: the device is not begun.
+    pub fn not_sent(&mut self, site: &SiteId) {
+        if let Some(target) = self.targets.get_mut(site) {
+            target.state = TargetState::Waiting;
+        }
+    }
+
+    /// The broker accepts no document for this device; returns its new state.
+    pub fn rejected(&mut self, site: &SiteId, reason: &str) -> Option<TargetState> {
+        let target = self.targets.get_mut(site)?;
+        if !matches!(target.state, TargetState::Sent(..)) {
+            return None;
+        }
+        target.state = TargetState::Failed(format!("the broker rejects the document: {reason}"));
+        Some(target.state.clone())
     }
 
     /// True after the first failure; no further wave begins.

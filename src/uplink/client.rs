@@ -371,6 +371,8 @@ fn ended_v5(error: &v5::ConnectionError, up: bool) -> Disconnected {
         Error::MqttState(
             StateError::Deserialization(_) | StateError::ConnectionAborted | StateError::Io(_),
         ) if !up => ConnectFault::Version,
+        Error::MqttState(StateError::ConnectionAborted) => ConnectFault::Closed,
+        Error::MqttState(StateError::Io(error)) => io_fault(error, up),
         Error::NotConnAck(_) => ConnectFault::Version,
         _ => ConnectFault::Lost,
     };
@@ -388,6 +390,8 @@ fn ended_v311(error: &rumqttc::ConnectionError, up: bool) -> Disconnected {
         Error::MqttState(
             StateError::Deserialization(_) | StateError::ConnectionAborted | StateError::Io(_),
         ) if !up => ConnectFault::Version,
+        Error::MqttState(StateError::ConnectionAborted) => ConnectFault::Closed,
+        Error::MqttState(StateError::Io(error)) => io_fault(error, up),
         Error::NotConnAck(_) => ConnectFault::Version,
         _ => ConnectFault::Lost,
     };
@@ -420,8 +424,8 @@ fn disconnected(code: p5::DisconnectReasonCode) -> ConnectFault {
         Code::ServerBusy
         | Code::MessageRateTooHigh
         | Code::QuotaExceeded
-        | Code::ConnectionRateExceeded
-        | Code::SessionTakenOver => ConnectFault::Busy,
+        | Code::ConnectionRateExceeded => ConnectFault::Busy,
+        Code::SessionTakenOver => ConnectFault::TakenOver,
         Code::NotAuthorized | Code::AdministrativeAction => ConnectFault::Refused,
         Code::UseAnotherServer | Code::ServerMoved => ConnectFault::Unreachable,
         Code::RetainNotSupported => ConnectFault::Retain,
@@ -431,6 +435,8 @@ fn disconnected(code: p5::DisconnectReasonCode) -> ConnectFault {
 
 fn io_fault(error: &std::io::Error, up: bool) -> ConnectFault {
     use std::io::ErrorKind as Kind;
+    let text = error.to_string();
+    let cut = if up { ConnectFault::Closed } else { ConnectFault::Version };
     match error.kind() {
         Kind::ConnectionRefused
         | Kind::HostUnreachable
@@ -440,17 +446,9 @@ fn io_fault(error: &std::io::Error, up: bool) -> ConnectFault {
         Kind::UnexpectedEof
         | Kind::ConnectionReset
         | Kind::ConnectionAborted
-        | Kind::BrokenPipe
-            if !up =>
-        {
-            ConnectFault::Version
-        }
+        | Kind::BrokenPipe => cut,
         // Errors of the resolver have no `ErrorKind` of their own.
-        _ if error.to_string().contains("lookup address")
-            || error.to_string().contains("resolve") =>
-        {
-            ConnectFault::Name
-        }
+        _ if text.contains("lookup address") || text.contains("resolve") => ConnectFault::Name,
         _ => ConnectFault::Lost,
     }
 }
@@ -536,13 +534,27 @@ mod tests {
         let cut = |up| {
             ended_v5(&v5::ConnectionError::Io(std::io::ErrorKind::ConnectionReset.into()), up).fault
         };
-        assert_eq!((cut(false), cut(true)), (ConnectFault::Version, ConnectFault::Lost));
+        assert_eq!((cut(false), cut(true)), (ConnectFault::Version, ConnectFault::Closed));
         let dns = std::io::Error::other(
             "failed to lookup address information: Name or service not known",
         );
         let ended = ended_v5(&v5::ConnectionError::Io(dns), false);
         assert_eq!(ended.fault, ConnectFault::Name);
         assert!(ended.reason.contains("uplink.host"), "{}", ended.reason);
+    }
+
+    #[test]
+    fn a_session_taken_over_has_a_fault_of_its_own() {
+        use p5::DisconnectReasonCode as Code;
+        let fault = |error| ended_v5(&v5::ConnectionError::MqttState(error), true).fault;
+        let taken = v5::StateError::ServerDisconnect {
+            reason_code: Code::SessionTakenOver,
+            reason_string: None,
+        };
+        assert_eq!(fault(taken), ConnectFault::TakenOver);
+        assert_eq!(fault(v5::StateError::ConnectionAborted), ConnectFault::Closed);
+        let closed = rumqttc::ConnectionError::MqttState(rumqttc::StateError::ConnectionAborted);
+        assert_eq!(ended_v311(&closed, true).fault, ConnectFault::Closed);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! | no answer, no address (DNS), *server moved* | the next broker; this one later by its next address |
 //! | no CONNACK, or *unsupported protocol version* | the other version at once, if `protocol = "auto"` |
 //! | *retain not supported* | the same broker at once, without retained messages |
-//! | *busy*, *quota exceeded*, *rate exceeded*, selector taken over | pause of 30 s to 5 min for this broker |
+//! | *busy*, *quota exceeded*, *rate exceeded* | pause of 30 s to 5 min for this broker |
+//! | *session taken over*, or closed within 10 s after CONNACK for the third time in a row | another client uses this client id: an alarm, and the same pause |
 //! | not authorized, banned, untrusted certificate | pause of 1 min for this broker, doubling to 30 min: an operator must act |
 //! | anything else | the next broker |
 //!
@@ -25,6 +26,12 @@ const PAUSE_MIN: u64 = 1_000_000;
 const PAUSE_MAX: u64 = 300_000_000;
 /// Shortest pause for a busy broker, in microseconds.
 const BUSY_MIN: u64 = 30_000_000;
+/// Longest session in microseconds that another client with the same client id may have ended: such
+/// a client reconnects within seconds, as this one does.
+const SHORT_SESSION: u64 = 10_000_000;
+/// Short sessions in a row, each closed by the broker, from which on another client is assumed. One
+/// or two happen when a broker restarts.
+const SHORT_SESSIONS_MAX: u32 = 3;
 /// First and longest pause for a broker that refuses the device, in microseconds.
 const REFUSED_MIN: u64 = 60_000_000;
 const REFUSED_MAX: u64 = 1_800_000_000;
@@ -48,6 +55,10 @@ pub enum ConnectFault {
     Retain,
     /// The broker is busy, or the device is over a quota.
     Busy,
+    /// The broker closed the connection after CONNACK, without a reason that can be decoded.
+    Closed,
+    /// Another client uses this client id.
+    TakenOver,
     /// A received message exceeds [`super::client::PACKET_MAX`].
     TooLarge,
     /// The broker refuses the device: an operator must act.
@@ -79,6 +90,8 @@ struct BrokerState {
     retain: bool,
     unreachable_count: usize,
     refusals: u32,
+    /// Sessions in a row that the broker closed within [`SHORT_SESSION`].
+    short_sessions: u32,
     not_before: MonoTime,
 }
 
@@ -101,6 +114,7 @@ impl BrokerSelector {
             retain: true,
             unreachable_count: 0,
             refusals: 0,
+            short_sessions: 0,
             not_before: MonoTime(0),
         };
         BrokerSelector {
@@ -137,6 +151,23 @@ impl BrokerSelector {
         self.at > 0 && self.up_since.is_some_and(|since| now.since(since) >= FALLBACK_MAX)
     }
 
+    /// The fault that the end of the connection shows: MQTT 3.1.1 has no reason for a session that
+    /// another client has taken over, and rumqttc does not decode every one of MQTT 5 (ADR 0001).
+    /// To be called before [`BrokerSelector::ended`].
+    pub fn diagnose(&mut self, now: MonoTime, fault: ConnectFault) -> ConnectFault {
+        let up_for = self.up_since.map(|since| now.since(since));
+        let broker = &mut self.brokers[self.at];
+        match up_for {
+            Some(micros) if micros >= SHORT_SESSION => broker.short_sessions = 0,
+            Some(_) if fault == ConnectFault::Closed => {
+                broker.short_sessions = broker.short_sessions.saturating_add(1);
+            }
+            _ => {}
+        }
+        let is_repeated = broker.short_sessions >= SHORT_SESSIONS_MAX;
+        if fault == ConnectFault::Closed && is_repeated { ConnectFault::TakenOver } else { fault }
+    }
+
     /// The connection ended or failed. Returns the pause before the next attempt in microseconds;
     /// `random` is in 0..1.
     pub fn ended(&mut self, now: MonoTime, fault: ConnectFault, random: f64) -> u64 {
@@ -159,7 +190,9 @@ impl BrokerSelector {
     fn back_off(&mut self, now: MonoTime, fault: ConnectFault, random: f64) {
         let broker = &mut self.brokers[self.at];
         let pause = match fault {
-            ConnectFault::Busy => BUSY_MIN + part(PAUSE_MAX - BUSY_MIN, random),
+            ConnectFault::Busy | ConnectFault::TakenOver => {
+                BUSY_MIN + part(PAUSE_MAX - BUSY_MIN, random)
+            }
             ConnectFault::Refused => {
                 let longest = doubled(REFUSED_MIN, broker.refusals, REFUSED_MAX);
                 broker.refusals += 1;
@@ -320,6 +353,41 @@ mod tests {
     fn a_busy_broker_is_paused_for_half_a_minute_at_least() {
         let mut selector = BrokerSelector::new(1, None);
         assert!(selector.ended(at(0), ConnectFault::Busy, 0.0) >= 30 * SECOND);
+    }
+
+    #[test]
+    fn a_third_short_session_in_a_row_shows_another_client() {
+        let mut selector = BrokerSelector::new(1, None);
+        let mut session = |from: u64, to: u64, fault| {
+            selector.connected(at(from));
+            let shown = selector.diagnose(at(to), fault);
+            (shown, selector.ended(at(to), shown, 0.0) / SECOND)
+        };
+        let (closed, taken) = (ConnectFault::Closed, ConnectFault::TakenOver);
+        assert_eq!([session(0, 2, closed).0, session(3, 5, closed).0], [closed; 2]);
+        assert_eq!(session(6, 15, closed), (taken, 30), "it rests like a busy broker");
+        assert_eq!(session(50, 52, closed), (taken, 30));
+        assert_eq!(session(100, 110, closed).0, closed, "a longer session ends the row");
+        assert_eq!(session(111, 112, closed).0, closed);
+    }
+
+    #[test]
+    fn only_a_close_of_the_broker_shows_another_client() {
+        let mut selector = BrokerSelector::new(1, None);
+        for turn in 0..5 {
+            selector.connected(at(turn));
+            assert_eq!(selector.diagnose(at(turn), ConnectFault::Lost), ConnectFault::Lost);
+            selector.ended(at(turn), ConnectFault::Lost, 0.5);
+            let refused = selector.diagnose(at(turn), ConnectFault::Unreachable);
+            assert_eq!(refused, ConnectFault::Unreachable);
+        }
+    }
+
+    #[test]
+    fn a_session_taken_over_rests_even_after_a_long_time() {
+        let mut selector = BrokerSelector::new(1, None);
+        selector.connected(at(0));
+        assert_eq!(selector.ended(at(600), ConnectFault::TakenOver, 0.0) / SECOND, 30);
     }
 
     #[test]

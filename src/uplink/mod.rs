@@ -202,6 +202,8 @@ pub enum Alarm {
     NotAuthorized,
     /// A certificate expires soon or has expired.
     Certificate,
+    /// Another client uses this device's client id.
+    ClientId,
 }
 
 impl Alarm {
@@ -210,6 +212,7 @@ impl Alarm {
         match self {
             Alarm::NotAuthorized => "not_authorized",
             Alarm::Certificate => "certificate",
+            Alarm::ClientId => "client_id",
         }
     }
 }

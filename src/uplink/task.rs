@@ -100,8 +100,12 @@ pub async fn run(
         };
         let now = uplink.clock.now();
         uplink.down_since = now.mono;
-        let pause = uplink.selector.ended(now.mono, ended.fault, random());
+        let fault = uplink.selector.diagnose(now.mono, ended.fault);
+        let pause = uplink.selector.ended(now.mono, fault, random());
         let mut out = Vec::new();
+        if fault == ConnectFault::TakenOver {
+            uplink.report_taken_over(&ended.reason, &mut out);
+        }
         if ended.fault == ConnectFault::TooLarge {
             uplink.reduce_subscriptions(now.mono, &mut out);
         }
@@ -246,6 +250,15 @@ impl Uplink {
             .send(UplinkUpdate::Alarm { what: Alarm::NotAuthorized, detail: detail.clone() })
             .await;
         is_needed.then_some(Disconnected { reason: detail, fault: ConnectFault::Refused })
+    }
+
+    /// Raises an alarm for a second client with this device's client id.
+    fn report_taken_over(&self, reason: &str, out: &mut Vec<DeliveryEffect>) {
+        let detail = format!(
+            "another client uses this client id, {}: check that no other device has this device's site or certificate ({reason})",
+            self.site
+        );
+        out.push(DeliveryEffect::Update(UplinkUpdate::Alarm { what: Alarm::ClientId, detail }));
     }
 
     /// Reduces the subscriptions by one level. The first time it also reports an oversized

@@ -1,0 +1,151 @@
+//! Options of the office's commands: the broker, its TLS and login files, the signing key.
+//!
+//! What belongs here: arguments that several office commands share, and the files they name. What
+//! does not: the connection ([`crate::uplink::client`]).
+#![expect(clippy::disallowed_methods, reason = "shell: draws random numbers")]
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject as _;
+
+use crate::regular_file::{Links, TEXT_MAX, read_text};
+use crate::settings::{Login, Protocol, TlsSettings, key_id, parse};
+use crate::units::{Digest, Secret};
+use crate::uplink::client::{self, Disconnected, Options};
+use crate::uplink::tls;
+
+/// How to reach the broker.
+#[derive(Debug, clap::Args)]
+pub(super) struct Broker {
+    /// Host name or address.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(super) broker: String,
+    /// Port; 8883 with --ca, else 1883.
+    #[arg(long)]
+    pub(super) port: Option<u16>,
+    /// PEM of the broker's certificate authority; switches TLS on.
+    #[arg(long)]
+    pub(super) ca: Option<PathBuf>,
+    /// PEM certificate chain of the office.
+    #[arg(long, requires_all = ["ca", "key"])]
+    pub(super) cert: Option<PathBuf>,
+    /// PEM key of this certificate.
+    #[arg(long, requires = "cert")]
+    pub(super) key: Option<PathBuf>,
+    /// A file with one line user:password.
+    #[arg(long)]
+    pub(super) login: Option<PathBuf>,
+    /// Allow a broker on another machine without TLS: everything is sent unencrypted, the password
+    /// too.
+    #[arg(long)]
+    pub(super) allow_plain: bool,
+    /// MQTT version; auto is 5, and 3.1.1 where that fails.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "5", "3.1.1"])]
+    pub(super) protocol: String,
+}
+
+impl Broker {
+    /// True when 3.1.1 may be tried after MQTT 5.
+    pub(super) fn any_version(&self) -> bool {
+        self.protocol == "auto"
+    }
+
+    /// The options of a connection with this client id.
+    ///
+    /// # Errors
+    /// A broker on another machine without TLS, or a file that cannot be used.
+    pub(super) fn options(&self, client_id: String) -> anyhow::Result<Options> {
+        let (host, plain) = (&self.broker, self.ca.is_none() && !parse::is_local(&self.broker));
+        if plain && !self.allow_plain {
+            bail!(
+                "{host} is another machine: give --ca, or --allow-plain to send everything unencrypted, a password too"
+            );
+        }
+        if plain && self.login.is_some() {
+            tracing::warn!(broker = %host, "the password goes unencrypted to the broker (--allow-plain): use --ca");
+        }
+        let tls = self.ca.as_ref().map(|ca| TlsSettings {
+            ca: ca.clone(),
+            identity: self.cert.clone().zip(self.key.clone()),
+        });
+        Ok(Options {
+            client_id,
+            host: host.clone(),
+            port: self.port.unwrap_or(if tls.is_some() { 8883 } else { 1883 }),
+            tls: tls.as_ref().map(|tls| tls::config(tls, None)).transpose()?,
+            login: self.login.as_deref().map(read_login).transpose()?,
+            keep_alive: 30,
+            protocol: if self.protocol == "3.1.1" { Protocol::V311 } else { Protocol::V5 },
+            will: None,
+        })
+    }
+}
+
+fn read_login(path: &Path) -> anyhow::Result<Login> {
+    let text = read_text(path, Links::Follow, TEXT_MAX)
+        .with_context(|| format!("--login {}", path.display()))?;
+    let (user, password) = text
+        .trim_end()
+        .split_once(':')
+        .with_context(|| format!("--login {}: expected one line user:password", path.display()))?;
+    Ok(Login { user: user.into(), password: Secret::new(password) })
+}
+
+/// Why a connection ended, in the words of the office's flags.
+pub(super) fn ended(options: &Options, ended: &Disconnected) -> String {
+    format!("{}:{}: {}", options.host, options.port, client::in_flags(&ended.reason))
+}
+
+/// Reads the signing key of `--sign`; returns it with its key id.
+///
+/// # Errors
+/// Names the flag, the file and what to do.
+pub(super) fn signing_key(path: &Path) -> anyhow::Result<(Ed25519KeyPair, String)> {
+    let named = || format!("--sign {}", path.display());
+    let text = read_text(path, Links::Follow, TEXT_MAX).with_context(named)?;
+    let wanted = "no Ed25519 key; taimat keygen --office NAME makes NAME.sign.key";
+    let der = PrivateKeyDer::from_pem_slice(text.as_bytes())
+        .map_err(|error| anyhow::anyhow!("{}: {wanted} ({error})", named()))?;
+    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_der())
+        .map_err(|error| anyhow::anyhow!("{}: {wanted} ({error})", named()))?;
+    let mut public = [0; 32];
+    public.copy_from_slice(pair.public_key().as_ref());
+    Ok((pair, key_id(&public)))
+}
+
+/// A random word of 16 hexadecimal digits, for client ids and request ids.
+///
+/// # Errors
+/// When the system has no randomness.
+pub(super) fn random_id() -> anyhow::Result<String> {
+    let mut bytes = [0; 16];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
+        .ok()
+        .context("the system's random number generator failed")?;
+    Ok(Digest::of(&bytes).hex()[..16].to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signing_key_that_cannot_be_used_names_flag_and_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("other.key");
+        std::fs::write(&path, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+            .unwrap();
+        for path in [dir.path().join("gone.key"), path] {
+            let text = format!("{:#}", signing_key(&path).unwrap_err());
+            assert!(text.starts_with(&format!("--sign {}: ", path.display())), "{text}");
+        }
+    }
+
+    #[test]
+    fn random_ids_differ() {
+        assert_ne!(random_id().unwrap(), random_id().unwrap());
+    }
+}
