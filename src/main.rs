@@ -5,12 +5,22 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use taimat::log_tail::LogTail;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::writer::MakeWriterExt as _;
 use tracing_subscriber::prelude::*;
 
 /// Environment variable with the log levels: `debug`, or by module `info,taimat::storage=debug`.
 const LOG_VARIABLE: &str = "TAIMAT_LOG";
+
+/// Parses levels. A word that is neither a level nor `MODULE=LEVEL` is an error: alone it would be
+/// taken for a module, which silences all others.
+fn levels_of(text: &str) -> Result<Targets, String> {
+    let is_known = |part: &str| part.contains('=') || part.parse::<LevelFilter>().is_ok();
+    match text.split(',').find(|part| !is_known(part.trim())) {
+        Some(part) => Err(format!("{part:?} is no level; use error, warn, info, debug or trace")),
+        None => text.parse::<Targets>().map_err(|error| error.to_string()),
+    }
+}
 
 /// Exit code for a closed standard output: 128 + SIGPIPE, as shells report it.
 const STDOUT_CLOSED: i32 = 141;
@@ -31,7 +41,7 @@ fn main() -> ExitCode {
     }));
     let cli = taimat::cli::Cli::parse();
     let wanted = std::env::var(LOG_VARIABLE).ok();
-    let parsed = wanted.as_deref().map(str::parse::<Targets>);
+    let parsed = wanted.as_deref().filter(|text| !text.trim().is_empty()).map(levels_of);
     let default = || cli.default_log().parse::<Targets>().unwrap_or_default();
     let levels = parsed.as_ref().and_then(|parsed| parsed.as_ref().ok()).cloned();
     let layer = tracing_subscriber::fmt::layer()

@@ -114,6 +114,14 @@ pub fn payload(envelope: &Envelope<'_>, data: Value) -> String {
     serde_json::to_string(&event).unwrap_or_default()
 }
 
+/// The payload with another number in another ring; unchanged if it is no event.
+pub fn renumbered(payload: &str, seq: u64, ring: RingId) -> String {
+    let Ok(event) = serde_json::from_str::<wire::Event>(payload) else {
+        return payload.to_owned();
+    };
+    serde_json::to_string(&wire::Event { seq, ring, ..event }).unwrap_or_default()
+}
+
 /// Data of a motion event. `event` is the id of its start event.
 pub fn motion(motion: &MotionUpdate, event: &str) -> Value {
     let zones: Vec<&String> = motion.zones.iter().take(ZONES_MAX).collect();

@@ -116,6 +116,12 @@ impl UnreportedLosses {
         lost.add((seq, seq));
     }
 
+    /// Keeps the counts and drops the numbers, which count in a ring that is no longer reported. Its
+    /// entries are on the card still, and the next boot sends them.
+    pub fn forget_numbers(&mut self) {
+        self.lost.values_mut().for_each(|lost| lost.seq.clear());
+    }
+
     /// Counts a file of `bytes` that belongs to `event`.
     pub fn file(&mut self, why: LossReason, event: String, bytes: u64) {
         let lost = self.lost.entry(why).or_default();
@@ -207,7 +213,11 @@ impl Agent {
             };
             match self.release_entry(entry_id) {
                 Some(EntryKind::Event { seq, note, .. }) => {
-                    self.unreported.numbered(why, seq);
+                    if self.spool.is_of_this_ring(entry_id) {
+                        self.unreported.numbered(why, seq);
+                    } else {
+                        self.unreported.event(why);
+                    }
                     if let Note::Shed(payload) = note {
                         self.unreported.again(&payload);
                     }

@@ -202,7 +202,7 @@ impl super::spool::Spool {
             |seq: u64| wanted.ranges.iter().any(|(first, last)| (*first..=*last).contains(&seq));
         self.stored_after(wanted.after)
             .find(
-                |(_, held)| matches!(held.what, EntryKind::Event { seq, .. } if is_requested(seq)),
+                |(entry_id, held)| matches!(held.what, EntryKind::Event { seq, .. } if is_requested(seq) && self.is_of_this_ring(*entry_id)),
             )
             .map(|(entry_id, _)| entry_id)
     }

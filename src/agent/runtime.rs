@@ -426,7 +426,7 @@ impl Runtime {
         });
         self.cameras.updates = Some(updates);
         if let Some(detail) = self.memory_fallback.take() {
-            self.send(AgentInput::Storage(StorageUpdate::CardLost { detail }));
+            self.send(AgentInput::Storage(StorageUpdate::CardLost { journal: false, detail }));
         }
         self.cameras.start(&self.settings.camera, &mut self.watchdog, None);
     }

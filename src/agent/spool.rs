@@ -10,6 +10,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::events;
 use super::outbox_entry::{AgentState, Body, Entry, EventClass};
 use crate::clip::SharedFile;
 use crate::clip::virtual_file::SnapshotFile;
@@ -17,7 +18,7 @@ use crate::evidence::manifest::{Manifest, Purpose};
 use crate::outbox::{EntryMeta, Priority};
 use crate::storage::journal::{BATCH_MAX, ENTRY_MAX};
 use crate::storage::{FootageReader, PinId, StorageRequest};
-use crate::units::{EntryId, MonoTime};
+use crate::units::{EntryId, MonoTime, RingId};
 use crate::uplink::Message;
 
 /// Size in bytes of an entry that no journal slot can hold; it was not stored.
@@ -167,6 +168,8 @@ pub struct SpooledEntry {
 pub struct Spool {
     next_entry_id: u64,
     next_seq: u64,
+    /// First entry whose number counts in the present ring.
+    ring_start: EntryId,
     waiting: VecDeque<Draft>,
     /// Drafts that storage is writing, in the order of their entry ids.
     writing: VecDeque<(EntryId, Draft)>,
@@ -183,6 +186,7 @@ impl Spool {
         Spool {
             next_entry_id: 1,
             next_seq: 1,
+            ring_start: EntryId(0),
             waiting: VecDeque::new(),
             writing: VecDeque::new(),
             retry_at: None,
@@ -196,6 +200,30 @@ impl Spool {
     pub fn resume(&mut self, newest: EntryId, next_seq: u64) {
         self.next_entry_id = newest.0 + 1;
         self.next_seq = next_seq.max(1);
+    }
+
+    /// Counts in another ring from 1, and gives its numbers to all events that are not durable yet.
+    /// Stored entries keep their numbers, which count in the ring before.
+    pub fn change_ring(&mut self, ring: RingId) {
+        while let Some((_, draft)) = self.writing.pop_back() {
+            self.waiting.push_front(draft);
+        }
+        self.ring_start = EntryId(self.next_entry_id);
+        self.next_seq = 1;
+        for draft in &mut self.waiting {
+            if let Body::Event { seq, payload, .. } = &mut draft.body {
+                *seq = self.next_seq;
+                *payload = events::renumbered(payload, *seq, ring);
+                self.next_seq += 1;
+            }
+            draft.after.ring = ring;
+            draft.after.next_seq = self.next_seq;
+        }
+    }
+
+    /// True for an entry whose number counts in the present ring.
+    pub fn is_of_this_ring(&self, entry_id: EntryId) -> bool {
+        entry_id >= self.ring_start
     }
 
     /// The sequence number of the next event; does not assign it.
@@ -363,9 +391,9 @@ impl Spool {
             .map(|(entry_id, held)| (*entry_id, held))
     }
 
-    /// Sequence numbers and ids of stored events that are not released.
+    /// Sequence numbers and ids of stored events of the present ring that are not released.
     pub fn stored_numbers(&self) -> impl Iterator<Item = (u64, EntryId)> {
-        self.held.iter().filter_map(|(entry_id, held)| match held.what {
+        self.held.range(self.ring_start..).filter_map(|(entry_id, held)| match held.what {
             EntryKind::Event { seq, .. } => Some((seq, *entry_id)),
             EntryKind::File(_) => None,
         })

@@ -8,11 +8,13 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::events::{self, kind};
+use super::maintenance_commands::ResendRanges;
 use super::{Agent, AgentEffect};
 use crate::remote_config::action;
 use crate::storage::StorageUpdate;
 use crate::storage::clock_history::ClockSet;
-use crate::units::{MonoTime, Timestamp};
+use crate::units::{Digest, MonoTime, RingId, Timestamp};
+use crate::uplink::UplinkRequest;
 
 /// Minimum time between two [`kind::STORAGE`] events. A failing card reports faults continuously,
 /// and one event per fault would fill the outbox.
@@ -78,7 +80,12 @@ impl Agent {
             }
             StorageUpdate::LockBroken { lock, lost } => self.lock_broken(now, &lock, &lost),
             StorageUpdate::ClockSet(set) => self.clock_set(&set),
-            StorageUpdate::CardLost { detail } => self.card_lost(now, &detail),
+            StorageUpdate::CardLost { journal, detail } => {
+                if journal {
+                    self.change_ring(now, out);
+                }
+                self.card_lost(now, &detail);
+            }
             StorageUpdate::CardWorn { percent } => {
                 tracing::error!(percent, "card is nearly worn out; replace it");
                 self.event(now, kind::CARD, None, json!({"state": "worn", "percent": percent}));
@@ -111,6 +118,20 @@ impl Agent {
             None,
             json!({"before": before, "now": now.quality, "step_ms": step / 1000}),
         );
+    }
+
+    /// The journal lies in memory from now on, so its numbers are lost at a power cut. They count in
+    /// a ring of their own: the next boot from the card would assign the same numbers to other events.
+    fn change_ring(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
+        let seed = format!("{} {} {} {}", self.ring, self.boot.0, now.mono.0, now.wall.0);
+        let digest = Digest::of(seed.as_bytes());
+        let ring = RingId(u64::from_be_bytes(std::array::from_fn(|at| digest.0[at])));
+        tracing::warn!(from = %self.ring, to = %ring, "event numbers count in another ring from now on");
+        self.ring = ring;
+        self.spool.change_ring(ring);
+        self.unreported.forget_numbers();
+        self.wanted = ResendRanges::default();
+        out.push(AgentEffect::Uplink(UplinkRequest::Birth(Box::new(self.birth(now)))));
     }
 
     fn card_lost(&mut self, now: Timestamp, detail: &str) {

@@ -916,6 +916,29 @@ fn every_message_names_the_ring_its_numbers_count_in() {
     assert_eq!(bench.events()[0].0, 1);
 }
 
+#[test]
+fn numbers_given_in_memory_count_in_a_ring_of_their_own() {
+    let mut bench = Bench::new();
+    bench.gap();
+    let before = bench.events().last().unwrap().0;
+    bench.give(AgentInput::Storage(StorageUpdate::CardLost {
+        journal: true,
+        detail: "read-only".into(),
+    }));
+    bench.gap();
+    let event = |bytes: &[u8]| match Entry::decode(bytes).unwrap().body {
+        Body::Event { payload, .. } => serde_json::from_str::<wire::Event>(&payload).unwrap(),
+        Body::File(manifest) => panic!("{manifest:?}"),
+    };
+    let events: Vec<wire::Event> = bench.card.iter().map(|(_, bytes)| event(bytes)).collect();
+    let (card, memory): (Vec<_>, Vec<_>) = events.iter().partition(|event| event.ring == RingId(7));
+    assert_eq!(card.last().unwrap().seq, before, "the next boot continues here");
+    let numbers: Vec<u64> = memory.iter().map(|event| event.seq).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+    assert!(numbers.len() >= 2 && memory.iter().all(|event| event.ring == memory[0].ring));
+    assert_eq!(bench.agent.birth(stamp(1)).ring, memory[0].ring);
+}
+
 #[cfg(feature = "sim")]
 #[test]
 fn a_card_keeps_its_ring_id_when_settings_change() {

@@ -68,7 +68,7 @@ mod tests {
         named_pipe(&dir.path().join(NAME));
         let refused = at_once(move || claim(&archive).map(|_| ())).unwrap_err();
         assert!(
-            format!("{refused:#}").ends_with("taimat.lock: is a named pipe, not a file"),
+            refused.line().ends_with("taimat.lock: is a named pipe, not a file"),
             "{refused:#}"
         );
         std::fs::remove_file(dir.path().join(NAME)).unwrap();

@@ -36,7 +36,7 @@ pub fn judge_afar(text: &str, read: ReadFile<'_>) -> Result<Settings, Rejection>
     judge(text, read).map_err(|mut refusal| {
         for Problem { key, reason } in &mut refusal.errors {
             // These reasons depend on the text alone.
-            let of_text = ["is missing", "must be text", "must be a path"]
+            let of_text = ["is missing", "is not a key", "must be text", "must be a path"]
                 .iter()
                 .any(|start| reason.starts_with(start));
             if key.ends_with("_file") && !of_text {

@@ -99,14 +99,17 @@ fn rtsp_url(section: &mut Section<'_>, key: &str) -> Option<url::Url> {
     let parsed = match url::Url::parse(&text) {
         // The check precedes the parser: a password with a slash can make `@` part of the path.
         _ if text.contains('@') => {
-            Err("must not hold user or password: put user:password into a file and name it in camera.login_file".into())
+            Err("must hold no login: write it into a file and name that in camera.login_file"
+                .into())
         }
         Err(error) => Err(format!("is not a URL: {error}")),
-        Ok(url) if url.scheme() != "rtsp" => Err(format!("must start with rtsp://, not {}://", url.scheme())),
-        Ok(url) if url.host_str().is_none_or(str::is_empty) => Err("has no host".into()),
-        Ok(url) if !is_host(url.host_str().unwrap_or_default().trim_matches(['[', ']'])) => {
-            Err(format!("{:?} is no name and no address of a host", url.host_str().unwrap_or_default()))
+        Ok(url) if url.scheme() != "rtsp" => {
+            Err(format!("must start with rtsp://, not {}://", url.scheme()))
         }
+        Ok(url) if url.host_str().is_none_or(str::is_empty) => Err("has no host".into()),
+        Ok(url) if !is_host(url.host_str().unwrap_or_default().trim_matches(['[', ']'])) => Err(
+            format!("{:?} is no name and no address of a host", url.host_str().unwrap_or_default()),
+        ),
         Ok(url) => Ok(url),
     };
     parsed.map_err(|reason| section.bad(key, reason)).ok()

@@ -205,6 +205,9 @@ impl RealDisk {
         if dir.exists() && !dir.is_dir() {
             return Err(unusable("is no directory".into()));
         }
+        if dir.is_symlink() && !dir.exists() {
+            return Err(unusable("is a link that leads nowhere".into()));
+        }
         // A relative name of one part has an empty parent.
         let parent =
             dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -292,7 +292,7 @@ impl Engine {
         if self.refusals >= REFUSALS_MAX && !self.card.holds(FileId::Journal) {
             self.card.hold_in_memory(FileId::Journal, self.journal.size());
             self.card.hold_in_memory(FileId::Snapshots, self.snapshots.size());
-            out.push(StorageUpdate::CardLost { detail });
+            out.push(StorageUpdate::CardLost { journal: true, detail });
         }
     }
 
@@ -431,7 +431,7 @@ impl Engine {
             return Err(AppendFault::Refused(detail));
         }
         self.ring.switch_to_memory();
-        out.push(StorageUpdate::CardLost { detail });
+        out.push(StorageUpdate::CardLost { journal: false, detail });
         self.write_gaps(fragment.media, tracks, out);
         self.ring.append(&draft_of(fragment), tracks, out)
     }

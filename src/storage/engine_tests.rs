@@ -404,7 +404,7 @@ fn recording_continues_in_memory_on_a_read_only_card() {
     bench.record(30);
     assert_eq!(bench.durable(), None, "footage in memory is not durable");
     let lost =
-        bench.update.iter().filter(|update| matches!(update, StorageUpdate::CardLost { detail } if detail.contains("read-only")));
+        bench.update.iter().filter(|update| matches!(update, StorageUpdate::CardLost { detail, .. } if detail.contains("read-only")));
     assert_eq!(lost.count(), 1);
     assert_eq!(
         bench.gaps().iter().map(|(reason, ..)| *reason).collect::<Vec<_>>(),

@@ -190,6 +190,9 @@ pub enum StorageUpdate {
     ClockSet(clock_history::ClockSet),
     /// The card rejects writes: recording continues in memory only until the card is replaced.
     CardLost {
+        /// True when the journal moved to memory: numbers that are assigned from now on are not on the
+        /// card, and the next boot would assign them again.
+        journal: bool,
         /// The last error of the card.
         detail: String,
     },
