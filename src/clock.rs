@@ -89,6 +89,13 @@ impl Clock for SystemClock {
     }
 }
 
+/// A random number, uniform in 0..1.
+pub fn random() -> f64 {
+    let mut bytes = [0; 4];
+    let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
+    f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,14 @@ const FILE_MAX: usize = 500;
 /// Crates that only shells use. The functions of the standard library are listed in clippy.toml.
 const SHELL_CRATES: [&str; 3] = ["tokio::", "retina::", "rumqttc::"];
 /// Files that use types of these crates, and no function of them that does I/O.
-const USES_THEIR_TYPES: [&str; 3] = ["sim/mqtt_codec.rs", "uplink/client.rs", "wakeup.rs"];
+const USES_THEIR_TYPES: [&str; 6] = [
+    "camera/track_params.rs",
+    "cli/office.rs",
+    "cli/office_config.rs",
+    "sim/mqtt_codec.rs",
+    "uplink/client.rs",
+    "wakeup.rs",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -50,7 +57,8 @@ fn is_test(path: &Path) -> bool {
 
 #[test]
 fn only_shells_use_async_and_network_crates() {
-    let is_shell = |text: &str| text.contains("#![expect(clippy::disallowed_methods");
+    let is_shell =
+        |text: &str| text.contains("#![expect(") && text.contains("clippy::disallowed_methods");
     let sources = sources();
     assert!(sources.iter().filter(|(_, text)| is_shell(text)).count() > 20, "no shell was found");
     for (path, text) in sources {

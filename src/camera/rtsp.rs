@@ -30,7 +30,7 @@ use super::supervisor::{StreamCheck, StreamSupervisor};
 use super::timeline::Timeline;
 use super::track_params::{audio_params, video_params};
 use super::{CameraFault, CameraUpdate, Frame, StreamRole, TrackParams};
-use crate::clock::Clock;
+use crate::clock::{Clock, random};
 use crate::settings::{CameraSettings, Transport};
 use crate::wakeup::WakeupCoalescer;
 use crate::watchdog::Heartbeat;
@@ -110,13 +110,6 @@ pub async fn run(
         }
         camera.pause_before_retry(pause, &mut stop).await;
     }
-}
-
-/// A random number, uniform in 0..1.
-fn random() -> f64 {
-    let mut bytes = [0; 4];
-    let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
-    f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }
 
 struct StreamTask<F> {

@@ -207,6 +207,14 @@ pub enum Alarm {
 }
 
 impl Alarm {
+    /// The alarm for a second client with this device's client id.
+    pub(crate) fn taken_over(site: &crate::units::SiteId, reason: &str) -> UplinkUpdate {
+        let detail = format!(
+            "another client uses this client id, {site}: check that no other device has this device's site or certificate ({reason})"
+        );
+        UplinkUpdate::Alarm { what: Alarm::ClientId, detail }
+    }
+
     /// The word used in payloads.
     pub fn as_str(self) -> &'static str {
         match self {

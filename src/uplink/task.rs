@@ -20,7 +20,7 @@ use super::failover::{Attempt, BrokerSelector, ConnectFault};
 use super::file_reader::{FileReader, Piece, ReadRequest};
 use super::subscriptions::Subscriptions;
 use super::{Alarm, UplinkRequest, UplinkUpdate, cert_expiry, tls, topics};
-use crate::clock::Clock;
+use crate::clock::{Clock, random};
 use crate::settings::{Broker, UplinkSettings};
 use crate::units::{Boot, MonoTime, SiteId, Timestamp};
 use crate::wakeup::WakeupCoalescer;
@@ -104,7 +104,7 @@ pub async fn run(
         let pause = uplink.selector.ended(now.mono, fault, random());
         let mut out = Vec::new();
         if fault == ConnectFault::TakenOver {
-            uplink.report_taken_over(&ended.reason, &mut out);
+            out.push(DeliveryEffect::Update(Alarm::taken_over(&uplink.site, &ended.reason)));
         }
         if ended.fault == ConnectFault::TooLarge {
             uplink.reduce_subscriptions(now.mono, &mut out);
@@ -118,13 +118,6 @@ pub async fn run(
         uplink.fresh = false;
     }
     let _ = uplink.updates.send(UplinkUpdate::Closed).await;
-}
-
-/// A random number, uniform in 0..1.
-fn random() -> f64 {
-    let mut bytes = [0; 4];
-    let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
-    f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }
 
 /// A publish that the client's queue had no room for.
@@ -209,7 +202,11 @@ impl Uplink {
             }
         };
         let (sender, mut connection) = client::connect(&options);
-        sender.subscribe(&self.filters(&options.client_id));
+        sender.subscribe(&self.subscriptions.filters(
+            &self.site,
+            self.settings.files,
+            &options.client_id,
+        ));
         self.unsent.clear();
         let mut closing = None;
         loop {
@@ -241,7 +238,7 @@ impl Uplink {
         granted: &[Result<(), String>],
         client_id: &str,
     ) -> Option<Disconnected> {
-        let filters = self.filters(client_id);
+        let filters = self.subscriptions.filters(&self.site, self.settings.files, client_id);
         let (what, is_needed) = self.subscriptions.rejected(&self.site, &filters, granted)?;
         let detail =
             format!("the broker refuses the subscription to {what}: check its access control list");
@@ -250,15 +247,6 @@ impl Uplink {
             .send(UplinkUpdate::Alarm { what: Alarm::NotAuthorized, detail: detail.clone() })
             .await;
         is_needed.then_some(Disconnected { reason: detail, fault: ConnectFault::Refused })
-    }
-
-    /// Raises an alarm for a second client with this device's client id.
-    fn report_taken_over(&self, reason: &str, out: &mut Vec<DeliveryEffect>) {
-        let detail = format!(
-            "another client uses this client id, {}: check that no other device has this device's site or certificate ({reason})",
-            self.site
-        );
-        out.push(DeliveryEffect::Update(UplinkUpdate::Alarm { what: Alarm::ClientId, detail }));
     }
 
     /// Reduces the subscriptions by one level. The first time it also reports an oversized
@@ -280,10 +268,6 @@ impl Uplink {
             self.delivery.assume_archive(false);
         }
         is_due
-    }
-
-    fn filters(&self, client_id: &str) -> Vec<String> {
-        self.subscriptions.filters(&self.site, self.settings.files, client_id)
     }
 
     /// Waits for the next event of the client, and handles requests meanwhile.

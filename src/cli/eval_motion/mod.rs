@@ -49,7 +49,7 @@ pub struct Args {
     /// Sensitivity, 1 (only the obvious) to 10 (everything that moves).
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=10))]
     sensitivity: u8,
-    /// A configuration file; its [motion] section is used.
+    /// A configuration file; its section `motion` is used.
     #[arg(long, conflicts_with = "sensitivity")]
     config: Option<PathBuf>,
     /// Pictures a second of elementary streams, which have no times.
