@@ -1,11 +1,16 @@
-//! The clock: reads the system clocks and determines the quality of the wall clock.
+//! The clock: reads the system clocks and draws random numbers.
 //!
-//! No other file reads time. Other modules receive it as a [`Timestamp`].
-#![expect(clippy::disallowed_methods, reason = "shell: reads a clock, reads or writes files")]
+//! No other file reads the wall clock. Other modules receive time as a [`Timestamp`], with its quality.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: reads a clock, reads or writes files, draws random numbers"
+)]
 
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
 
 use crate::units::{ClockQuality, MonoTime, Timestamp, WallTime};
 
@@ -94,6 +99,17 @@ pub fn random() -> f64 {
     let mut bytes = [0; 4];
     let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
     f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
+}
+
+/// 32 random bytes from the operating system.
+///
+/// # Errors
+/// When the operating system has no random source.
+pub fn seed() -> anyhow::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut seed);
+    filled.ok().context("the operating system has no random source")?;
+    Ok(seed)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::analytics::params::QUEUE_BYTES;
 use crate::analytics::thread::{self, AnalyticsRequest};
 use crate::camera::CameraUpdate;
 use crate::clip::hasher::Hasher;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::frame_queue::{FrameSender, frame_queue};
 use crate::log_tail::LogTail;
 use crate::remote_config::action;
@@ -134,7 +134,7 @@ pub async fn run_with_inputs(
     hook(inbox.clone());
     let (mut runtime, reader) =
         start_or_fall_back(settings, configured.as_ref(), clock.clone(), inbox, wakeup).await?;
-    let mut agent = Agent::new(runtime.settings.clone(), Arc::new(reader), seed()?);
+    let mut agent = Agent::new(runtime.settings.clone(), Arc::new(reader), clock::seed()?);
     if let Some(Configured { machine, files, file, volatile, state, refused, .. }) = configured {
         let send = wakeup::update_sender(
             runtime.inbox.clone(),
@@ -222,17 +222,6 @@ async fn start_or_fall_back(
         }
         None => started,
     }
-}
-
-/// 32 random bytes from the operating system.
-///
-/// # Errors
-/// When the operating system has no random source.
-pub fn seed() -> anyhow::Result<[u8; 32]> {
-    let mut seed = [0; 32];
-    let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut seed);
-    filled.ok().context("the operating system has no random source")?;
-    Ok(seed)
 }
 
 impl Runtime {

@@ -46,13 +46,14 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let clock = Arc::new(SystemClock::new());
     let state = args.state.unwrap_or_else(|| startup::state_dir(&args.config));
-    let started = match startup::load_startup(&args.config, &state, runtime::seed()?, clock.now()) {
-        Ok(started) => started,
-        Err(problems) => {
-            eprintln!("{}: {} problem(s)\n{problems}", args.config.display(), problems.0.len());
-            return Ok(ExitCode::from(2));
-        }
-    };
+    let started =
+        match startup::load_startup(&args.config, &state, crate::clock::seed()?, clock.now()) {
+            Ok(started) => started,
+            Err(problems) => {
+                eprintln!("{}: {} problem(s)\n{problems}", args.config.display(), problems.0.len());
+                return Ok(ExitCode::from(2));
+            }
+        };
     let wakeup = WakeupCoalescer::default();
     let resting = wakeup.clone();
     let rest = move || resting.park(MAX_DELAY);
