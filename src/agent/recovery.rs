@@ -42,7 +42,8 @@ impl Agent {
         let newest = found.newest.map(read);
         let after = taken_up(found.ring, newest.as_ref(), best);
         let newest = newest.map_or(EntryId(0), |(entry_id, _)| entry_id);
-        self.spool.resume(newest, after.next_seq);
+        let is_new_ring = after.ring != RingId::default() && after.ring != found.ring;
+        self.spool.resume(newest, after.next_seq, is_new_ring);
         for (count, seq) in unreadable(newest, after.next_seq, &entries) {
             self.unreported.unreadable(count, seq);
         }

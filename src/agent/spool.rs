@@ -196,8 +196,12 @@ impl Spool {
         }
     }
 
-    /// Continues after the newest entry id and sequence number ever stored.
-    pub fn resume(&mut self, newest: EntryId, next_seq: u64) {
+    /// Continues after the newest entry id and sequence number ever stored. `is_new_ring`: the stored
+    /// entries count in another ring than later ones.
+    pub fn resume(&mut self, newest: EntryId, next_seq: u64, is_new_ring: bool) {
+        if is_new_ring {
+            self.ring_start = EntryId(newest.0 + 1);
+        }
         self.next_entry_id = newest.0 + 1;
         self.next_seq = next_seq.max(1);
     }

@@ -438,6 +438,10 @@ fn check_sides(
     if kept.ring.is_none() && !index.live().is_empty() {
         wrong(FileId::Journal, journal::LOST.into());
     }
+    let newest = index.live().iter().map(|segment| segment.head.boot).max();
+    if newest.is_some_and(|newest| kept.is_older_than(newest)) {
+        wrong(FileId::Journal, journal::OLDER.into());
+    }
     if kept.damaged > 0 {
         wrong(FileId::Journal, format!("{} slots are damaged in both copies", kept.damaged));
     }

@@ -294,6 +294,29 @@ fn snapshots_that_were_cut_or_grew_are_named() {
 }
 
 #[test]
+fn an_earlier_copy_of_the_journal_is_named_and_counts_on() {
+    let mut bench = super::rot_tests::stopped();
+    let before = bench.disk.durable();
+    let first = bench.restart(small());
+    bench.record(60);
+    bench.order(StorageRequest::Stop);
+    let mut card = bench.disk.durable();
+    copy(&before, FileId::Journal, &mut card, FileId::Journal);
+    let disk = FaultyDisk::with(card, None);
+    assert!(problems(&disk).iter().any(|what| what.contains("earlier copy")), "check names it");
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let read = super::recovery::read(&shared).unwrap();
+    assert!(read.troubles.iter().any(|what| what.contains("earlier copy")), "list names it");
+    let (_, update) = Engine::open(shared, &small(), bench.now()).unwrap();
+    let named = |update: &StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, lost: true } if detail.contains("earlier copy"));
+    assert!(update.iter().any(named), "a start names it");
+    let Some(StorageUpdate::Started(second)) = update.into_iter().next() else {
+        panic!("no start")
+    };
+    assert_eq!(second.boot, Boot(first.boot.0 + 1), "no boot comes twice");
+}
+
+#[test]
 fn a_journal_that_grew_is_read_as_it_was_made() {
     let mut bench = ring("km-17", 1, 60);
     let waiting = |disk: &FaultyDisk| checked(disk).entries;

@@ -44,6 +44,10 @@ pub fn file_len(slots: u64) -> u64 {
 pub const LOST: &str =
     "journal.taimat is missing or empty: evidence locks and outbox entries are lost";
 
+/// Problem reported for a journal that knows fewer boots than the footage beside it.
+pub const OLDER: &str = "journal.taimat is older than the footage, an earlier copy was put back: \
+                         evidence locks and outbox entries since then are lost";
+
 /// The number of slots in a journal file of `len` bytes.
 pub(super) fn slots_of(len: u64) -> u64 {
     if len >= 2 * APART { len / 2 / BLOCK } else { len.saturating_sub(APART) / BLOCK }
@@ -199,6 +203,17 @@ impl Journal {
     /// Number of entries the journal can hold.
     pub fn slots(&self) -> u32 {
         (self.slots - RESERVED) as u32
+    }
+
+    /// Continues above `newest`, the newest boot in the footage. True if the journal is older than the
+    /// footage: its ring then gets a new id, because its numbers were given already.
+    pub fn skip_boots(&mut self, newest: Boot) -> bool {
+        let is_older = self.ring.is_some() && self.boot < newest;
+        if is_older {
+            self.ring = None;
+        }
+        self.boot = self.boot.max(newest);
+        is_older
     }
 
     /// Starts the next boot. Draws the id of the ring if it has none.

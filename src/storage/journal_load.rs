@@ -54,6 +54,11 @@ pub struct SpoiledCopy {
 }
 
 impl LoadedJournal {
+    /// True if footage of a later boot lies beside this journal: an earlier copy was put back.
+    pub fn is_older_than(&self, newest: Boot) -> bool {
+        self.ring.is_some() && self.boot < newest
+    }
+
     /// The content of a cell, if it was ever written.
     pub fn cell(&self, wanted: Cell) -> Option<&[u8]> {
         self.cells.iter().find(|(cell, _)| *cell == wanted).map(|(_, bytes)| bytes.as_slice())

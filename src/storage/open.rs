@@ -104,6 +104,7 @@ impl Engine {
         let made = made.map(|len| side_files::snapshots_len(len, Some(&loaded)));
         let snapshots = open_snapshots(&card, id, slots, made, &loaded.entries, &mut beside)?;
         journal.snapshots = slots.size();
+        let is_older = journal.skip_boots(heads.newest_boot());
         let (ring_id, boot) = journal.start_boot()?;
         let mut found =
             recover_from(disk.as_ref(), heads, &segments, loaded.clock_history(), loaded.record);
@@ -174,6 +175,9 @@ impl Engine {
         );
         update.extend(
             lost.then(|| StorageUpdate::Trouble { detail: journal::LOST.into(), lost: true }),
+        );
+        update.extend(
+            is_older.then(|| StorageUpdate::Trouble { detail: journal::OLDER.into(), lost: true }),
         );
         Ok((engine, update))
     }
