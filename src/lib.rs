@@ -17,7 +17,7 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("TAIMAT_C
 
 pub mod units;
 pub mod clock;
-pub(crate) mod fault_switch;
+pub mod fault_switch;
 pub mod watchdog;
 pub mod wakeup;
 pub(crate) mod redact;

@@ -52,7 +52,7 @@ pub mod retention;
 pub(crate) mod rollout;
 pub(crate) mod rollout_driver;
 #[cfg(any(test, feature = "sim"))]
-pub(crate) mod safeguards;
+pub mod safeguards;
 #[cfg(not(any(test, feature = "sim")))]
 mod safeguards;
 pub(crate) mod schema;

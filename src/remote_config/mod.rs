@@ -30,7 +30,7 @@ pub mod state_record;
 pub(crate) mod state_store;
 pub(crate) mod durable_files;
 #[cfg(any(test, feature = "sim"))]
-pub(crate) mod mutation;
+pub mod mutation;
 #[cfg(not(any(test, feature = "sim")))]
 mod mutation;
 pub(crate) mod credential_scope;
