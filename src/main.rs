@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         // A log line that stderr rejects is lost. Reporting that on stderr would panic.
         .log_internal_errors(false);
-    // A filter of the whole registry: a filter of the layer loses events that follow a filtered one.
+    // The whole registry is filtered: with a filter of the layer alone, tests/peers missed log lines.
     tracing_subscriber::registry().with(levels.unwrap_or_else(default)).with(layer).init();
     if let Some(Err(error)) = parsed {
         tracing::warn!(variable = LOG_VARIABLE, %error, "log levels not understood, using the default");

@@ -1,7 +1,7 @@
-//! Regular files that are opened by a name: one from a configuration or a command line, or one that must be in a directory of ours.
-//! Behind a name may be a named pipe, which blocks for ever, a device, which never ends, or a link to a file that is none of ours.
+//! Regular files: opens and reads them by name, with a bound, and never waits.
 //!
-//! What belongs here: opening and reading such files, bounded, without ever waiting. What does not: what is in them.
+//! A name from a configuration, a command line or a directory may lead to a named pipe, which blocks,
+//! to a device, which never ends, or through a link to a file of another owner.
 #![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
@@ -9,29 +9,30 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-/// Bytes of a text that an operator names at most: a configuration, a login, certificates. The largest are some KiB.
+/// Maximum size of a text that an operator names: configuration, login, certificates. The largest
+/// have some KiB.
 pub const TEXT_MAX: u64 = 1 << 20;
 
-/// What is done about a symbolic link in the place of the file.
+/// Treatment of a symbolic link in the place of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
-    /// An operator named the path and may have meant one.
+    /// For a path that an operator named.
     Follow,
-    /// The file is ours, and we never make links: one would lead out of our directory.
+    /// For files of taimat's own directories. It makes no links, and one would lead out of them.
     Refuse,
 }
 
-/// Opens a regular file, or makes one where the options say so. The options' own flags are not kept.
+/// Opens a regular file, or creates it if `options` say so. Replaces the custom flags of `options`.
 ///
 /// # Errors
-/// What the operating system says, or what is there instead of a file. The path is for the caller to name.
+/// The failure of the operating system, or the kind of file found instead; without the path.
 pub fn open(path: &Path, options: &OpenOptions, links: Links) -> io::Result<File> {
-    // Asked before it is opened, for opening alone can do something to a device.
+    // Before it is opened, because opening alone can change a device.
     check_name(path, links)?;
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
     let flags = if links == Links::Refuse { flags | rustix::fs::OFlags::NOFOLLOW } else { flags };
     let file = options.clone().custom_flags(flags.bits() as i32).open(path)?;
-    // It may be another since.
+    // The name may lead to another file since.
     ensure_regular(file.metadata()?.file_type())?;
     Ok(file)
 }
@@ -86,7 +87,7 @@ pub fn check_name(path: &Path, links: Links) -> io::Result<()> {
     }
 }
 
-/// Takes away what has a name, so that a new file can be made in its place and no other is written through it.
+/// Removes a name, so that a new file can be created there and no other file is written through it.
 ///
 /// # Errors
 /// When the operating system refuses.

@@ -328,6 +328,25 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
+/// Base 64 (RFC 4648, section 4): keys in PEM, and parameter sets and logins of RTSP.
+pub fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let group = |chunk: &[u8]| {
+        let value = (0..3)
+            .fold(0_u32, |value, i| value << 8 | u32::from(chunk.get(i).copied().unwrap_or(0)));
+        (0..4)
+            .map(|i| {
+                if i <= chunk.len() {
+                    char::from(ALPHABET[(value >> (18 - 6 * i)) as usize & 63])
+                } else {
+                    '='
+                }
+            })
+            .collect::<String>()
+    };
+    bytes.chunks(3).map(group).collect()
+}
+
 /// Lower-case hex of any bytes.
 pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;

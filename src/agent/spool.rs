@@ -209,9 +209,7 @@ impl Spool {
     /// Counts in another ring from 1, and gives its numbers to all events that are not durable yet.
     /// Stored entries keep their numbers, which count in the ring before.
     pub fn change_ring(&mut self, ring: RingId) {
-        while let Some((_, draft)) = self.writing.pop_back() {
-            self.waiting.push_front(draft);
-        }
+        self.return_batch();
         self.ring_start = EntryId(self.next_entry_id);
         self.next_seq = 1;
         for draft in &mut self.waiting {
@@ -222,6 +220,13 @@ impl Spool {
             }
             draft.after.ring = ring;
             draft.after.next_seq = self.next_seq;
+        }
+    }
+
+    /// Puts the batch that storage is writing back in front, in its order.
+    fn return_batch(&mut self) {
+        while let Some((_, draft)) = self.writing.pop_back() {
+            self.waiting.push_front(draft);
         }
     }
 
@@ -333,9 +338,7 @@ impl Spool {
     pub fn store_failed(&mut self, entry_id: EntryId, now: MonoTime) -> bool {
         let is_first = self.writing.iter().any(|(writing, _)| *writing == entry_id);
         if is_first {
-            while let Some((_, draft)) = self.writing.pop_back() {
-                self.waiting.push_front(draft);
-            }
+            self.return_batch();
             self.retry_at = Some(now.plus_micros(RETRY_DELAY.as_micros() as u64));
         }
         is_first

@@ -14,7 +14,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 
 use crate::settings::KeyScope;
-use crate::units::{Digest, SiteId, hex};
+use crate::units::{Digest, SiteId, base64, hex};
 
 /// Arguments of `taimat keygen`.
 #[derive(Debug, clap::Args)]
@@ -123,21 +123,6 @@ fn site_key(site: &str, args: &Args) -> anyhow::Result<ExitCode> {
 
 /// PEM (RFC 7468) of a PKCS#8 key.
 fn pem(der: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let group = |chunk: &[u8]| {
-        let value = (0..3)
-            .fold(0_u32, |value, i| value << 8 | u32::from(chunk.get(i).copied().unwrap_or(0)));
-        (0..4)
-            .map(|i| {
-                if i <= chunk.len() {
-                    char::from(ALPHABET[(value >> (18 - 6 * i)) as usize & 63])
-                } else {
-                    '='
-                }
-            })
-            .collect::<String>()
-    };
-    let lines: Vec<String> =
-        der.chunks(48).map(|line| line.chunks(3).map(group).collect()).collect();
+    let lines: Vec<String> = der.chunks(48).map(base64).collect();
     format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
 }

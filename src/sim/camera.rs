@@ -22,9 +22,9 @@ use tokio::sync::broadcast;
 
 use super::encode::{AccessUnit, Camera264};
 use super::rtp::{interleave, packet, payloads, sender_report};
-use super::rtsp_auth::{base64, challenge, digest_matches};
+use super::rtsp_auth::{challenge, digest_matches};
 use super::scene::{Disturbance, Scene};
-use crate::units::hex;
+use crate::units::{base64, hex};
 
 /// Access units that wait for a slow client; it loses older ones.
 const LAG: usize = 64;

@@ -24,25 +24,6 @@ pub(super) fn digest_matches(
     Some(response == md5(format!("{secret}:{NONCE}:{}", md5(format!("{method}:{uri}")))))
 }
 
-/// Base 64 (RFC 4648 4) of parameter sets in an SDP and of logins.
-pub(super) fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let group = |chunk: &[u8]| {
-        let value = (0..3)
-            .fold(0_u32, |value, i| value << 8 | u32::from(chunk.get(i).copied().unwrap_or(0)));
-        (0..4)
-            .map(|i| {
-                if i <= chunk.len() {
-                    char::from(ALPHABET[(value >> (18 - 6 * i)) as usize & 63])
-                } else {
-                    '='
-                }
-            })
-            .collect::<String>()
-    };
-    bytes.chunks(3).map(group).collect()
-}
-
 /// The challenge of a 401 response.
 pub(super) fn challenge(basic: bool) -> String {
     if basic {

@@ -438,8 +438,7 @@ fn check_sides(
     if kept.ring.is_none() && !index.live().is_empty() {
         wrong(FileId::Journal, journal::LOST.into());
     }
-    let newest = index.live().iter().map(|segment| segment.head.boot).max();
-    if newest.is_some_and(|newest| kept.is_older_than(newest)) {
+    if kept.is_older_than(index.newest_boot()) {
         wrong(FileId::Journal, journal::OLDER.into());
     }
     if kept.damaged > 0 {

@@ -27,7 +27,7 @@ use crate::format::record::{BLOCK, RECORD_BOX, RingRecord};
 use crate::format::segment_head::{
     HEAD_MAX, Segment, SegmentHead, copy_len_at_end, head_digest, is_older,
 };
-use crate::units::{Boot, SiteId};
+use crate::units::SiteId;
 
 /// Problem of a segment head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,14 +82,6 @@ pub struct Heads {
     pub foreign: BTreeSet<u32>,
     /// Name of a file in an older format, which this version neither reads nor overwrites.
     pub older: Option<String>,
-}
-
-impl Heads {
-    /// The newest boot that recorded footage of this ring; 0 if there is none.
-    pub fn newest_boot(&self) -> Boot {
-        let boots = self.index.live().iter().map(|segment| segment.head.boot);
-        boots.max().unwrap_or_default()
-    }
 }
 
 /// Content of a segment file.

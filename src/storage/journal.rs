@@ -205,15 +205,13 @@ impl Journal {
         (self.slots - RESERVED) as u32
     }
 
-    /// Continues above `newest`, the newest boot in the footage. True if the journal is older than the
-    /// footage: its ring then gets a new id, because its numbers were given already.
-    pub fn skip_boots(&mut self, newest: Boot) -> bool {
-        let is_older = self.ring.is_some() && self.boot < newest;
+    /// Continues above `newest`, the newest boot in the footage. `is_older`: the footage is newer than
+    /// this journal, so the ring gets a new id, because its numbers were given already.
+    pub fn skip_boots(&mut self, newest: Boot, is_older: bool) {
         if is_older {
             self.ring = None;
         }
         self.boot = self.boot.max(newest);
-        is_older
     }
 
     /// Starts the next boot. Draws the id of the ring if it has none.

@@ -104,7 +104,9 @@ impl Engine {
         let made = made.map(|len| side_files::snapshots_len(len, Some(&loaded)));
         let snapshots = open_snapshots(&card, id, slots, made, &loaded.entries, &mut beside)?;
         journal.snapshots = slots.size();
-        let is_older = journal.skip_boots(heads.newest_boot());
+        let newest_boot = heads.index.newest_boot();
+        let is_older = loaded.is_older_than(newest_boot);
+        journal.skip_boots(newest_boot, is_older);
         let (ring_id, boot) = journal.start_boot()?;
         let mut found =
             recover_from(disk.as_ref(), heads, &segments, loaded.clock_history(), loaded.record);

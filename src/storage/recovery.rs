@@ -320,15 +320,14 @@ pub fn read(disk: &Arc<dyn Disk>) -> Result<ReadOnlyRing, DiskFault> {
     let journal = disk.files()?.get(&FileId::Journal).copied();
     let card = heads(disk.as_ref())?.card.unwrap_or_default();
     let loaded = journal.map(|len| Journal::open_read_only(disk.clone(), card, len)).transpose()?;
-    let found = heads(disk.as_ref())?;
-    let newest_boot = found.newest_boot();
-    let Heads { mut index, troubles, older, .. } = found;
+    let Heads { mut index, troubles, older, .. } = heads(disk.as_ref())?;
     let mut troubles: Vec<String> = troubles.iter().map(ToString::to_string).collect();
     let foreign_files = foreign::foreign_files(disk.as_ref(), card, loaded.as_ref())?;
     troubles
         .extend(foreign_files.into_iter().map(|(file, what)| format!("{}: {what}", file.name())));
     if let Some(loaded) = &loaded {
-        troubles.extend(loaded.is_older_than(newest_boot).then(|| journal::OLDER.to_owned()));
+        troubles
+            .extend(loaded.is_older_than(index.newest_boot()).then(|| journal::OLDER.to_owned()));
         let resized = side_files::faults(disk.as_ref(), &disk.files()?, loaded, None);
         troubles
             .extend(resized.into_iter().map(|(file, what, _)| format!("{} {what}", file.name())));

@@ -6,7 +6,7 @@
 use super::clock_history::ClockHistory;
 use super::range_set::Ranges;
 use crate::format::segment_head::Segment;
-use crate::units::Timestamp;
+use crate::units::{Boot, Timestamp};
 
 /// A file that holds whole records but no readable head. It is kept until it is recycled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,11 @@ impl Index {
     /// Segments with footage, oldest first.
     pub fn live(&self) -> &[Segment] {
         &self.live
+    }
+
+    /// The newest boot that recorded footage; 0 if there is none.
+    pub fn newest_boot(&self) -> Boot {
+        self.live.iter().map(|segment| segment.head.boot).max().unwrap_or_default()
     }
 
     /// Capture time of the oldest footage, corrected by the clock history.
