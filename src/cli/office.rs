@@ -174,11 +174,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             show(
                 json,
                 &rows,
-                "site            state   last message              events  highest  missing  files",
+                "site            state    last message              events  highest  missing  files",
                 |row| {
                     let (state, seen) = (&row.state, &row.seen);
                     format!(
-                        "{:15} {state:7} {seen:24} {:>7} {:>8} {:>8} {:>6}",
+                        "{:15} {state:8} {seen:24} {:>7} {:>8} {:>8} {:>6}",
                         row.site, row.events, row.highest_seq, row.missing_seq, row.files
                     )
                 },
