@@ -113,9 +113,7 @@ impl Oracle {
     /// Notes an operation on the card.
     pub fn done(&mut self, operation: &Operation) {
         match operation {
-            Operation::Sync(FileId::Segment(file), false) => {
-                self.abandoned.insert(*file);
-            }
+            Operation::Sync(FileId::Segment(file), false) => self.abandon(*file),
             Operation::Sync(FileId::Segment(file), true) if self.started.remove(file) => {
                 self.abandoned.remove(file);
                 self.damaged.remove(file);
@@ -132,11 +130,19 @@ impl Oracle {
                 if let FileId::Segment(file) = write.file {
                     self.version += 1;
                     self.wrote(file, write.offset, &write.bytes);
-                    self.abandoned.extend((!taken).then_some(file));
+                    if !taken {
+                        self.abandon(file);
+                    }
                 }
             }
             _ => {}
         }
+    }
+
+    /// Notes a refused write or flush: the file may stay torn until its next start is durable.
+    fn abandon(&mut self, file: u32) {
+        self.started.remove(&file);
+        self.abandoned.insert(file);
     }
 
     fn wrote(&mut self, file: u32, offset: usize, bytes: &Arc<[u8]>) {
