@@ -7,8 +7,9 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use taimat::format::block::{free_block, padded};
 use taimat::format::card_id::CardId;
-use taimat::format::record::{MARK, RECORD_BOX, RingRecord, free_block, padded};
+use taimat::format::record::{MARK, RECORD_BOX, RingRecord};
 use taimat::format::segment_head::{RingStatement, SegmentHead, head_digest};
 use taimat::settings::{StorageSettings, parse};
 use taimat::storage::disk::{FileId, RealDisk};

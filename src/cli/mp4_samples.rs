@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::camera::{Codec, Frame, StreamRole, TrackKind, TrackParams};
+use crate::format::mp4::box_at;
 use crate::format::mp4::{all, path};
-use crate::format::record::box_at;
 use crate::units::{Digest, MonoTime, Timestamp};
 
 /// The video frames of a file in decode order, with `at` counted from 1 s.

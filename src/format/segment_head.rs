@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use super::big_endian::BigEndianReader;
+use super::block::{BLOCK, is_padded, pad, padded};
 use super::card_id::{CARD_ID, CardId};
-use super::mp4::{BoxWriter, head_boxes};
-use super::record::{BLOCK, MARK, Take, box_at, is_padded, pad, padded};
+use super::fragment_ref::FragmentRef;
+use super::mp4::{BoxWriter, box_at, head_boxes};
+use super::record::{MARK, RingRecord};
 use crate::camera::{Codec, TrackKind, TrackParams};
 use crate::units::{Boot, ClockQuality, Digest, MonoTime, Timestamp, WallTime};
 
@@ -204,7 +207,7 @@ impl SegmentHead {
         body.finish()
     }
 
-    fn read_body(from: &mut Take<'_>) -> Option<SegmentHead> {
+    fn read_body(from: &mut BigEndianReader<'_>) -> Option<SegmentHead> {
         if from.u16()? != VERSION {
             return None;
         }
@@ -255,7 +258,7 @@ impl SegmentHead {
         {
             return None;
         }
-        Some((SegmentHead::read_body(&mut Take::new(&covered[at + 24..]))?, head_len))
+        Some((SegmentHead::read_body(&mut BigEndianReader::new(&covered[at + 24..]))?, head_len))
     }
 
     /// Decodes the second copy from whole blocks at the end of a segment file; `None` if it is
@@ -270,7 +273,7 @@ impl SegmentHead {
         if crc32c::crc32c(covered).to_be_bytes() != stored[..4] {
             return None;
         }
-        SegmentHead::read_body(&mut Take::new(&covered[24..]))
+        SegmentHead::read_body(&mut BigEndianReader::new(&covered[24..]))
     }
 }
 
@@ -330,7 +333,7 @@ fn put_track(out: &mut BoxWriter, track: &TrackParams) {
     }
 }
 
-fn take_track(from: &mut Take<'_>) -> Option<Arc<TrackParams>> {
+fn take_track(from: &mut BigEndianReader<'_>) -> Option<Arc<TrackParams>> {
     let kind = if from.take(1)?[0] == 1 { TrackKind::Video } else { TrackKind::Audio };
     let codec = codec_of(from.take(1)?[0])?;
     let timescale = from.u32()?;
@@ -379,6 +382,44 @@ impl Segment {
     /// True when the file is shorter than its head states.
     pub fn is_cut(&self) -> bool {
         self.end < self.head.end()
+    }
+
+    /// The fragment that `record` at `offset` of this segment holds; `None` for a gap record.
+    pub fn fragment(&self, record: &RingRecord, offset: u64) -> Option<FragmentRef> {
+        let RingRecord {
+            seq,
+            lap,
+            boot,
+            len,
+            start,
+            key,
+            payload,
+            media,
+            duration,
+            lead,
+            gap: None,
+            ..
+        } = record.clone()
+        else {
+            return None;
+        };
+        let (segment, base, layout) = (self.head.segment, self.head.media, self.layout);
+        Some(FragmentRef {
+            seq,
+            segment,
+            lap,
+            offset,
+            len,
+            key,
+            boot,
+            start,
+            duration,
+            media,
+            lead,
+            base,
+            payload,
+            layout,
+        })
     }
 
     /// Its head as written, with the number of the file in which it was started.

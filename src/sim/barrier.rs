@@ -195,7 +195,7 @@ fn is_free(bytes: &[u8], rest: usize) -> bool {
     bytes.get(..4) == Some(&(rest as u32).to_be_bytes()) && bytes.get(4..8) == Some(b"free")
 }
 
-/// Copies lie 4 MiB apart ([`crate::storage::journal::copy_b`]); simulated journals are smaller.
+/// Copies lie 4 MiB apart ([`crate::storage::journal_layout::copy_b`]); simulated journals are smaller.
 fn in_copy_b(offset: usize) -> bool {
     offset >= 4 << 20
 }

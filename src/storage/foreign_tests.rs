@@ -9,7 +9,7 @@ use super::check::check;
 use super::disk::{Disk, FileId};
 use super::engine::Engine;
 use super::engine_tests::{Bench, small};
-use super::journal::copy_b;
+use super::journal_layout::copy_b;
 use super::open::{StorageFault, snapshot_geometry};
 use super::recovery::read;
 use super::rot_tests::{exported, told};

@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::disk::Disk;
 use super::range_set::Ranges;
-use super::recovery::{expected, present_records};
 use super::scan::{ScanDepth, ScanItem, walk_past};
 use super::segment_index::Index;
 use crate::format::segment_head::EvictionCause;
@@ -69,6 +68,37 @@ pub fn stated(index: &Index) -> Ranges {
         .filter(|evicted| evicted.cause == EvictionCause::Missing)
         .map(|evicted| (evicted.first, evicted.last))
         .collect()
+}
+
+/// The record numbers that the ring should hold by its newest head; `newest` is the last of them.
+pub fn expected(index: &Index, newest: u64) -> Ranges {
+    let Some(head) = index.live().last().map(|segment| &segment.head) else {
+        return Ranges::default();
+    };
+    let mut ranges: Ranges = head.statement.present.iter().copied().collect();
+    ranges.add(head.first_seq, newest);
+    ranges
+}
+
+/// The record numbers that files hold.
+///
+/// A segment ends where the next one begins, or with its stretch of `expected`. It is scanned only
+/// if laps are missing behind it, so that files may be missing.
+pub fn present_records(disk: &dyn Disk, index: &Index, newest: u64, expected: &Ranges) -> Ranges {
+    let mut present = Ranges::default();
+    for (at, segment) in index.live().iter().enumerate() {
+        let (first, last) = (segment.head.first_seq, index.last_seq(at, newest));
+        let next = index.live().get(at + 1);
+        let follows = next.is_none_or(|next| segment.head.lap + 1 == next.head.lap);
+        let unbroken = expected.list().iter().any(|(from, to)| *from <= last && last < *to);
+        let last = if (follows || !unbroken) && !segment.is_cut() {
+            last
+        } else {
+            walk_past(disk, segment, ScanDepth::Records).next_seq.saturating_sub(1).min(last)
+        };
+        present.add(first, last);
+    }
+    present
 }
 
 /// All missing record numbers. `known` is the highest record number that the journal knows.

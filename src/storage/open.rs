@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use super::disk::{Disk, DiskFault, FileId, segments};
 use super::engine::Engine;
-use super::engine_gaps::OpenGap;
 use super::fallback::FallbackDisk;
 use super::foreign::{open_journal, open_snapshots};
 use super::fragment::FragmentBuilder;
 use super::head_selection::read_heads;
-use super::journal::{self, LoadedJournal};
+use super::journal;
+use super::journal_layout;
 use super::journal_load::cards;
+use super::loaded_journal::LoadedJournal;
 use super::locks::Locks;
 use super::missing_records::locate_gaps;
+use super::open_gap::OpenGap;
 use super::recovery::{Recovery, recover_from};
 use super::ring::Ring;
 use super::ring_geometry::{RingGeometry, SEGMENTS_MIN};
@@ -159,7 +161,7 @@ impl Engine {
             scrub: Scrub::default(),
             unreported: loaded.entries.clone(),
         };
-        engine.note_damage(found.damaged);
+        engine.scrub.note_damage(found.damaged, &mut engine.ring);
         let locks = engine.restore_locks(&loaded);
         // The journal is created before any footage. Footage without one means that it was lost,
         // truncated or wiped.
@@ -280,7 +282,7 @@ fn wanted(
     let side = |file: FileId, size: u64| if files.contains_key(&file) { 0 } else { size };
     let whole = settings.budget - settings.budget % settings.segment;
     whole.saturating_sub(made.values().sum())
-        + side(FileId::Journal, journal::file_len(u64::from(settings.journal_slots)))
+        + side(FileId::Journal, journal_layout::file_len(u64::from(settings.journal_slots)))
         + side(FileId::Snapshots, snapshot_geometry(settings).size())
 }
 

@@ -28,17 +28,19 @@ use super::clock_history::ClockHistory;
 use super::disk::{Disk, DiskFault, FileId};
 use super::foreign;
 use super::head_selection::{HeadFault, HeadTrouble, Heads, heads, read_copy, read_heads};
-use super::journal::{self, Journal, LoadedJournal};
+use super::journal::{self, Journal};
 use super::journal_load;
+use super::loaded_journal::LoadedJournal;
 use super::locks::Locks;
-use super::missing_records::{self, MissingRecords, locate_gaps};
+use super::missing_records::{self, MissingRecords, expected, locate_gaps, present_records};
 use super::range_set::Ranges;
-use super::scan::{ScanDepth, ScanEnd, ScanItem, SegmentScan, walk, walk_past};
+use super::scan::{ScanDepth, ScanEnd, ScanItem, SegmentScan, walk};
 use super::segment_index::Index;
 use super::side_files;
 use super::{Gap, GapReason, Repair, RepairKind};
+use crate::format::block::{BLOCK, free_block};
 use crate::format::card_id::CardId;
-use crate::format::record::{BLOCK, RECORD_BOX, RingRecord, free_block};
+use crate::format::record::{RECORD_BOX, RingRecord};
 use crate::format::segment_head::{EVICTED_MAX, Eviction, EvictionCause, Segment};
 use crate::units::{Boot, Digest, Timestamp};
 
@@ -263,37 +265,6 @@ fn find_missing(disk: &dyn Disk, newest: u64, found: &mut Recovery) {
     });
     // Lost records come first, because a boot reports a bounded number of repairs.
     found.repairs.splice(0..0, repairs);
-}
-
-/// The record numbers that the ring should hold by its newest head; `newest` is the last of them.
-pub fn expected(index: &Index, newest: u64) -> Ranges {
-    let Some(head) = index.live().last().map(|segment| &segment.head) else {
-        return Ranges::default();
-    };
-    let mut ranges: Ranges = head.statement.present.iter().copied().collect();
-    ranges.add(head.first_seq, newest);
-    ranges
-}
-
-/// The record numbers that files hold.
-///
-/// A segment ends where the next one begins, or with its stretch of `expected`. It is scanned only
-/// if laps are missing behind it, so that files may be missing.
-pub fn present_records(disk: &dyn Disk, index: &Index, newest: u64, expected: &Ranges) -> Ranges {
-    let mut present = Ranges::default();
-    for (at, segment) in index.live().iter().enumerate() {
-        let (first, last) = (segment.head.first_seq, index.last_seq(at, newest));
-        let next = index.live().get(at + 1);
-        let follows = next.is_none_or(|next| segment.head.lap + 1 == next.head.lap);
-        let unbroken = expected.list().iter().any(|(from, to)| *from <= last && last < *to);
-        let last = if (follows || !unbroken) && !segment.is_cut() {
-            last
-        } else {
-            walk_past(disk, segment, ScanDepth::Records).next_seq.saturating_sub(1).min(last)
-        };
-        present.add(first, last);
-    }
-    present
 }
 
 /// A ring opened read-only; another process may be writing it.

@@ -13,14 +13,15 @@ use super::locks::Lock;
 use super::pins::Pins;
 use super::range_set::Ranges;
 use super::recovery::Recovery;
-use super::reuse_policy::Growth;
 use super::ring_geometry::{RingGeometry, SEGMENTS_MIN, covers, free_of, padded_len, start_of};
+use super::ring_growth::Growth;
 use super::segment_index::Index;
 use super::{StorageCounts, StorageUpdate};
 use crate::camera::TrackParams;
+use crate::format::block::{free_block, pad};
 use crate::format::card_id::CardId;
 use crate::format::mp4::move_times;
-use crate::format::record::{MARK, RECORD_BOX, RingRecord, free_block, pad};
+use crate::format::record::{MARK, RECORD_BOX, RingRecord};
 use crate::format::segment_head::{Eviction, Segment, SegmentHead, head_digest};
 use crate::units::{Boot, Digest};
 

@@ -16,7 +16,7 @@ use super::thread::CardReader;
 use super::*;
 use crate::clip::FileSource as _;
 use crate::clip::virtual_file::VirtualClip;
-use crate::format::record::{BLOCK, padded};
+use crate::format::block::{BLOCK, padded};
 use crate::sim::cow_image::CowImage;
 use crate::sim::faulty_disk::FaultyDisk;
 use crate::sim::rng::Rng;
