@@ -74,9 +74,9 @@ pub struct Eviction {
     pub last: u64,
 }
 
-/// What a segment head states about the ring around the segment.
+/// The records of the ring around a segment, present and evicted, as its head lists them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RingStatement {
+pub struct RecordInventory {
     /// Evictions for this segment, or since the one before was started.
     pub evicted: Vec<Eviction>,
     /// Stretches of records in the ring before this segment, without the evicted ones.
@@ -108,7 +108,7 @@ pub struct SegmentHead {
     /// Its tracks, video first.
     pub tracks: Vec<Arc<TrackParams>>,
     /// Evictions and present records.
-    pub statement: RingStatement,
+    pub inventory: RecordInventory,
 }
 
 impl SegmentHead {
@@ -182,7 +182,7 @@ impl SegmentHead {
         body.put(&self.previous.0);
         body.put_u64(self.start.mono.0);
         body.put_u64(self.start.wall.0 as u64);
-        let RingStatement { evicted, present } = &self.statement;
+        let RecordInventory { evicted, present } = &self.inventory;
         body.put(&[
             self.start.quality as u8,
             self.tracks.len() as u8,
@@ -228,7 +228,7 @@ impl SegmentHead {
         let present =
             (0..counts[3]).map(|_| Some((from.u64()?, from.u64()?))).collect::<Option<Vec<_>>>()?;
         let start = Timestamp { mono, wall, quality: ClockQuality::from_byte(counts[0]) };
-        let statement = RingStatement { evicted, present };
+        let inventory = RecordInventory { evicted, present };
         Some(SegmentHead {
             card,
             segment,
@@ -240,7 +240,7 @@ impl SegmentHead {
             media,
             size,
             tracks,
-            statement,
+            inventory,
         })
     }
 
@@ -433,9 +433,9 @@ mod tests {
     use super::super::record::tests::video;
     use super::*;
 
-    fn statement() -> RingStatement {
+    fn inventory() -> RecordInventory {
         let evicted = vec![Eviction { cause: EvictionCause::Oldest, first: 2, last: 40 }];
-        RingStatement { evicted, present: vec![(41, 60), (80, 999)] }
+        RecordInventory { evicted, present: vec![(41, 60), (80, 999)] }
     }
 
     fn start() -> Timestamp {
@@ -455,7 +455,7 @@ mod tests {
             media: 123_456_789,
             size: 1 << 24,
             tracks: vec![video(1)],
-            statement: statement(),
+            inventory: inventory(),
         };
         let bytes = head.encode();
         assert_eq!(bytes.len() % BLOCK as usize, 0);
@@ -501,7 +501,7 @@ mod tests {
             media: 1,
             size: 1 << 24,
             tracks,
-            statement: statement(),
+            inventory: inventory(),
         }
     }
 

@@ -386,7 +386,7 @@ fn check_missing(index: &Index, there: &Ranges, told: u64, checked: &mut CheckRe
     };
     let (mut seen, mut missing) = (Ranges::default(), Ranges::default());
     for Eviction { cause, first, last } in
-        index.live().iter().flat_map(|segment| &segment.head.statement.evicted)
+        index.live().iter().flat_map(|segment| &segment.head.inventory.evicted)
     {
         expected.remove(*first, *last);
         // A head that never became durable may have said the same before.

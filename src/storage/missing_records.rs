@@ -62,9 +62,9 @@ pub fn numbers(first: u64, last: u64) -> String {
 }
 
 /// Record numbers that the heads of a ring list as missing.
-pub fn stated(index: &Index) -> Ranges {
-    let stated = index.live().iter().flat_map(|segment| &segment.head.statement.evicted);
-    stated
+pub fn listed_missing(index: &Index) -> Ranges {
+    let evicted = index.live().iter().flat_map(|segment| &segment.head.inventory.evicted);
+    evicted
         .filter(|evicted| evicted.cause == EvictionCause::Missing)
         .map(|evicted| (evicted.first, evicted.last))
         .collect()
@@ -75,7 +75,7 @@ pub fn expected(index: &Index, newest: u64) -> Ranges {
     let Some(head) = index.live().last().map(|segment| &segment.head) else {
         return Ranges::default();
     };
-    let mut ranges: Ranges = head.statement.present.iter().copied().collect();
+    let mut ranges: Ranges = head.inventory.present.iter().copied().collect();
     ranges.add(head.first_seq, newest);
     ranges
 }
@@ -113,7 +113,7 @@ pub fn lost(disk: &dyn Disk, index: &Index, known: u64) -> Ranges {
     if known > newest {
         lost.add(newest + 1, known);
     }
-    stated(index).list().iter().for_each(|(first, last)| lost.add(*first, *last));
+    listed_missing(index).list().iter().for_each(|(first, last)| lost.add(*first, *last));
     lost
 }
 

@@ -4,7 +4,7 @@
 //! * [`fragment`]: groups frames into a `moof` and `mdat`.
 //! * [`ring`]: appends records and recycles segment files; `reuse_policy` selects the next file,
 //!   `ring_growth` says when a card that was full is checked for room,
-//!   `ring_statement` lists present and evicted records for segment heads,
+//!   `record_inventory` lists present and evicted records for segment heads,
 //!   [`ring_geometry`] has its sizes.
 //! * [`pins`]: footage that must not be evicted. [`locks`]: evidence locks, which outlive restarts.
 //! * [`engine`]: owns ring, journal and snapshots; frames and requests in, updates out.
@@ -67,7 +67,7 @@ mod reuse_policy;
 pub(crate) mod ring;
 pub(crate) mod ring_geometry;
 mod ring_growth;
-mod ring_statement;
+mod record_inventory;
 pub mod scan;
 pub(crate) mod scrub;
 pub(crate) mod segment_index;

@@ -16,7 +16,7 @@
 //! | whole, lap of another file | – | – | blank: a duplicate of that file |
 //!
 //! The newest head states which record numbers the ring holds
-//! ([`crate::format::segment_head::RingStatement`]), and the journal knows the newest of them.
+//! ([`crate::format::segment_head::RecordInventory`]), and the journal knows the newest of them.
 //! Numbers that no file holds are reported as missing, with the times around them. Recording then
 //! continues in another file, whose head records them as missing, so that the next boot does not
 //! report them again.
@@ -226,7 +226,7 @@ fn find_missing(disk: &dyn Disk, newest: u64, found: &mut Recovery) {
         found.next_seq = newest + 1;
         found.open_at = None;
     }
-    found.index.lost = missing_records::stated(&found.index);
+    found.index.lost = missing_records::listed_missing(&found.index);
     missing.list().iter().for_each(|(first, last)| found.index.lost.add(*first, *last));
     if missing.list().is_empty() {
         return;

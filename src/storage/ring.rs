@@ -334,7 +334,7 @@ impl Ring {
             media: start_of(draft),
             size: self.geometry.segment,
             tracks: tracks.to_vec(),
-            statement: self.largest_statement(),
+            inventory: self.largest_inventory(),
         };
         let len = head.encode().len() as u64;
         (head, len)
@@ -353,8 +353,8 @@ impl Ring {
             Some(at) => (Some(self.numbers_of(at)), self.index.live()[at].head_len),
             None => (None, 0),
         };
-        let statement = self.statement(went.map(|(first, last)| Eviction { cause, first, last }));
-        let head = SegmentHead { segment: file, statement, ..head };
+        let inventory = self.inventory(went.map(|(first, last)| Eviction { cause, first, last }));
+        let head = SegmentHead { segment: file, inventory, ..head };
         self.next_lap += 1;
         let (mut bytes, copy, end) = (head.encode(), head.encode_copy(), head.end());
         let head_len = bytes.len() as u64;
