@@ -8,8 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::camera::{Codec, Frame, StreamRole, TrackKind, TrackParams};
-use crate::format::mp4::box_at;
-use crate::format::mp4::{all, path};
+use crate::format::mp4::{all, box_at, path};
 use crate::units::{Digest, MonoTime, Timestamp};
 
 /// The video frames of a file in decode order, with `at` counted from 1 s.

@@ -168,99 +168,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 .map_err(anyhow::Error::msg)?;
             receive(&dir, host, sites, retention, &broker)
         }
-        OfficeCommand::Sites { dir, json } => {
-            warn_of_full(&dir);
-            let rows = Archive::open_read_only(&dir)?.sites()?;
-            show(
-                json,
-                &rows,
-                "site            state    last message              events  highest  missing  files",
-                |row| {
-                    let (state, seen) = (&row.state, &row.seen);
-                    format!(
-                        "{:15} {state:8} {seen:24} {:>7} {:>8} {:>8} {:>6}",
-                        row.site, row.events, row.highest_seq, row.missing_seq, row.files
-                    )
-                },
-            )
-        }
-        OfficeCommand::Events(lines) => {
-            let wanted = filter(&lines)?;
-            let archive = Archive::open_read_only(&lines.dir)?;
-            let rows = archive.events(&wanted)?;
-            explain_empty(&archive, &lines, rows.is_empty(), &EVENT_KINDS)?;
-            show(
-                lines.json,
-                &rows,
-                "site            number  time                      id                          kind",
-                |row| {
-                    format!(
-                        "{:15} {:>6}  {:24}  {:26}  {}",
-                        row.site, row.seq, row.time, row.id, row.kind
-                    )
-                },
-            )
-        }
-        OfficeCommand::Clips(lines) => {
-            let wanted = filter(&lines)?;
-            let archive = Archive::open_read_only(&lines.dir)?;
-            let rows = archive.files(&wanted)?;
-            explain_empty(&archive, &lines, rows.is_empty(), &FILE_KINDS)?;
-            show(
-                lines.json,
-                &rows,
-                "site            what       from                          bytes  event                       file",
-                |row| {
-                    let (path, event) = (row.path.display(), &row.event);
-                    format!(
-                        "{:15} {:9}  {:24}  {:>9}  {event:26}  {path}",
-                        row.site, row.purpose, row.start, row.size
-                    )
-                },
-            )
-        }
-        OfficeCommand::Gaps(lines) => {
-            check_gap_flags(&lines)?;
-            let wanted = filter(&lines)?;
-            let archive = Archive::open_read_only(&lines.dir)?;
-            let rows = archive.gaps(&wanted)?;
-            explain_empty(&archive, &lines, rows.is_empty(), &[])?;
-            show(
-                lines.json,
-                &rows,
-                "site            ring                 first     last  why",
-                |row| {
-                    format!(
-                        "{:15} {:16} {:>9} {:>8}  {}",
-                        row.site, row.ring, row.first, row.last, row.why
-                    )
-                },
-            )
-        }
+        OfficeCommand::Sites { dir, json } => show_sites(&dir, json),
+        OfficeCommand::Events(lines) => show_events(&lines),
+        OfficeCommand::Clips(lines) => show_clips(&lines),
+        OfficeCommand::Gaps(lines) => show_gaps(&lines),
         OfficeCommand::Check { dir, deep, json } => {
             warn_of_full(&dir);
             show_check(&Archive::open_read_only(&dir)?.check(deep)?, json)
         }
         OfficeCommand::Lock { dir, site, from, to, reason, end } => {
-            let mut archive = Archive::open_read_only(&dir)?;
-            if let (Some(site), Some(reason)) = (site, reason) {
-                let (from, to) = span(&from.unwrap_or_default(), &to.unwrap_or_default())?;
-                let now = SystemClock::new().now().wall;
-                archive.lock(&site, (&from.rfc3339(), &to.rfc3339()), &reason, &now.rfc3339())?;
-            } else if let Some(id) = end {
-                anyhow::ensure!(archive.unlock(id)?, "there is no lock {id}");
-            }
-            show(
-                false,
-                &archive.locks()?,
-                "lock  site            from                      to                        reason",
-                |row| {
-                    format!(
-                        "{:>4}  {:15} {:24}  {:24}  {}",
-                        row.id, row.site, row.start, row.end, row.reason
-                    )
-                },
-            )
+            let range = (from.unwrap_or_default(), to.unwrap_or_default());
+            lock(&dir, site.zip(reason), (&range.0, &range.1), end)
         }
         OfficeCommand::Export { dir, site, event, out, skip_bad } => {
             export(&dir, (&site, &event), &out, skip_bad)
@@ -270,6 +188,96 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         OfficeCommand::Config(args) => super::office_config::run(args),
     }
+}
+
+fn show_sites(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    warn_of_full(dir);
+    let rows = Archive::open_read_only(dir)?.sites()?;
+    show(
+        json,
+        &rows,
+        "site            state    last message              events  highest  missing  files",
+        |row| {
+            let (state, seen) = (&row.state, &row.seen);
+            format!(
+                "{:15} {state:8} {seen:24} {:>7} {:>8} {:>8} {:>6}",
+                row.site, row.events, row.highest_seq, row.missing_seq, row.files
+            )
+        },
+    )
+}
+
+fn show_events(lines: &Wanted) -> anyhow::Result<ExitCode> {
+    let wanted = filter(lines)?;
+    let archive = Archive::open_read_only(&lines.dir)?;
+    let rows = archive.events(&wanted)?;
+    explain_empty(&archive, lines, rows.is_empty(), &EVENT_KINDS)?;
+    show(
+        lines.json,
+        &rows,
+        "site            number  time                      id                          kind",
+        |row| {
+            format!("{:15} {:>6}  {:24}  {:26}  {}", row.site, row.seq, row.time, row.id, row.kind)
+        },
+    )
+}
+
+fn show_clips(lines: &Wanted) -> anyhow::Result<ExitCode> {
+    let wanted = filter(lines)?;
+    let archive = Archive::open_read_only(&lines.dir)?;
+    let rows = archive.files(&wanted)?;
+    explain_empty(&archive, lines, rows.is_empty(), &FILE_KINDS)?;
+    show(
+        lines.json,
+        &rows,
+        "site            what       from                          bytes  event                       file",
+        |row| {
+            let (path, event) = (row.path.display(), &row.event);
+            format!(
+                "{:15} {:9}  {:24}  {:>9}  {event:26}  {path}",
+                row.site, row.purpose, row.start, row.size
+            )
+        },
+    )
+}
+
+fn show_gaps(lines: &Wanted) -> anyhow::Result<ExitCode> {
+    check_gap_flags(lines)?;
+    let wanted = filter(lines)?;
+    let archive = Archive::open_read_only(&lines.dir)?;
+    let rows = archive.gaps(&wanted)?;
+    explain_empty(&archive, lines, rows.is_empty(), &[])?;
+    show(lines.json, &rows, "site            ring                 first     last  why", |row| {
+        format!("{:15} {:16} {:>9} {:>8}  {}", row.site, row.ring, row.first, row.last, row.why)
+    })
+}
+
+/// Locks files of a site (`locked`: site and reason), or ends the lock `end`; then shows all locks.
+fn lock(
+    dir: &Path,
+    locked: Option<(String, String)>,
+    (from, to): (&str, &str),
+    end: Option<i64>,
+) -> anyhow::Result<ExitCode> {
+    let mut archive = Archive::open_read_only(dir)?;
+    if let Some((site, reason)) = locked {
+        let (from, to) = span(from, to)?;
+        let now = SystemClock::new().now().wall;
+        archive.lock(&site, (&from.rfc3339(), &to.rfc3339()), &reason, &now.rfc3339())?;
+    } else if let Some(id) = end {
+        anyhow::ensure!(archive.unlock(id)?, "there is no lock {id}");
+    }
+    show(
+        false,
+        &archive.locks()?,
+        "lock  site            from                      to                        reason",
+        |row| {
+            format!(
+                "{:>4}  {:15} {:24}  {:24}  {}",
+                row.id, row.site, row.start, row.end, row.reason
+            )
+        },
+    )
 }
 
 fn export(

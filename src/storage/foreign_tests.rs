@@ -192,7 +192,8 @@ fn try_part(part: Part, ours: &Bench, theirs: &Bench, rng: &mut Rng) {
         "{name}"
     );
     let shared: Arc<dyn Disk> = Arc::new(disk);
-    let foreign = |problem: &super::check::CheckProblem| problem.what.contains("another card");
+    let foreign =
+        |problem: &super::check_report::CheckProblem| problem.what.contains("another card");
     let problems = check(&shared, |_, _| {}).unwrap().problems;
     assert!(problems.iter().any(foreign), "{name}: {problems:?}");
 }
@@ -248,7 +249,7 @@ fn missing_snapshots_that_entries_wait_for_are_named() {
     assert!(bench.update.iter().any(names), "{:?}", bench.update);
 }
 
-fn checked(disk: &FaultyDisk) -> super::check::CheckReport {
+fn checked(disk: &FaultyDisk) -> super::check_report::CheckReport {
     check(&(Arc::new(disk.clone()) as Arc<dyn Disk>), |_, _| {}).unwrap()
 }
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use super::GapReason;
 use crate::camera::{Frame, TrackKind, TrackParams};
 use crate::format::block::padded;
-use crate::format::mp4::ticks;
-use crate::format::mp4::{Sample, TrackRun, moof};
+use crate::format::mp4::{Sample, TrackRun, moof, ticks};
 use crate::format::record::RECORD_BOX;
 use crate::units::Timestamp;
 

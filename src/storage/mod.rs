@@ -21,7 +21,8 @@
 //! * [`head_selection`]: selects the valid copy of each segment head.
 //! * [`recovery`]: the decision table applied when a ring is opened.
 //! * [`missing_records`]: record numbers that no file holds. [`range_set`]: sets of record numbers.
-//! * [`check`]: verifies a whole ring read-only. [`scrub`]: verifies one segment an hour.
+//! * [`check`]: verifies a whole ring read-only (`check_segment`: one segment; [`check_report`]: the
+//!   result). [`scrub`]: verifies one segment an hour.
 //! * [`identity`]: selects the card that owns the directory. [`foreign`]: sets aside parts of other
 //!   cards.
 //!
@@ -37,6 +38,8 @@
 //! ([`crate::format`]), events, and the decision when a clip is cut.
 
 pub(crate) mod check;
+pub(crate) mod check_report;
+mod check_segment;
 pub(crate) mod clock_history;
 mod damage_exclusion;
 pub mod disk;

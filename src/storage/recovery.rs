@@ -332,50 +332,22 @@ fn recover_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
     {
         Ok(walked) => walked,
         Err(fault) => {
-            // The number of its records is unknown. Skip their numbers, so that readable ones stay
-            // valid.
-            let first = found.next_seq;
-            found.next_seq += newest.head.size / BLOCK;
-            found.missing.push(Eviction {
-                cause: EvictionCause::Skipped,
-                first,
-                last: found.next_seq - 1,
-            });
+            skip_numbers(newest.head.size, found);
             return found.troubles.push((fault.to_string(), true));
         }
     };
-    found.next_seq = walked.next_seq;
-    found.chain = walked.chain;
-    for record in walked.found.iter().filter_map(record_of) {
-        found.media = found.media.max(record.media + record.duration);
-        found.marked |= record.gap.is_none();
-        found.end = Some((record.boot, record.end()));
-    }
-    if let Some((boot, end)) = &mut found.end {
-        *end = found.index.clock_history.date(*boot, *end);
-    }
-    for (repair, gap) in damages(newest, &walked) {
-        found.repairs.push(repair);
-        found.gaps.push(gap);
-    }
-    found.damaged = damaged_records(&walked);
+    continue_behind(newest, &walked, found);
     if newest.is_cut() {
-        // The number of lost records is unknown. Skip their numbers, and leave the file as it is.
-        let first = found.next_seq;
-        found.next_seq += (newest.head.size - walked.at) / BLOCK;
-        let name = file.name();
+        // Leave the file as it is.
         found.troubles.push((
             format!(
-                "{name}: truncated behind record {}: the records that followed are lost",
-                first - 1
+                "{}: truncated behind record {}: the records that followed are lost",
+                file.name(),
+                found.next_seq - 1
             ),
             true,
         ));
-        return found.missing.push(Eviction {
-            cause: EvictionCause::Skipped,
-            first,
-            last: found.next_seq - 1,
-        });
+        return skip_numbers(newest.head.size - walked.at, found);
     }
     found.open_at = Some(walked.at);
     let repaired = match walked.end {
@@ -394,6 +366,34 @@ fn recover_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
         // damage only once.
         found.open_at = None;
     }
+}
+
+/// Skips the numbers of an unknown number of records in `bytes` bytes, so that readable records stay
+/// valid.
+fn skip_numbers(bytes: u64, found: &mut Recovery) {
+    let first = found.next_seq;
+    found.next_seq += bytes / BLOCK;
+    found.missing.push(Eviction { cause: EvictionCause::Skipped, first, last: found.next_seq - 1 });
+}
+
+/// Takes number, chain, media clock and end of the footage from the records of the newest segment,
+/// and reports its damaged ones.
+fn continue_behind(newest: &Segment, walked: &SegmentScan, found: &mut Recovery) {
+    found.next_seq = walked.next_seq;
+    found.chain = walked.chain;
+    for record in walked.found.iter().filter_map(record_of) {
+        found.media = found.media.max(record.media + record.duration);
+        found.marked |= record.gap.is_none();
+        found.end = Some((record.boot, record.end()));
+    }
+    if let Some((boot, end)) = &mut found.end {
+        *end = found.index.clock_history.date(*boot, *end);
+    }
+    for (repair, gap) in damages(newest, walked) {
+        found.repairs.push(repair);
+        found.gaps.push(gap);
+    }
+    found.damaged = damaged_records(walked);
 }
 
 fn damaged_records(walked: &SegmentScan) -> u64 {

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::check::{Remedy, check};
+use super::check::check;
+use super::check_report::Remedy;
 use super::disk::{Disk, FileId};
 use super::engine_tests::{Bench, small};
 use super::footage_query::locate;

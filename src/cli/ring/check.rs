@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::{Dir, Progress, refuse_no_ring};
 use crate::escape::shown_json_line;
-use crate::storage::check::{CheckProblem, Remedy, check};
+use crate::storage::check::check;
+use crate::storage::check_report::{CheckProblem, Remedy};
 use crate::storage::clock_history::ClockHistory;
 use crate::storage::disk::{Disk, FileId, RealDisk, segments};
 use crate::storage::recovery::recover;
@@ -116,7 +117,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             checked.blank,
             checked.records,
             checked.payload as f64 / 1_048_576.0,
-            checked.holes,
+            checked.gap_records,
             checked.entries,
             checked.locks,
             checked.problems.len()

@@ -56,64 +56,26 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (from, to) = args.range.moments()?;
     let site = SiteId::parse(&args.site).map_err(|reason| anyhow::anyhow!("--site: {reason}"))?;
     let (disk, index, _) = open(&args.dir.dir)?;
-    let out = if args.out.is_dir() { args.out.join("export.mp4") } else { args.out.clone() };
-    let reader = Arc::new(CardReader::new(disk.clone(), SnapshotGeometry { slots: 0, bytes: 0 }));
-    let (mut after, mut made, mut damaged, mut unread) = (0, Vec::new(), 0, Vec::new());
-    let mut extent: Option<(WallTime, WallTime)> = None;
-    let mut named = Ranges::default();
-    while let Some(found) =
-        locate(disk.as_ref(), &index, u64::MAX, &SpanQuery::Wall { from, to, after })?
-    {
-        let (more, last) = (found.more, found.fragments.last().map_or(u64::MAX, |last| last.seq));
-        after = last;
-        // Damage costs the records it hits: the rest is exported, and the gaps are named.
-        let unreadable = found.unreadable(reader.as_ref());
-        let Some(span) = found.without(&unreadable) else {
-            if !args.json {
-                eprintln!("records up to {last}: not one of them can be read");
-            }
-            unread.push(last);
-            damaged += 1;
-            if more { continue } else { break }
-        };
-        damaged += span.damaged.len();
-        span.damaged.iter().for_each(|(first, last)| named.add(*first, *last));
-        extent = Some(extent_with(extent, &span));
-        let part = made.len() as u32 + 1;
-        let manifest = of_span(&site, Purpose::Requested, "ring-export", part, &span);
-        let clip = VirtualClip::assemble(&span, &about(&manifest), reader.clone());
-        let path = match part {
-            1 => out.clone(),
-            _ => out.with_file_name(format!(
-                "{}-{part}.mp4",
-                out.file_stem().unwrap_or_default().to_string_lossy()
-            )),
-        };
-        write(&path, &clip, args.force)?;
-        made.push(describe(args, &path, &span, clip.len()));
-        if !more {
-            break;
-        }
-    }
+    let exported = export_spans(args, &site, &disk, &index, (from, to))?;
     let missing = lost_between(disk.as_ref(), &index, (from, to));
     ensure!(
-        !made.is_empty(),
+        !exported.files.is_empty(),
         "nothing is left between these times{}; see taimat ring list --dir {}",
         missing.first().map(|lost| format!(": {lost}")).unwrap_or_default(),
         args.dir.dir.display()
     );
-    let edges = edges(disk.as_ref(), &index, args, extent);
+    let edges = edges(disk.as_ref(), &index, args, exported.extent);
     // Records missing before the first file or behind the last are a gap in none of them.
     let is_unnamed = |lost: &&MissingRecords| {
-        !Ranges::from_iter([(lost.first, lost.last)]).without(&named).list().is_empty()
+        !Ranges::from_iter([(lost.first, lost.last)]).without(&exported.named).list().is_empty()
     };
     let unnamed: Vec<&MissingRecords> = missing.iter().filter(is_unnamed).collect();
-    damaged += unnamed.len();
     match args.json {
         true => {
             let edges: Vec<Value> = edges.iter().map(|edge| edge.json(&args.range.zone)).collect();
+            let Exported { files, unread, .. } = &exported;
             let document =
-                json!({"files": made, "edges": edges, "missing": unnamed, "unreadable": unread});
+                json!({"files": files, "edges": edges, "missing": unnamed, "unreadable": unread});
             println!("{}", shown_json(&document)?);
         }
         false => {
@@ -123,15 +85,80 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             });
         }
     }
-    match damaged {
-        0 => Ok(ExitCode::SUCCESS),
-        _ => {
+    if exported.damaged + unnamed.len() == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !args.json {
+        eprintln!(
+            "records that are damaged or missing are left out: each is named above, and as a gap in the file it lies in"
+        );
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+/// The files that were written, and what is not in them.
+#[derive(Default)]
+struct Exported {
+    files: Vec<Value>,
+    /// Damaged stretches that were left out.
+    damaged: usize,
+    /// The damaged record numbers that a file names as a gap.
+    named: Ranges,
+    /// Last record of each span without a readable record.
+    unread: Vec<u64>,
+    /// Start and end of the exported footage.
+    extent: Option<(WallTime, WallTime)>,
+}
+
+/// Writes a file for each span of the range. Damage costs the records it hits: the rest is exported,
+/// and the gaps are named.
+fn export_spans(
+    args: &Args,
+    site: &SiteId,
+    disk: &Arc<dyn Disk>,
+    index: &Index,
+    (from, to): (WallTime, WallTime),
+) -> anyhow::Result<Exported> {
+    let out = if args.out.is_dir() { args.out.join("export.mp4") } else { args.out.clone() };
+    let reader = Arc::new(CardReader::new(disk.clone(), SnapshotGeometry { slots: 0, bytes: 0 }));
+    let (mut after, mut exported) = (0, Exported::default());
+    while let Some(found) =
+        locate(disk.as_ref(), index, u64::MAX, &SpanQuery::Wall { from, to, after })?
+    {
+        let (more, last) = (found.more, found.fragments.last().map_or(u64::MAX, |last| last.seq));
+        after = last;
+        let unreadable = found.unreadable(reader.as_ref());
+        if let Some(span) = found.without(&unreadable) {
+            exported.damaged += span.damaged.len();
+            span.damaged.iter().for_each(|(first, last)| exported.named.add(*first, *last));
+            exported.extent = Some(extent_with(exported.extent, &span));
+            let part = exported.files.len() as u32 + 1;
+            let manifest = of_span(site, Purpose::Requested, "ring-export", part, &span);
+            let clip = VirtualClip::assemble(&span, &about(&manifest), reader.clone());
+            let path = path_of_part(&out, part);
+            write(&path, &clip, args.force)?;
+            exported.files.push(describe(args, &path, &span, clip.len()));
+        } else {
             if !args.json {
-                eprintln!(
-                    "records that are damaged or missing are left out: each is named above, and as a gap in the file it lies in"
-                );
+                eprintln!("records up to {last}: not one of them can be read");
             }
-            Ok(ExitCode::FAILURE)
+            exported.unread.push(last);
+            exported.damaged += 1;
+        }
+        if !more {
+            break;
+        }
+    }
+    Ok(exported)
+}
+
+/// The path of part `part`: the first one has the name that was asked for.
+fn path_of_part(out: &Path, part: u32) -> PathBuf {
+    match part {
+        1 => out.to_owned(),
+        _ => {
+            let stem = out.file_stem().unwrap_or_default().to_string_lossy();
+            out.with_file_name(format!("{stem}-{part}.mp4"))
         }
     }
 }
