@@ -37,8 +37,8 @@ pub(super) struct Args {
     dir: Dir,
     #[command(flatten)]
     range: Range,
-    /// The file to make. What cannot be in one file (the camera's picture format changed, the clock was set back) makes several:
-    /// OUT-2.mp4 and so on. In a directory it is named export.mp4.
+    /// The file to write. When the camera's picture format changes or the clock was set back, further files follow: OUT-2.mp4 and so
+    /// on. For a directory the file is export.mp4 in it.
     #[arg(short, long, default_value = "export.mp4")]
     out: PathBuf,
     /// The site's name to write into the file.
@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let missing = lost_between(disk.as_ref(), &index, (from, to));
     ensure!(
         !exported.files.is_empty(),
-        "nothing is left between these times{}; see taimat ring list --dir {}",
+        "no footage between these times{}; see taimat ring list --dir {}",
         missing.first().map(|lost| format!(": {lost}")).unwrap_or_default(),
         args.dir.dir.display()
     );
@@ -90,7 +90,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     if !args.json {
         eprintln!(
-            "records that are damaged or missing are left out: each is named above, and as a gap in the file it lies in"
+            "damaged and missing records are left out: each is listed above, and as a gap in its file"
         );
     }
     Ok(ExitCode::FAILURE)
@@ -140,7 +140,7 @@ fn export_spans(
             exported.files.push(describe(args, &path, &span, clip.len()));
         } else {
             if !args.json {
-                eprintln!("records up to {last}: not one of them can be read");
+                eprintln!("records up to {last}: none is readable");
             }
             exported.unread.push(last);
             exported.damaged += 1;
@@ -163,7 +163,7 @@ fn path_of_part(out: &Path, part: u32) -> PathBuf {
     }
 }
 
-/// What is in no file of the asked range.
+/// Records of the range that are in no file.
 fn lost_between(
     disk: &dyn Disk,
     index: &Index,
@@ -182,7 +182,7 @@ fn extent_with(extent: Option<(WallTime, WallTime)>, span: &Span) -> (WallTime, 
     extent.map_or((first, last), |(begin, end)| (begin.min(first), end.max(last)))
 }
 
-/// Where the files begin later or end earlier than was asked, and the gaps that say why.
+/// An edge of the exported footage inside the requested range, with the gaps that explain it.
 struct Edge {
     asked: WallTime,
     reached: WallTime,
@@ -216,12 +216,12 @@ impl Edge {
     }
 }
 
-/// Footage before the oldest that is there went in its turn.
+/// The reason of a gap; footage before the oldest record was evicted.
 fn reason(gap: &Gap) -> &'static str {
     if gap.reason == GapReason::EvictedPinned { "evicted" } else { gap.reason.as_str() }
 }
 
-/// The edges of what was exported that are not where they were asked.
+/// The edges of the export that differ from the requested range.
 fn edges(
     disk: &dyn Disk,
     index: &Index,
@@ -242,7 +242,7 @@ fn edges(
         .collect()
 }
 
-/// What was made, said at once unless a document is wanted.
+/// Describes a written file, and prints it at once unless JSON is requested.
 fn describe(args: &Args, path: &Path, span: &Span, size: u64) -> Value {
     let zone = &args.range.zone;
     let (begin, last) = (span.fragments[0].start, &span.fragments[span.fragments.len() - 1]);
@@ -287,7 +287,7 @@ fn write(path: &Path, clip: &VirtualClip, force: bool) -> anyhow::Result<()> {
     let mut file = file.with_context(|| path.display().to_string())?;
     let copied = copy(clip, &mut file).with_context(|| path.display().to_string());
     if copied.is_err() {
-        // Half a file would be taken for the whole range.
+        // A partial file could be mistaken for the whole range.
         let _ = std::fs::remove_file(path);
     }
     copied
