@@ -186,9 +186,28 @@ impl Gauges {
     }
 
     fn counters(&self) -> BTreeMap<String, u64> {
-        let (s, a, u) = (&self.storage, &self.analytics, &self.uplink);
-        let [main, sub] = &self.camera_counts;
-        let pairs = [
+        let a = &self.analytics;
+        let reasons = SUPPRESS_REASONS
+            .iter()
+            .zip(a.suppressed.0)
+            .map(|(why, count)| (format!("motion.suppressed.{why}"), count));
+        let lines = a.lines.iter().flat_map(|line| {
+            [("left", line.left), ("right", line.right)]
+                .map(|(side, count)| (format!("motion.line.{}.{side}", line.rule), count))
+        });
+        self.recording_counters()
+            .into_iter()
+            .chain(self.motion_counters())
+            .chain(self.uplink_counters())
+            .map(|(name, value)| (name.to_owned(), value))
+            .chain(reasons)
+            .chain(lines)
+            .collect()
+    }
+
+    fn recording_counters(&self) -> [(&'static str, u64); 25] {
+        let (s, [main, sub]) = (&self.storage, &self.camera_counts);
+        [
             ("camera.connect_failures", self.camera_tries),
             ("camera.lost_packets", main.lost_packets),
             ("camera.bad_packets", main.bad_packets),
@@ -217,6 +236,12 @@ impl Gauges {
             ("storage.damaged", s.damaged),
             ("storage.faults", self.storage_faults),
             ("storage.pins_lost", self.pins_lost),
+        ]
+    }
+
+    fn motion_counters(&self) -> [(&'static str, u64); 9] {
+        let a = &self.analytics;
+        [
             ("motion.decoded", a.decoded),
             ("motion.analysed", a.analysed),
             ("motion.dropped", a.dropped),
@@ -226,6 +251,12 @@ impl Gauges {
             ("motion.blind", self.blind.into()),
             ("motion.events", self.motions),
             ("clip.made", self.clips),
+        ]
+    }
+
+    fn uplink_counters(&self) -> [(&'static str, u64); 17] {
+        let u = &self.uplink;
+        [
             ("commands.refused", self.commands.unauthorized),
             ("commands.signed_dropped", self.commands.throttled),
             ("commands.unsigned_dropped", u.unsigned_dropped),
@@ -243,21 +274,7 @@ impl Gauges {
             ("uplink.rate", u.rate),
             ("uplink.bytes_today", u.spent.today),
             ("uplink.bytes_month", u.spent.month),
-        ];
-        let reasons = SUPPRESS_REASONS
-            .iter()
-            .zip(a.suppressed.0)
-            .map(|(why, count)| (format!("motion.suppressed.{why}"), count));
-        let lines = a.lines.iter().flat_map(|line| {
-            [("left", line.left), ("right", line.right)]
-                .map(|(side, count)| (format!("motion.line.{}.{side}", line.rule), count))
-        });
-        pairs
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .chain(reasons)
-            .chain(lines)
-            .collect()
+        ]
     }
 }
 

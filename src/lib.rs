@@ -18,6 +18,7 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("TAIMAT_C
 pub mod units;
 pub mod clock;
 pub mod fault_switch;
+mod listed_enum;
 pub mod watchdog;
 pub mod wakeup;
 pub(crate) mod redact;

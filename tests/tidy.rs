@@ -201,7 +201,7 @@ const RETIRED_IDENTIFIERS: &str = "Stamp WallQuality Ticket Pulses Lull LULL Hur
     SmallCard Keeper Desk Wiring Begun Owed Mirrors Doors BREATH LOOK_EVERY carry_out look_after offer_waiting tell_untold \
     is_astray is_believed CardStoodStill EvictedWanted Glance Relit Glow Faint Voices Twin Troubles Refusing Gathering lost_sight \
     let_replaced_go LANE_BYTES BLIND_AFTER TOLD_MAX is_relit is_glow is_stubborn open_cells put_off takes_along afford open_stills \
-    dates_mut open_hole add_hole";
+    dates_mut open_hole add_hole ImageCache RingStatement";
 /// Files whose names said nothing to a reader of the field, relative to `src/`.
 const RETIRED_FILES: &str = "pulse lull mask shown tail lane chain config motion config/begin config/boot settings/raw settings/raw_motion \
     settings/change camera/logins camera/session storage/answers storage/boxes storage/card storage/choose storage/dates storage/document \
@@ -210,7 +210,7 @@ const RETIRED_FILES: &str = "pulse lull mask shown tail lane chain config motion
     uplink/transfer uplink/expiry agent/wiring agent/desk agent/heard agent/incidents agent/jobs agent/keeper agent/shed agent/start \
     agent/stop agent/waiting office/host office/keep office/keeper office/look office/configs office/gaps office/door office/claim \
     office/placing office/parts cli/zone cli/feed cli/fleet sim/archive sim/card sim/disk sim/hostile sim/proxy sim/image sim/pole sim/texts \
-    sim/small_card sim/stranding sim/script sim/strict sim/wire";
+    sim/small_card sim/stranding sim/script sim/strict sim/wire sim/image_cache clip/fate storage/ring_statement storage/pending_queries";
 /// Words that stood on the wire, in keys and in names of files, as they would be written there.
 const RETIRED_WORDS: &str = "\"going\" `going` unsaid sight.blind sight.seeing evicted_wanted card_stood_still files_of motion.passed \
     suppressed.churn suppressed.relit suppressed.glow uplink.mirrors uplink.also still_slots still_size stills.taimat storage.trouble \

@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use taimat::format::card_id::CardId;
 use taimat::storage::disk::{Disk, RealDisk};
-use taimat::storage::journal::{BATCH_MAX, Journal};
+use taimat::storage::journal::Journal;
+use taimat::storage::journal_layout::BATCH_MAX;
 use taimat::units::EntryId;
 
 /// Budgets: events a second in a burst, bytes of flash per event.

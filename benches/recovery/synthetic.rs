@@ -7,9 +7,10 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use taimat::format::block::{free_block, padded};
 use taimat::format::card_id::CardId;
-use taimat::format::record::{MARK, RECORD_BOX, RingRecord, free_block, padded};
-use taimat::format::segment_head::{RingStatement, SegmentHead, head_digest};
+use taimat::format::record::{MARK, RECORD_BOX, RingRecord};
+use taimat::format::segment_head::{RecordInventory, SegmentHead, head_digest};
 use taimat::settings::{StorageSettings, parse};
 use taimat::storage::disk::{FileId, RealDisk};
 use taimat::storage::engine::Engine;
@@ -62,7 +63,7 @@ impl Synthetic {
             }
             let (size, lap, boot, tracks) = (SIZE, segment + 1, Boot(1), tracks.clone());
             let (first_seq, start, media) = (seq, stamp(seq), seq * 1_000_000);
-            let (layout, statement) = (head_digest(&tracks), RingStatement::default());
+            let (layout, inventory) = (head_digest(&tracks), RecordInventory::default());
             let card = CardId::default();
             let head = SegmentHead {
                 card,
@@ -75,7 +76,7 @@ impl Synthetic {
                 media,
                 size,
                 tracks,
-                statement,
+                inventory,
             };
             let (bytes, end) = (head.encode(), head.end());
             file.write_all_at(&bytes, 0).unwrap();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use taimat::format::record::padded;
+use taimat::format::block::padded;
 use taimat::settings::parse;
 use taimat::storage::StorageUpdate;
 use taimat::storage::disk::RealDisk;

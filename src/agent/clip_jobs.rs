@@ -15,7 +15,7 @@ use super::spool::{Draft, EntryKind, SpooledEntry};
 use super::{Agent, AgentEffect};
 use crate::clip::hasher::{HashRequest, Hashed};
 use crate::clip::virtual_file::VirtualClip;
-use crate::clip::{FileSource, SharedFile, fate};
+use crate::clip::{FileSource, SharedFile, footage_absence};
 use crate::evidence::manifest::{self, Manifest, Purpose};
 use crate::storage::{PinClass, PinId, Span, SpanQuery, StorageRequest};
 use crate::units::{EntryId, Timestamp};
@@ -160,7 +160,7 @@ impl Agent {
             span => self.no_footage(
                 now,
                 &job,
-                &fate::explain(&span.map(|span| span.gaps).unwrap_or_default()),
+                &footage_absence::explain(&span.map(|span| span.gaps).unwrap_or_default()),
                 out,
             ),
         }
@@ -232,7 +232,12 @@ impl Agent {
             }
             // No record is left, or the card reports an error without naming a record.
             Err(_) if !hashed.unreadable.is_empty() => {
-                self.no_footage(now, &job, &fate::explain(&span.lost(&hashed.unreadable)), out);
+                self.no_footage(
+                    now,
+                    &job,
+                    &footage_absence::explain(&span.lost(&hashed.unreadable)),
+                    out,
+                );
             }
             Err(reason) => self.no_footage(now, &job, &reason, out),
         }
@@ -412,9 +417,11 @@ impl Agent {
             None if span.is_some_and(|span| !span.fragments.is_empty()) => {
                 self.spoiled(now, entry_id, "not all of it is in the ring any more");
             }
-            None => {
-                self.file_lost(now, entry_id, &fate::explain(span.map_or(&[], |span| &span.gaps)))
-            }
+            None => self.file_lost(
+                now,
+                entry_id,
+                &footage_absence::explain(span.map_or(&[], |span| &span.gaps)),
+            ),
         }
     }
 

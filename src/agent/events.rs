@@ -219,7 +219,7 @@ mod tests {
     use super::*;
     use crate::analytics::MotionPhase;
     use crate::storage::GapReason;
-    use crate::storage::journal::ENTRY_MAX;
+    use crate::storage::journal_layout::ENTRY_MAX;
     use crate::units::{ClockQuality, MonoTime, WallTime};
 
     fn at() -> Timestamp {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::Agent;
 use super::events::kind;
 use super::spool::{EntryKind, Note};
+use crate::listed_enum::listed_enum;
 use crate::outbox::ShedReason;
 use crate::units::Timestamp;
 
@@ -22,30 +23,27 @@ pub const FILES_MAX: usize = 6;
 /// Lost files whose event ids are kept until they are reported; further files are only counted.
 const NAMES_MAX: usize = 64;
 
-/// Why events or files were lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LossReason {
-    /// The outbox exceeded its bound.
-    OutboxFull,
-    /// Recovery found entries that this version cannot decode.
-    Unreadable,
-    /// Storage stalled, and the spool was full. Such events never got a sequence number.
-    StorageStalled,
-    /// The entry did not fit a journal slot.
-    TooLarge,
-    /// The entry outlived its maximum age ([`crate::outbox`]).
-    Expired,
+listed_enum! {
+    /// Why events or files were lost.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum LossReason {
+        /// The outbox exceeded its bound.
+        OutboxFull,
+        /// Recovery found entries that this version cannot decode.
+        Unreadable,
+        /// Storage stalled, and the spool was full. Such events never got a sequence number.
+        StorageStalled,
+        /// The entry did not fit a journal slot.
+        TooLarge,
+        /// The entry outlived its maximum age ([`crate::outbox`]).
+        Expired,
+    }
+
+    /// All reasons.
+    const ALL;
 }
 
 impl LossReason {
-    const ALL: [LossReason; 5] = [
-        LossReason::OutboxFull,
-        LossReason::Unreadable,
-        LossReason::StorageStalled,
-        LossReason::TooLarge,
-        LossReason::Expired,
-    ];
-
     /// The word used in payloads.
     pub fn as_str(self) -> &'static str {
         match self {

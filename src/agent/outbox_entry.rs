@@ -181,7 +181,7 @@ impl Entry {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::storage::journal::ENTRY_MAX;
+    use crate::storage::journal_layout::ENTRY_MAX;
     use crate::units::ClockQuality;
     use crate::uplink::bandwidth::SPENT_MAX;
 

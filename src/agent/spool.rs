@@ -16,7 +16,7 @@ use crate::clip::SharedFile;
 use crate::clip::virtual_file::SnapshotFile;
 use crate::evidence::manifest::{Manifest, Purpose};
 use crate::outbox::{EntryMeta, Priority};
-use crate::storage::journal::{BATCH_MAX, ENTRY_MAX};
+use crate::storage::journal_layout::{BATCH_MAX, ENTRY_MAX};
 use crate::storage::{FootageReader, PinId, StorageRequest};
 use crate::units::{EntryId, MonoTime, RingId};
 use crate::uplink::Message;

@@ -148,43 +148,7 @@ impl Bench {
 
     fn execute(&mut self, effect: AgentEffect) -> Option<AgentInput> {
         match effect {
-            AgentEffect::Storage(StorageRequest::Enqueue { entry_id, entry, .. }) => {
-                self.log.push(format!("journal {}", kind_of(&entry)));
-                if self.card_full || self.card.len() >= self.slots as usize {
-                    let reason = "journal full".into();
-                    return Some(AgentInput::Storage(StorageUpdate::NotEnqueued {
-                        entry_id,
-                        reason,
-                    }));
-                }
-                self.card.push((entry_id, entry.clone()));
-                self.newest = Some((entry_id, entry));
-                Some(AgentInput::Storage(StorageUpdate::Enqueued { entry_id }))
-            }
-            AgentEffect::Storage(StorageRequest::Release { entry_ids }) => {
-                self.card.retain(|(kept, _)| !entry_ids.contains(kept));
-                None
-            }
-            AgentEffect::Storage(StorageRequest::Fetch { entry_id }) => {
-                self.log.push("fetch".into());
-                let entry = self
-                    .card
-                    .iter()
-                    .find(|(kept, _)| *kept == entry_id)
-                    .map(|(_, entry)| entry.clone());
-                let outcome = entry.ok_or_else(|| "damaged".to_owned());
-                Some(AgentInput::Storage(StorageUpdate::Fetched { entry_id, outcome }))
-            }
-            AgentEffect::Storage(StorageRequest::Locate { pin, query, .. }) => {
-                self.log.push(format!("locate {query:?}"));
-                self.locating.push(pin);
-                None
-            }
-            AgentEffect::Storage(StorageRequest::PinOpen { .. }) => self.log_line("pin"),
-            AgentEffect::Storage(StorageRequest::NoteGap(gap)) => {
-                self.log_line(&format!("note gap {}", gap.reason.as_str()))
-            }
-            AgentEffect::Storage(StorageRequest::Stop) => self.log_line("storage stop"),
+            AgentEffect::Storage(request) => self.execute_storage(request),
             AgentEffect::Uplink(UplinkRequest::Close) => self.log_line("uplink close"),
             AgentEffect::StopCamera => self.log_line("camera stop"),
             AgentEffect::Finished => self.log_line("finished"),
@@ -192,9 +156,6 @@ impl Bench {
                 self.log.push("send".into());
                 self.sent.push((entry_id, message));
                 None
-            }
-            AgentEffect::Storage(StorageRequest::Resize { budget, pin_quota, .. }) => {
-                self.log_line(&format!("resize {budget} {pin_quota}"))
             }
             AgentEffect::Config(ConfigRequest::Save(record, _)) => {
                 self.log.push(format!(
@@ -227,6 +188,52 @@ impl Bench {
             AgentEffect::LogTail { req_id, lines, .. } => {
                 let lines = (0..lines.min(2)).map(|n| format!("line {n}")).collect();
                 Some(AgentInput::LogTail { req_id, lines })
+            }
+            _ => None,
+        }
+    }
+
+    fn execute_storage(&mut self, request: StorageRequest) -> Option<AgentInput> {
+        match request {
+            StorageRequest::Enqueue { entry_id, entry, .. } => {
+                self.log.push(format!("journal {}", kind_of(&entry)));
+                if self.card_full || self.card.len() >= self.slots as usize {
+                    let reason = "journal full".into();
+                    return Some(AgentInput::Storage(StorageUpdate::NotEnqueued {
+                        entry_id,
+                        reason,
+                    }));
+                }
+                self.card.push((entry_id, entry.clone()));
+                self.newest = Some((entry_id, entry));
+                Some(AgentInput::Storage(StorageUpdate::Enqueued { entry_id }))
+            }
+            StorageRequest::Release { entry_ids } => {
+                self.card.retain(|(kept, _)| !entry_ids.contains(kept));
+                None
+            }
+            StorageRequest::Fetch { entry_id } => {
+                self.log.push("fetch".into());
+                let entry = self
+                    .card
+                    .iter()
+                    .find(|(kept, _)| *kept == entry_id)
+                    .map(|(_, entry)| entry.clone());
+                let outcome = entry.ok_or_else(|| "damaged".to_owned());
+                Some(AgentInput::Storage(StorageUpdate::Fetched { entry_id, outcome }))
+            }
+            StorageRequest::Locate { pin, query, .. } => {
+                self.log.push(format!("locate {query:?}"));
+                self.locating.push(pin);
+                None
+            }
+            StorageRequest::PinOpen { .. } => self.log_line("pin"),
+            StorageRequest::NoteGap(gap) => {
+                self.log_line(&format!("note gap {}", gap.reason.as_str()))
+            }
+            StorageRequest::Stop => self.log_line("storage stop"),
+            StorageRequest::Resize { budget, pin_quota, .. } => {
+                self.log_line(&format!("resize {budget} {pin_quota}"))
             }
             _ => None,
         }

@@ -26,10 +26,10 @@ pub struct Args {
     json: bool,
 }
 
-/// Checks the file, and the certificates and keys it names: exit code 0 and a summary when all is good, 2 and every bad key when not.
+/// Checks the file, and the certificates and keys that it names. Exit code 0 and a summary, or 2 and every bad key.
 ///
 /// # Errors
-/// When the answer cannot be written as JSON: a bad file is an answer.
+/// The report cannot be written as JSON.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let checked = judge(load::parts(&args.file), &load::read);
     if args.json {
@@ -45,7 +45,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
-/// Everything that is wrong at once: the files and the directory that a part names are judged although another part is bad.
+/// Collects all problems at once: checks the files and the directory of a section even if another section is bad.
 fn judge(parsed: Parsed, read: ReadFile<'_>) -> Result<Settings, Problems> {
     let Parsed { whole, site, storage, uplink, mut problems } = parsed;
     if let Some(uplink) = &uplink {
@@ -60,7 +60,8 @@ fn judge(parsed: Parsed, read: ReadFile<'_>) -> Result<Settings, Problems> {
     whole.filter(|_| problems.is_empty()).ok_or(Problems(problems))
 }
 
-/// Certificates of another box: a broker that knows devices by them lets this one send nothing, and ends the other's session.
+/// Finds certificates of another device: a broker that identifies devices by certificate rejects what this one sends, and ends the
+/// session of the other.
 fn others_certificates(site: &SiteId, uplink: &UplinkSettings, read: ReadFile<'_>) -> Vec<Problem> {
     let brokers = uplink.brokers();
     let others = brokers.iter().enumerate().filter_map(|(number, broker)| {
@@ -71,7 +72,7 @@ fn others_certificates(site: &SiteId, uplink: &UplinkSettings, read: ReadFile<'_
         (name != site.as_str()).then(|| Problem {
             key: format!("{section}.cert_file"),
             reason: format!(
-                "{}: is the certificate of {name:?}, and site is {site}: the broker knows a box by it",
+                "{}: is the certificate of {name:?}, but site is {site}: the broker identifies the device by its certificate",
                 path.display()
             ),
         })
@@ -79,13 +80,13 @@ fn others_certificates(site: &SiteId, uplink: &UplinkSettings, read: ReadFile<'_
     others.collect()
 }
 
-/// A ring directory that `run` would refuse, or a card that is too small for `storage.budget`: the device would record into memory
-/// only, or into a smaller ring.
+/// Finds a ring directory that `run` would reject, or a card that is too small for `storage.budget`: the device would record into
+/// memory only, or into a smaller ring.
 fn no_room(storage: &StorageSettings) -> Vec<Problem> {
     if let Err(fault) = RealDisk::check_dir(&storage.dir, storage.require_mount) {
         return vec![Problem { key: "storage.dir".into(), reason: fault.to_string() }];
     }
-    // A directory that is not there yet is made at the first start: what fits into it is seen then.
+    // The first start creates a missing directory and checks its room.
     let looked =
         RealDisk::open_read_only(&storage.dir).ok().and_then(|disk| room(&disk, storage).ok());
     let short = looked.filter(|(wanted, available)| wanted > available);
@@ -135,7 +136,7 @@ fn summary(args: &Args, settings: &Settings) {
         println!("office {}:{} ({tls})", broker.host, broker.port);
         if broker.shows_login() {
             println!(
-                "  the login of {}:{} is sent in the clear: anybody on the way can read it (uplink.allow_plain)",
+                "  the login of {}:{} is sent unencrypted: anyone on the network can read it (uplink.allow_plain)",
                 broker.host, broker.port
             );
         }
@@ -148,11 +149,11 @@ fn summary(args: &Args, settings: &Settings) {
             .filter(|key| key.scope == scope)
             .map(|key| key.name.as_str())
             .collect();
-        if keys.is_empty() { "nobody".to_owned() } else { keys.join(", ") }
+        if keys.is_empty() { "none".to_owned() } else { keys.join(", ") }
     };
-    println!("configured from afar by: {}", names(KeyScope::All));
+    println!("remote configuration by: {}", names(KeyScope::All));
     if settings.remote.keys.iter().any(|key| key.scope == KeyScope::Commands) {
-        println!("commanded, and not configured, by: {}", names(KeyScope::Commands));
+        println!("remote commands only by: {}", names(KeyScope::Commands));
     }
 }
 

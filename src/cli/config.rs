@@ -58,16 +58,16 @@ enum ConfigCommand {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let dir = args.state.unwrap_or_else(|| state_dir(&args.config));
     if !dir.is_dir() {
-        bail!("{}: nothing is kept there; was the agent started with --state?", dir.display());
+        bail!("{}: no stored configuration; was the agent started with --state?", dir.display());
     }
     let files = RealFiles::open(&dir).map_err(anyhow::Error::msg)?;
     let record = state_store::load(&files)
-        .with_context(|| format!("{}: no record that can be read", dir.display()))?;
+        .with_context(|| format!("{}: no readable record", dir.display()))?;
     match args.what {
         ConfigCommand::Show { json: true, .. } => println!("{}", shown_json(&record)?),
         ConfigCommand::Show { text: true, .. } => {
             let text = state_store::text(&files, &record.committed.sha256);
-            print_text(&text.context("its text cannot be read any more")?);
+            print_text(&text.context("its text is unreadable")?);
         }
         ConfigCommand::Show { .. } => show(&record),
         ConfigCommand::History => history(&record),
@@ -77,7 +77,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             };
             let request = format!("{}\n", nth - 1);
             files.write(REQUEST, request.as_bytes()).map_err(anyhow::Error::msg)?;
-            println!("asked for {}: taimat config show tells how it ends", line(old));
+            println!("rollback to {} requested: taimat config show prints the outcome", line(old));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -85,7 +85,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn show(record: &ConfigState) {
     let phase = match &record.phase {
-        ConfigPhase::Idle => "nothing is on its way".to_owned(),
+        ConfigPhase::Idle => "no change in progress".to_owned(),
         ConfigPhase::Staged(trial) => format!("staged: {}", line(&trial.next)),
         ConfigPhase::Trial(trial) => {
             let (ran, limit) = (trial.ran / 1_000_000, trial.limit / 1_000_000);
@@ -99,7 +99,7 @@ fn show(record: &ConfigState) {
     println!("{phase}");
     println!("last known good: {}", line(&record.committed));
     if record.rest == crate::remote_config::state_record::SafeMode::Safe {
-        println!("SAFE MODE: it brought the process down again and again");
+        println!("SAFE MODE: the process ended repeatedly under this configuration");
     }
     if let Some(last) = &record.last {
         let how = last.refusal.as_ref().map_or_else(

@@ -74,7 +74,7 @@ pub fn run(load: FleetLoad) -> anyhow::Result<ExitCode> {
     let wanted = load.sites * (load.events + load.files);
     let bytes = (load.sites * load.files) as f64 * load.file_bytes as f64;
     println!(
-        "{} sites, {wanted} letters, {receipts} receipted in {seconds:.1} s: {:.0} receipts a second, {:.1} MB of files a second",
+        "{} sites, {wanted} messages, {receipts} receipted in {seconds:.1} s: {:.0} receipts a second, {:.1} MB of files a second",
         load.sites,
         receipts as f64 / seconds,
         bytes / seconds / 1e6

@@ -56,7 +56,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn office(name: &str, args: &Args) -> anyhow::Result<ExitCode> {
     let word = (1..=32).contains(&name.len())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    anyhow::ensure!(word, "{name:?} is no name for a key: 1 to 32 of a-z A-Z 0-9 '-' '_' '.'");
+    anyhow::ensure!(
+        word,
+        "{name:?} is not a valid key name: use 1 to 32 of a-z A-Z 0-9 '-' '_' '.'"
+    );
     let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
         .map_err(|_| anyhow::anyhow!("no randomness"))?;
     let pair = Ed25519KeyPair::from_pkcs8(document.as_ref());
@@ -66,15 +69,16 @@ fn office(name: &str, args: &Args) -> anyhow::Result<ExitCode> {
     let (scope, place) = match args.scope.as_deref() == Some(KeyScope::WORD) {
         true => (
             format!("{}:", KeyScope::WORD),
-            "keep it where commands are signed every day; it signs no configuration",
+            "keep it where operators sign commands; it cannot sign configurations",
         ),
-        false => {
-            (String::new(), "keep it where configurations are signed, and a copy in a safe place")
-        }
+        false => (
+            String::new(),
+            "keep it where you sign configurations, and keep a copy in a safe place",
+        ),
     };
     println!("key: {} ({place})", path.display());
     println!(
-        "for the boxes, in [remote]: keys = [\"{name}:{scope}{}\"]",
+        "for the devices, in [remote]: keys = [\"{name}:{scope}{}\"]",
         hex(pair.public_key().as_ref())
     );
     Ok(ExitCode::SUCCESS)
@@ -85,7 +89,7 @@ fn put(path: &Path, der: &[u8]) -> anyhow::Result<()> {
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = file.with_context(|| match path.exists() {
         true => format!(
-            "{} exists and is never overwritten: whoever trusts it goes on doing so. Move it away for a new one",
+            "{} exists and is never overwritten, because devices may trust it. Move it away to make a new key",
             path.display()
         ),
         false => path.display().to_string(),
@@ -98,10 +102,7 @@ fn put(path: &Path, der: &[u8]) -> anyhow::Result<()> {
 fn site_key(site: &str, args: &Args) -> anyhow::Result<ExitCode> {
     let site = SiteId::parse(site).map_err(anyhow::Error::msg)?;
     let taken = FILES_OF_CERTS.contains(&site.as_str());
-    anyhow::ensure!(
-        !taken,
-        "{site}: no site may be called so, make-certs.sh makes files of that name"
-    );
+    anyhow::ensure!(!taken, "{site}: reserved; make-certs.sh writes files with this name");
     let random = SystemRandom::new();
     let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random)
         .map_err(|_| anyhow::anyhow!("no randomness"))?;
@@ -110,7 +111,7 @@ fn site_key(site: &str, args: &Args) -> anyhow::Result<ExitCode> {
     let pair = pair.map_err(|error| anyhow::anyhow!("the new key is unusable: {error}"))?;
     let path = args.dir.join(format!("{site}.key"));
     put(&path, document.as_ref())?;
-    println!("key: {} (keep it here; nobody else needs it)", path.display());
+    println!("key: {} (keep it on this device only)", path.display());
     println!("public key sha256: {}", Digest::of(pair.public_key().as_ref()).hex());
     let request = args.dir.join(format!("{site}.csr"));
     println!(

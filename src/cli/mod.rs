@@ -1,7 +1,7 @@
-//! The command line: one file a subcommand. Parses arguments, calls modules, prints tables or JSON, gives exit codes.
+//! The command line, one file for each subcommand: parses arguments, calls modules, prints tables or JSON, returns exit codes.
 //!
-//! What belongs here: words for people, exit codes (0 good, 1 failed, 2 the caller's mistake; `verify` has a 3). What does not: deciding or
-//! storing anything.
+//! What belongs here: output and exit codes (0 success, 1 failure, 2 wrong usage; `verify` adds 3). What does not: decisions and
+//! storage.
 
 /// Prints a text of several lines, escaped: what a command shows may come from a file, a camera or a network. It stands before all
 /// modules in place of the standard macro, so that no command can forget it. JSON is escaped by itself before ([`crate::escape`]).
@@ -75,7 +75,7 @@ enum Command {
     #[cfg(feature = "office")]
     Office(office::Args),
     // Developers' commands.
-    /// For a look at taimat: simulated camera, embedded broker, agent and office on this machine.
+    /// Run a demonstration: simulated camera, embedded broker, agent and office on this machine.
     #[cfg(feature = "sim")]
     Demo(demo::Args),
     /// For developers: run the motion detector on video files.
@@ -93,7 +93,7 @@ Environment: TAIMAT_LOG selects what is logged on stderr, e.g. TAIMAT_LOG=debug 
 TAIMAT_LOG=info,taimat::uplink=trace.";
 
 impl Cli {
-    /// What is logged unless `TAIMAT_LOG` says otherwise: simulated agents tell the same story thousands of times.
+    /// Default of `TAIMAT_LOG`: simulated agents would log the same lines thousands of times.
     pub fn default_log(&self) -> &'static str {
         match self.command {
             #[cfg(feature = "sim")]
@@ -103,15 +103,15 @@ impl Cli {
     }
 }
 
-/// What the caller got wrong beyond what the parser of arguments can see: exit code 2.
+/// A wrong argument that the parser cannot detect: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
-/// Carries out one command line.
+/// Runs one command line.
 ///
 /// # Errors
-/// Whatever the subcommand could not do, with the chain of causes.
+/// The error of the subcommand, with the chain of causes.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match dispatch(cli) {
         Err(error) if error.is::<Usage>() => {
@@ -141,7 +141,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Prints a whole text: as it is into a file or a pipe, escaped on a terminal.
+/// Prints a whole text: unchanged into a file or a pipe, escaped on a terminal.
 fn print_text(text: &str) {
     use std::io::IsTerminal as _;
     match std::io::stdout().is_terminal() {

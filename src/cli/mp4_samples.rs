@@ -1,21 +1,20 @@
 //! Reads the video samples of an MP4 file (ISO/IEC 14496-12 8.6, 8.7) for `eval-motion`: unfragmented files with H.264 or H.265, as
 //! cameras' archives and test suites have them.
 //!
-//! What belongs here: that. What does not: our own fragmented files, which `ffmpeg -c copy` makes plain.
+//! What belongs here: sample tables. What does not: fragmented files; `ffmpeg -c copy` converts them.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::camera::{Codec, Frame, StreamRole, TrackKind, TrackParams};
-use crate::format::mp4::{all, path};
-use crate::format::record::box_at;
+use crate::format::mp4::{all, box_at, path};
 use crate::units::{Digest, MonoTime, Timestamp};
 
 /// The video frames of a file in decode order, with `at` counted from 1 s.
 ///
 /// # Errors
-/// Says what is missing.
+/// Names the missing or damaged box.
 pub fn frames(file: &[u8]) -> Result<Vec<Frame>, String> {
     let moov = path(file, &[b"moov"]).ok_or("no moov box: not an MP4 file")?;
     let trak = all(moov, b"trak").into_iter().find(|trak| {
@@ -193,7 +192,7 @@ fn read_u32s(bytes: &[u8], from: usize) -> Vec<u32> {
 fn table<'a>(stbl: &'a [u8], name: &[u8; 4]) -> Result<&'a [u8], String> {
     path(stbl, &[name]).ok_or_else(|| {
         format!(
-            "no {}: fragmented files are made plain with ffmpeg -c copy",
+            "no {}: convert a fragmented file with ffmpeg -c copy",
             String::from_utf8_lossy(name)
         )
     })

@@ -25,7 +25,7 @@ use crate::office::service::{self, OfficeService};
 use crate::regular_file::{Links, TEXT_MAX, read_text};
 use crate::units::SiteId;
 
-/// Free bytes below which who looks at an archive is warned: a few files of one site.
+/// Free bytes below which a command warns that the disk is almost full: a few files of one site.
 const ALMOST_FULL: u64 = 64 << 20;
 
 /// End of `taimat office --help`.
@@ -45,27 +45,27 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum OfficeCommand {
-    /// Receive and keep what the devices send, until a signal.
+    /// Receive and store the messages of devices until a signal ends the process.
     Run {
-        /// Where the archive is, or goes.
+        /// Directory of the archive; created if it does not exist.
         #[arg(long)]
         dir: PathBuf,
         /// Name of this archive in its presence topic.
         #[arg(long, default_value = "office")]
         host: String,
-        /// Only this site; may be given several times. Several offices may share the sites among them.
+        /// Receive only this site; repeat for more. Several offices can divide the sites among them.
         #[arg(long)]
         site: Vec<String>,
-        /// Let files and events go so many days after they were received; 0 keeps them.
+        /// Delete files and events this many days after their reception; 0 keeps them.
         #[arg(long, default_value_t = 0)]
         keep_days: u32,
-        /// Beyond so many GiB let the oldest files go of the site that holds most, down to 1 GiB or its newest day; 0 keeps them.
+        /// Above this many GiB delete the oldest files of the largest site, down to 1 GiB or its newest day, whichever is less; 0 keeps them.
         #[arg(long, default_value_t = 0)]
         keep_gib: u64,
         #[command(flatten)]
         broker: Broker,
     },
-    /// Show the sites: state, events kept, numbers missing.
+    /// List the sites: state, stored events, missing numbers.
     Sites {
         /// The archive's directory.
         #[arg(long)]
@@ -74,25 +74,25 @@ enum OfficeCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Show events.
+    /// List events.
     Events(Wanted),
-    /// Show clips, snapshots and requested ranges.
+    /// List clips, snapshots and requested ranges.
     Clips(Wanted),
-    /// Show sequence numbers that are not here: missing, on their way, or dropped and why.
+    /// List sequence numbers that are not in the archive: missing, in delivery, or dropped with the reason.
     Gaps(Wanted),
-    /// Compare the index with the files and name every difference; exit code 1 when there is one. The office may run meanwhile.
+    /// Compare the index with the files and list every difference; exit code 1 if there is one. The office may be running.
     Check {
         /// The archive's directory.
         #[arg(long)]
         dir: PathBuf,
-        /// Read and hash every stored file too.
+        /// Also read and hash every stored file.
         #[arg(long)]
         deep: bool,
         /// JSON instead of lines.
         #[arg(long)]
         json: bool,
     },
-    /// Lock files in the archive: keep everything of a site between two moments, whatever the retention says; or show and end such locks.
+    /// Lock files in the archive: the retention deletes nothing of a site between two times. Without --site, list the locks or end one.
     Lock {
         /// The archive's directory.
         #[arg(long)]
@@ -100,16 +100,16 @@ enum OfficeCommand {
         /// The site.
         #[arg(long, requires_all = ["from", "to", "reason"])]
         site: Option<String>,
-        /// Begin, RFC 3339.
+        /// Start of the range, RFC 3339.
         #[arg(long)]
         from: Option<String>,
-        /// End, likewise.
+        /// End of the range, RFC 3339.
         #[arg(long)]
         to: Option<String>,
-        /// Why.
+        /// Reason of the lock.
         #[arg(long)]
         reason: Option<String>,
-        /// End the lock of this number.
+        /// End the lock with this number.
         #[arg(long, conflicts_with = "site")]
         end: Option<i64>,
     },
@@ -124,23 +124,23 @@ enum OfficeCommand {
         /// Id of any event of a motion event (its start, an update, its end), or req_id of a clip-get.
         #[arg(long)]
         event: String,
-        /// Where to; must not exist.
+        /// Directory to create; it must not exist.
         #[arg(long)]
         out: PathBuf,
-        /// Leave out files that are missing or have changed, and name them; exit code 1 when there are any.
+        /// Leave out files that are missing or changed, and list them; exit code 1 if there are any.
         #[arg(long)]
         skip_bad: bool,
     },
     /// Send a command to a device and show its answer, e.g. `cmd km-17 clip-get from=2026-11-24T02:05:00Z to=2026-11-24T02:15:00Z`.
     Cmd {
-        /// The site, or `fleet` for every device (each answers within `within` seconds; the first answer is shown).
+        /// The site, or `fleet` for all devices (each answers within `within` seconds; the command shows the first answer).
         site: String,
         /// The command: clip-get (from, to), clip-cancel (fid), snapshot, event-get (ring, seq), lock (from, to, reason), unlock (id),
         /// locks, ring-status, log-tail (lines), restart (boot), ping, config-show, config-check (config=@FILE, probe=yes).
         name: String,
-        /// Arguments, key=value; key=@FILE takes the value from a file.
+        /// Arguments, key=value; key=@FILE reads the value from a file.
         args: Vec<String>,
-        /// The key to sign it with (taimat keygen --office), where the device asks for that.
+        /// Signing key (taimat keygen --office), for a device that accepts only signed commands.
         #[arg(long)]
         sign: Option<PathBuf>,
         /// Seconds to wait for the answer.
@@ -149,14 +149,14 @@ enum OfficeCommand {
         #[command(flatten)]
         broker: Broker,
     },
-    /// Send devices their configuration, signed; show what they report.
+    /// Send signed configurations to devices, and show their reports.
     Config(super::office_config::Args),
 }
 
-/// Carries it out.
+/// Runs `taimat office`.
 ///
 /// # Errors
-/// When the archive or the broker cannot be used.
+/// If the archive or the broker cannot be used.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.what {
         OfficeCommand::Run { dir, host, site, keep_days, keep_gib, broker } => {
@@ -168,99 +168,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 .map_err(anyhow::Error::msg)?;
             receive(&dir, host, sites, retention, &broker)
         }
-        OfficeCommand::Sites { dir, json } => {
-            warn_of_full(&dir);
-            let rows = Archive::open_read_only(&dir)?.sites()?;
-            show(
-                json,
-                &rows,
-                "site            state    last message              events  highest  missing  files",
-                |row| {
-                    let (state, seen) = (&row.state, &row.seen);
-                    format!(
-                        "{:15} {state:8} {seen:24} {:>7} {:>8} {:>8} {:>6}",
-                        row.site, row.events, row.highest_seq, row.missing_seq, row.files
-                    )
-                },
-            )
-        }
-        OfficeCommand::Events(lines) => {
-            let wanted = filter(&lines)?;
-            let archive = Archive::open_read_only(&lines.dir)?;
-            let rows = archive.events(&wanted)?;
-            explain_empty(&archive, &lines, rows.is_empty(), &EVENT_KINDS)?;
-            show(
-                lines.json,
-                &rows,
-                "site            number  time                      id                          kind",
-                |row| {
-                    format!(
-                        "{:15} {:>6}  {:24}  {:26}  {}",
-                        row.site, row.seq, row.time, row.id, row.kind
-                    )
-                },
-            )
-        }
-        OfficeCommand::Clips(lines) => {
-            let wanted = filter(&lines)?;
-            let archive = Archive::open_read_only(&lines.dir)?;
-            let rows = archive.files(&wanted)?;
-            explain_empty(&archive, &lines, rows.is_empty(), &FILE_KINDS)?;
-            show(
-                lines.json,
-                &rows,
-                "site            what       from                          bytes  event                       file",
-                |row| {
-                    let (path, event) = (row.path.display(), &row.event);
-                    format!(
-                        "{:15} {:9}  {:24}  {:>9}  {event:26}  {path}",
-                        row.site, row.purpose, row.start, row.size
-                    )
-                },
-            )
-        }
-        OfficeCommand::Gaps(lines) => {
-            check_gap_flags(&lines)?;
-            let wanted = filter(&lines)?;
-            let archive = Archive::open_read_only(&lines.dir)?;
-            let rows = archive.gaps(&wanted)?;
-            explain_empty(&archive, &lines, rows.is_empty(), &[])?;
-            show(
-                lines.json,
-                &rows,
-                "site            ring                 first     last  why",
-                |row| {
-                    format!(
-                        "{:15} {:16} {:>9} {:>8}  {}",
-                        row.site, row.ring, row.first, row.last, row.why
-                    )
-                },
-            )
-        }
+        OfficeCommand::Sites { dir, json } => show_sites(&dir, json),
+        OfficeCommand::Events(lines) => show_events(&lines),
+        OfficeCommand::Clips(lines) => show_clips(&lines),
+        OfficeCommand::Gaps(lines) => show_gaps(&lines),
         OfficeCommand::Check { dir, deep, json } => {
             warn_of_full(&dir);
             show_check(&Archive::open_read_only(&dir)?.check(deep)?, json)
         }
         OfficeCommand::Lock { dir, site, from, to, reason, end } => {
-            let mut archive = Archive::open_read_only(&dir)?;
-            if let (Some(site), Some(reason)) = (site, reason) {
-                let (from, to) = span(&from.unwrap_or_default(), &to.unwrap_or_default())?;
-                let now = SystemClock::new().now().wall;
-                archive.lock(&site, (&from.rfc3339(), &to.rfc3339()), &reason, &now.rfc3339())?;
-            } else if let Some(id) = end {
-                anyhow::ensure!(archive.unlock(id)?, "there is no lock {id}");
-            }
-            show(
-                false,
-                &archive.locks()?,
-                "lock  site            from                      to                        reason",
-                |row| {
-                    format!(
-                        "{:>4}  {:15} {:24}  {:24}  {}",
-                        row.id, row.site, row.start, row.end, row.reason
-                    )
-                },
-            )
+            let range = (from.unwrap_or_default(), to.unwrap_or_default());
+            lock(&dir, site.zip(reason), (&range.0, &range.1), end)
         }
         OfficeCommand::Export { dir, site, event, out, skip_bad } => {
             export(&dir, (&site, &event), &out, skip_bad)
@@ -270,6 +188,96 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         OfficeCommand::Config(args) => super::office_config::run(args),
     }
+}
+
+fn show_sites(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    warn_of_full(dir);
+    let rows = Archive::open_read_only(dir)?.sites()?;
+    show(
+        json,
+        &rows,
+        "site            state    last message              events  highest  missing  files",
+        |row| {
+            let (state, seen) = (&row.state, &row.seen);
+            format!(
+                "{:15} {state:8} {seen:24} {:>7} {:>8} {:>8} {:>6}",
+                row.site, row.events, row.highest_seq, row.missing_seq, row.files
+            )
+        },
+    )
+}
+
+fn show_events(lines: &Wanted) -> anyhow::Result<ExitCode> {
+    let wanted = filter(lines)?;
+    let archive = Archive::open_read_only(&lines.dir)?;
+    let rows = archive.events(&wanted)?;
+    explain_empty(&archive, lines, rows.is_empty(), &EVENT_KINDS)?;
+    show(
+        lines.json,
+        &rows,
+        "site            number  time                      id                          kind",
+        |row| {
+            format!("{:15} {:>6}  {:24}  {:26}  {}", row.site, row.seq, row.time, row.id, row.kind)
+        },
+    )
+}
+
+fn show_clips(lines: &Wanted) -> anyhow::Result<ExitCode> {
+    let wanted = filter(lines)?;
+    let archive = Archive::open_read_only(&lines.dir)?;
+    let rows = archive.files(&wanted)?;
+    explain_empty(&archive, lines, rows.is_empty(), &FILE_KINDS)?;
+    show(
+        lines.json,
+        &rows,
+        "site            what       from                          bytes  event                       file",
+        |row| {
+            let (path, event) = (row.path.display(), &row.event);
+            format!(
+                "{:15} {:9}  {:24}  {:>9}  {event:26}  {path}",
+                row.site, row.purpose, row.start, row.size
+            )
+        },
+    )
+}
+
+fn show_gaps(lines: &Wanted) -> anyhow::Result<ExitCode> {
+    check_gap_flags(lines)?;
+    let wanted = filter(lines)?;
+    let archive = Archive::open_read_only(&lines.dir)?;
+    let rows = archive.gaps(&wanted)?;
+    explain_empty(&archive, lines, rows.is_empty(), &[])?;
+    show(lines.json, &rows, "site            ring                 first     last  why", |row| {
+        format!("{:15} {:16} {:>9} {:>8}  {}", row.site, row.ring, row.first, row.last, row.why)
+    })
+}
+
+/// Locks files of a site (`locked`: site and reason), or ends the lock `end`; then shows all locks.
+fn lock(
+    dir: &Path,
+    locked: Option<(String, String)>,
+    (from, to): (&str, &str),
+    end: Option<i64>,
+) -> anyhow::Result<ExitCode> {
+    let mut archive = Archive::open_read_only(dir)?;
+    if let Some((site, reason)) = locked {
+        let (from, to) = span(from, to)?;
+        let now = SystemClock::new().now().wall;
+        archive.lock(&site, (&from.rfc3339(), &to.rfc3339()), &reason, &now.rfc3339())?;
+    } else if let Some(id) = end {
+        anyhow::ensure!(archive.unlock(id)?, "there is no lock {id}");
+    }
+    show(
+        false,
+        &archive.locks()?,
+        "lock  site            from                      to                        reason",
+        |row| {
+            format!(
+                "{:>4}  {:15} {:24}  {:24}  {}",
+                row.id, row.site, row.start, row.end, row.reason
+            )
+        },
+    )
 }
 
 fn export(
@@ -293,13 +301,13 @@ fn export(
     Ok(if bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// An archive whose disk is all but full refuses messages, or soon will: who looks at it is reported.
+/// Warns that the disk of an archive is almost full: the office then rejects messages.
 fn warn_of_full(dir: &Path) {
     if let Some(free) = index::free(dir).ok().filter(|free| *free < ALMOST_FULL) {
         let dir = dir.display();
         eprintln!(
-            "WARNING: {dir}: {free} bytes are free on the archive's disk. Without room nothing is kept or receipted, the devices keep \
-             it and send it again: make room"
+            "WARNING: {dir}: the archive's disk has {free} free bytes. On a full disk the office stores nothing and sends no receipts; \
+             the devices keep their messages and send them again. Free some space"
         );
     }
 }
@@ -379,10 +387,10 @@ fn arguments(pairs: &[String], is_signed: bool) -> anyhow::Result<Map<String, Va
     Ok(args)
 }
 
-/// What silence may mean.
+/// Explains a missing answer.
 fn unanswered(site: &str, wait: u64) -> String {
     format!(
-        "{site} did not answer within {wait} s. Is it online (taimat office sites)? Were these many commands at once? A device executes \
-         10 unsigned ones and then 2 a second, 50 signed ones and then 20 a second, and drops the others without an answer: send it again"
+        "{site} did not answer within {wait} s. Check that it is online (taimat office sites). A device executes 10 unsigned commands \
+         and then 2 a second, 50 signed ones and then 20 a second, and drops the others without an answer: send it again"
     )
 }

@@ -1,4 +1,4 @@
-//! `taimat office config`: signed configurations to one device or to many.
+//! `taimat office config`: sends signed configurations to one device or to many.
 //!
 //! What belongs here: arguments, printing, exit codes. What does not: the session with the broker
 //! ([`crate::office::rollout_driver`]), waves ([`crate::office::rollout`]), storage
@@ -35,22 +35,22 @@ pub struct Args {
     what: OfficeConfigCommand,
 }
 
-/// What every push needs.
+/// Arguments of every push.
 #[derive(Debug, clap::Args)]
 struct Pushing {
     /// The signing key (taimat keygen --office).
     #[arg(long, value_name = "KEY")]
     sign: PathBuf,
-    /// The archive's directory: devices that ask get the document from there, and their confirmation.
+    /// The archive's directory: the office answers devices from there, with the document and its confirmation.
     #[arg(long)]
     dir: PathBuf,
-    /// Seconds a device may take until it says committed, or why not.
+    /// Seconds to wait until a device reports `committed` or a reason.
     #[arg(long, default_value_t = 900)]
     wait: u64,
-    /// Hours the document stays valid.
+    /// Validity of the document, hours.
     #[arg(long, default_value_t = 72)]
     valid: u32,
-    /// Send without asking; needed where stdin is no terminal.
+    /// Send without a question; required if stdin is no terminal.
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -59,34 +59,34 @@ struct Pushing {
 
 #[derive(Debug, clap::Subcommand)]
 enum OfficeConfigCommand {
-    /// Send a device its whole configuration and wait until it is committed, or why it is not.
+    /// Send a device its whole configuration, and wait until it is committed or fails.
     Push {
         /// The site.
         site: String,
-        /// The TOML file, as it would stand on the device.
+        /// The TOML file for the device.
         file: PathBuf,
         #[command(flatten)]
         pushing: Pushing,
     },
-    /// Send many devices theirs, made from one template, in waves; stops when one fails, and goes on when it is run again.
+    /// Send many devices configurations from one template, in waves. Stops at the first failure; run it again to continue.
     Fleet {
         /// TOML: template = "FILE", wave = 10, and a table [sites.ID] with the values of each device.
         plan: PathBuf,
         #[command(flatten)]
         pushing: Pushing,
     },
-    /// Show what a device runs, as it reported it.
+    /// Show the configuration report of a device.
     Show {
         /// The site.
         site: String,
         /// The archive's directory.
         #[arg(long)]
         dir: PathBuf,
-        /// The text in force instead, where it was sent from here.
+        /// Show the text of the active configuration, if this office sent it.
         #[arg(long)]
         text: bool,
     },
-    /// List what was sent to a device, and how each ended.
+    /// List the documents sent to a device, with their outcomes.
     History {
         /// The site.
         site: String,
@@ -99,8 +99,8 @@ enum OfficeConfigCommand {
     },
 }
 
-/// Carries it out. Exit code of a push: 0 when every device runs its configuration, 2 when nothing
-/// was sent, whatever the cause, else 1.
+/// Runs `taimat office config`. Exit code of a push: 0 if every device runs its configuration, 2 if
+/// nothing was sent, for any cause, else 1.
 ///
 /// # Errors
 /// The archive cannot be read for `show` and `history`.
@@ -163,7 +163,7 @@ fn planned(path: &Path) -> anyhow::Result<(BTreeMap<SiteId, String>, usize)> {
     Ok((texts, plan.wave))
 }
 
-/// What can be judged here: schema and ranges. Files that the text names lie on the device.
+/// Checks schema and ranges. Files that the text names are on the device and are not checked.
 fn judged(texts: &BTreeMap<SiteId, String>) -> Result<(), String> {
     let there = |_: &Path| Ok("user:password".to_owned());
     let wrong = texts.iter().filter_map(|(site, text)| match parse::parse(text, &there) {
@@ -184,11 +184,9 @@ fn push(
     if let Err(wrong) = judged(&texts) {
         return Ok(nothing_sent(&format!("\n{wrong}")));
     }
-    // Before the session: a question without an answer would be asked in each of its tries.
+    // Before the session: otherwise every attempt to connect would repeat the question.
     if !pushing.yes && !terminal {
-        return Ok(nothing_sent(
-            "stdin is no terminal, so there is no one to ask: --yes sends without asking",
-        ));
+        return Ok(nothing_sent("stdin is no terminal: use --yes to send without a question"));
     }
     let (key, key_id) = signing_key(&pushing.sign)?;
     let valid = Duration::from_secs(u64::from(pushing.valid) * 3600);
@@ -223,13 +221,13 @@ fn push(
     Ok(exit_code(&summary))
 }
 
-/// Exit code 2: nothing was sent, for this reason.
+/// Reports that nothing was sent and why; exit code 2.
 fn nothing_sent(reason: &str) -> ExitCode {
     eprintln!("nothing was sent: {reason}");
     ExitCode::from(2)
 }
 
-/// 0 when every device runs its configuration, 2 when nothing was sent, else 1.
+/// 0 if every device runs its configuration, 2 if nothing was sent, else 1.
 fn exit_code(summary: &RolloutSummary) -> ExitCode {
     if summary.is_complete() {
         ExitCode::SUCCESS
@@ -240,7 +238,7 @@ fn exit_code(summary: &RolloutSummary) -> ExitCode {
     }
 }
 
-/// The last lines: how each device ended, and what to do next.
+/// Prints the outcome of each device and the next step.
 fn print_summary(summary: &RolloutSummary) {
     let RolloutSummary { committed, already, open, waiting, failed, documents_sent } = summary;
     let without = if *open > 0 { format!(", {open} without an outcome") } else { String::new() };
@@ -280,7 +278,7 @@ impl RolloutObserver for Terminal {
                     println!("--- {site} now\n+++ {site} then\n{}", shown_lines(&diff(old, new)));
                 }
                 None => println!(
-                    "{site}: its configuration ({}) was not sent from here: the whole text is new",
+                    "{site}: this office did not send its configuration ({}): the whole text is new",
                     &running.hex()[..12]
                 ),
             }
@@ -301,8 +299,9 @@ fn asked(devices: usize) -> bool {
 fn show(site: &str, dir: &Path, text: bool) -> anyhow::Result<ExitCode> {
     let site = SiteId::parse(site).map_err(anyhow::Error::msg)?;
     let archive = Archive::open(dir)?;
-    let report =
-        archive.reported(&site)?.with_context(|| format!("{site} has never said what it runs"))?;
+    let report = archive
+        .reported(&site)?
+        .with_context(|| format!("{site} has not reported its configuration"))?;
     if !text {
         println!("{}", shown_json(&report)?);
         return Ok(ExitCode::SUCCESS);
@@ -311,7 +310,7 @@ fn show(site: &str, dir: &Path, text: bool) -> anyhow::Result<ExitCode> {
     let text = archive.config_text(&site, &sha256)?;
     let missing = || {
         format!(
-            "{} was not sent from here: ask the box (office cmd {site} config-show)",
+            "this office did not send {}: ask the device (office cmd {site} config-show)",
             sha256.hex()
         )
     };

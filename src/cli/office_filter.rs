@@ -1,6 +1,6 @@
-//! Which lines `taimat office events|clips|gaps` shows, and what is said instead of an empty table.
+//! Filter of `taimat office events|clips|gaps`, and the explanation of an empty table.
 //!
-//! What belongs here: arguments that choose. What does not: the queries ([`crate::office::queries`]), printing ([`super::office_print`]).
+//! What belongs here: arguments that select rows. What does not: the queries ([`crate::office::queries`]), printing ([`super::office_print`]).
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::office::archive::Archive;
 use crate::office::queries::Filter;
 use crate::units::WallTime;
 
-/// Which lines to show.
+/// Selects the lines to show.
 #[derive(Debug, clap::Args)]
 pub(super) struct Wanted {
     /// The archive's directory.
@@ -21,16 +21,16 @@ pub(super) struct Wanted {
     /// Only this site.
     #[arg(long)]
     pub(super) site: Option<String>,
-    /// Begin, RFC 3339 (UTC when no zone is given).
+    /// Start of the range, RFC 3339 (UTC without a zone).
     #[arg(long)]
     pub(super) from: Option<String>,
-    /// End, likewise.
+    /// End of the range, in the same form.
     #[arg(long)]
     pub(super) to: Option<String>,
-    /// Only this kind: of events e.g. motion.start, of files clip, snapshot or requested.
+    /// Only this kind: motion.start and others for events; clip, snapshot or requested for files.
     #[arg(long)]
     pub(super) kind: Option<String>,
-    /// Newest lines at most.
+    /// Show at most this many lines, the newest ones.
     #[arg(long, default_value_t = 100)]
     pub(super) limit: u32,
     /// JSON instead of a table.
@@ -38,7 +38,7 @@ pub(super) struct Wanted {
     pub(super) json: bool,
 }
 
-/// Kinds of events that this version makes.
+/// Kinds of events of this version.
 pub(super) const EVENT_KINDS: [&str; 22] = [
     kind::START,
     kind::STOP,
@@ -63,10 +63,10 @@ pub(super) const EVENT_KINDS: [&str; 22] = [
     kind::ACCESS,
     kind::REFUSED,
 ];
-/// What files are for.
+/// Kinds of files.
 pub(super) const FILE_KINDS: [&str; 3] = ["clip", "snapshot", "requested"];
 
-/// An empty table says that nothing is there. Where that is so because of an unknown word or name, that is said instead.
+/// Reports an unknown kind or site, which would otherwise show as an empty table.
 pub(super) fn explain_empty(
     archive: &Archive,
     lines: &Wanted,
@@ -75,19 +75,19 @@ pub(super) fn explain_empty(
 ) -> anyhow::Result<()> {
     if let Some(word) = lines.kind.as_deref().filter(|word| empty && !kinds.contains(word)) {
         let known = kinds.join(", ");
-        return Err(Usage(format!("--kind {word}: no such kind here: one of {known}")).into());
+        return Err(Usage(format!("--kind {word}: unknown kind; use one of {known}")).into());
     }
     if let Some(site) = lines.site.as_deref().filter(|_| empty) {
         let there = archive.sites()?.iter().any(|row| row.site == site);
         ensure!(
             there,
-            "--site {site}: this archive has never heard of it; taimat office sites lists those it knows"
+            "--site {site}: not in this archive; taimat office sites lists the known sites"
         );
     }
     Ok(())
 }
 
-/// Refuses what says nothing about a missing sequence number, which has neither time nor kind.
+/// Rejects flags for time and kind: a missing sequence number has neither.
 ///
 /// # Errors
 /// Names the flag.
@@ -96,13 +96,13 @@ pub(super) fn check_gap_flags(lines: &Wanted) -> anyhow::Result<()> {
     match given.into_iter().find(|(_, value)| value.is_some()) {
         None => Ok(()),
         Some((name, _)) => Err(Usage(format!(
-            "--{name}: a missing number has neither time nor kind: gaps takes --site and --limit"
+            "--{name}: a missing number has neither time nor kind; gaps accepts --site and --limit"
         ))
         .into()),
     }
 }
 
-/// A span of time in RFC 3339 that ends after its begin.
+/// A range of time in RFC 3339 that does not end before its start.
 ///
 /// # Errors
 /// Names the flag.
@@ -112,12 +112,12 @@ pub(super) fn span(from: &str, to: &str) -> anyhow::Result<(WallTime, WallTime)>
     };
     let (from, to) = (time("from", from)?, time("to", to)?);
     if from > to {
-        return Err(Usage("--from lies after --to".into()).into());
+        return Err(Usage("--from is later than --to".into()).into());
     }
     Ok((from, to))
 }
 
-/// The rows that are meant.
+/// The filter for the selected rows.
 pub(super) fn filter(lines: &Wanted) -> anyhow::Result<Filter> {
     let time = |name: &str, text: &Option<String>| match text {
         Some(text) => WallTime::parse(text)
@@ -127,7 +127,7 @@ pub(super) fn filter(lines: &Wanted) -> anyhow::Result<Filter> {
     };
     let (from, to) = (time("from", &lines.from)?, time("to", &lines.to)?);
     if from.as_ref().zip(to.as_ref()).is_some_and(|(from, to)| from > to) {
-        return Err(Usage("--from lies after --to".into()).into());
+        return Err(Usage("--from is later than --to".into()).into());
     }
     Ok(Filter { site: lines.site.clone(), from, to, limit: lines.limit, kind: lines.kind.clone() })
 }

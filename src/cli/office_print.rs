@@ -1,6 +1,6 @@
-//! What `taimat office` shows: tables and JSON of what devices said, and the lines of a running office.
+//! Output of `taimat office`: tables, JSON and the lines of a running office.
 //!
-//! What belongs here: printing. What does not: choosing ([`super::office`]).
+//! What belongs here: printing. What does not: selecting ([`super::office`]).
 #![expect(clippy::disallowed_methods, reason = "shell: starts a thread or task")]
 
 use std::io::Write as _;
@@ -14,9 +14,9 @@ use crate::escape::{shown, shown_json};
 use crate::office::consistency_check::CheckReport;
 use crate::office::notice::Notice;
 
-/// Lines on their way to the terminal at most; when it is stopped the others are counted.
+/// Most lines that wait for the terminal; while it is stopped, further ones are counted.
 const LINES: usize = 1024;
-/// For the last lines to go out at the end.
+/// Time for the last lines at the end.
 const LAST: Duration = Duration::from_millis(500);
 
 pub(super) fn show<T: Serialize>(
@@ -34,7 +34,7 @@ pub(super) fn show<T: Serialize>(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every difference, and a sum; exit code 1 when there is one.
+/// Prints every difference and a summary; exit code 1 if there is a difference.
 pub(super) fn show_check(checked: &CheckReport, as_json: bool) -> anyhow::Result<ExitCode> {
     if as_json {
         println!("{}", shown_json(checked)?);
@@ -44,7 +44,7 @@ pub(super) fn show_check(checked: &CheckReport, as_json: bool) -> anyhow::Result
             println!("{kind:10} {}", shown(&format!("{path}: {detail}")));
         }
         println!(
-            "{} files of {} bytes looked for, {} of them hashed, {} unfinished: {} difference(s)",
+            "{} files of {} bytes checked, {} of them hashed, {} unfinished: {} difference(s)",
             checked.files,
             checked.bytes,
             checked.hashed,
@@ -55,7 +55,7 @@ pub(super) fn show_check(checked: &CheckReport, as_json: bool) -> anyhow::Result
     Ok(if checked.differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The lines of a running office, written by a thread of their own: a terminal that is stopped or gone stops nothing else.
+/// The lines of a running office, written by a thread of their own: a stopped terminal stops nothing else.
 pub(super) struct Lines {
     lines: Option<SyncSender<(u64, Notice)>>,
     lost: u64,
@@ -66,7 +66,7 @@ impl Lines {
     /// Starts the thread.
     ///
     /// # Errors
-    /// When the system gives none.
+    /// If the operating system starts no thread.
     pub(super) fn start() -> std::io::Result<Lines> {
         let (lines, waiting) = sync_channel::<(u64, Notice)>(LINES);
         let (end, ended) = sync_channel(1);
@@ -78,7 +78,7 @@ impl Lines {
                 if notice.is_log() {
                     notice.log();
                 } else {
-                    // A reader that is gone is no reason to stop archiving.
+                    // The office continues when the reader of its output ends.
                     let _ = writeln!(std::io::stdout(), "{notice}");
                 }
             }

@@ -82,7 +82,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some((fault, detail)) = failure {
         let no_login = args.login.is_none() && matches!(fault, CameraFault::Unauthorized);
         let detail = if no_login {
-            "the camera asks for user and password: --login FILE, one line user:password"
+            "the camera requires user and password: --login FILE, one line user:password"
         } else {
             &detail
         };
@@ -91,7 +91,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
     if heard.get("video").is_none_or(|video| video.keys == 0) {
         let detail = format!(
-            "connected, but no key frame within {} s (--seconds listens longer)",
+            "connected, but no key frame within {} s (--seconds extends the probe)",
             args.seconds
         );
         return Ok(failed(&args, CameraFault::NoKeyFrame.as_str(), &detail));

@@ -76,7 +76,7 @@ fn start_anew() -> anyhow::Result<ExitCode> {
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_default();
     let error = Command::new("/proc/self/exe").arg0(name).args(words).exec();
-    Err(error).context("starting anew under another configuration")
+    Err(error).context("restart under another configuration")
 }
 
 /// A runtime with one thread and few blocking threads.
@@ -108,17 +108,17 @@ pub fn on_signal() -> anyhow::Result<watch::Receiver<bool>> {
     signals(None)
 }
 
-/// The same, and it ends the process when the stop takes longer than its limits.
+/// Like [`on_signal`], and ends the process if the stop exceeds its time limits.
 fn on_signal_within(limits: StopLimits) -> anyhow::Result<watch::Receiver<bool>> {
     signals(Some(limits))
 }
 
-/// Signals have a thread and a runtime of their own: a task that keeps the main thread busy must not keep the process from ending.
+/// Signals have a thread and a runtime of their own: a busy main thread must not block the end of the process.
 fn signals(limits: Option<StopLimits>) -> anyhow::Result<watch::Receiver<bool>> {
     let (sender, receiver) = watch::channel(false);
     let (answer, answered) = watch::channel(false);
     let mut asked = receiver.clone();
-    // On the caller's runtime: it runs only while that does.
+    // Runs on the caller's runtime, and only as long as it.
     tokio::spawn(async move {
         if asked.wait_for(|stop| *stop).await.is_ok() {
             let _ = answer.send(true);
@@ -159,7 +159,7 @@ async fn listen_for_signals(
     let first = tokio::select! {
         _ = terminate.recv() => SignalKind::terminate(),
         _ = interrupt.recv() => SignalKind::interrupt(),
-        // The receivers are gone.
+        // All receivers were dropped.
         () = sender.closed() => return,
     };
     tracing::info!(signal = first.as_raw_value(), "stopping; a second signal ends at once");
@@ -181,12 +181,12 @@ async fn listen_for_signals(
     std::process::exit(128 + second.as_raw_value());
 }
 
-/// Returns when a stop has taken too long, and says what did.
+/// Returns the reason when a stop has taken too long.
 async fn wait_for_stop(mut answered: watch::Receiver<bool>, limits: StopLimits) -> String {
     let asked = Instant::now();
     let answer = async {
         if answered.wait_for(|answered| *answered).await.is_err() {
-            // The main thread's runtime is gone: it has ended, and the process will.
+            // The main thread's runtime has ended, and the process ends next.
             std::future::pending::<()>().await;
         }
     };

@@ -1,11 +1,11 @@
-//! The lines by which two texts differ.
+//! Line diff of two texts.
 //!
-//! What belongs here: that. What does not: what the lines mean.
+//! What belongs here: the diff. What does not: the meaning of the lines.
 
-/// Lines of a text at most that are compared one by one; a configuration has some hundred.
+/// Most lines of a text that are compared; a configuration has some hundred.
 const LINES_MAX: usize = 3000;
 
-/// Lines that go (`-`) and come (`+`), in order, by the longest common subsequence (Wagner and Fischer 1974).
+/// Removed (`-`) and added (`+`) lines in order, by the longest common subsequence (Wagner and Fischer 1974).
 pub fn diff(old: &str, new: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     if old.len().max(new.len()) > LINES_MAX {

@@ -1,13 +1,13 @@
-//! The zone in which people write and read times. Records are in UTC; an officer thinks in the clock on the wall.
+//! Time zone of input and output. Records are in UTC; operators use local time.
 //!
-//! What belongs here: that. What does not: times in payloads and files, which are always UTC.
+//! What belongs here: times that operators read and write. What does not: times in payloads and files, which are always UTC.
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use crate::units::WallTime;
 
-/// A zone that times are read and shown in.
+/// A zone for reading and showing times.
 #[derive(Debug, Clone)]
 pub struct DisplayZone(TimeZone);
 
@@ -15,21 +15,21 @@ impl DisplayZone {
     /// `UTC`, `local` (this machine's), or a name such as `Asia/Ho_Chi_Minh`.
     ///
     /// # Errors
-    /// When there is no such zone.
+    /// The zone is unknown.
     pub fn parse(text: &str) -> Result<DisplayZone, String> {
         match text {
             "UTC" | "utc" => Ok(DisplayZone(TimeZone::UTC)),
             "local" => TimeZone::try_system()
                 .map(DisplayZone)
-                .map_err(|error| format!("this machine's zone is not known: {error}")),
+                .map_err(|error| format!("this machine's zone is unknown: {error}")),
             name => TimeZone::get(name).map(DisplayZone).map_err(|error| error.to_string()),
         }
     }
 
-    /// Reads a time: with an offset it stands for itself, without one it is in this zone.
+    /// Reads a time; a time without an offset is in this zone.
     ///
     /// # Errors
-    /// Says what is wrong; a time that the zone skips or has twice (a clock change) must be written with its offset.
+    /// The text is no time. A time that the zone skips or repeats (a clock change) needs an offset.
     pub fn read(&self, text: &str) -> Result<WallTime, String> {
         let Ok(civil) =
             text.trim().trim_end_matches(|c: char| c.is_whitespace()).parse::<DateTime>()

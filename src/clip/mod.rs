@@ -2,13 +2,13 @@
 //! re-encoding it.
 //!
 //! * [`virtual_file`]: an MP4 head followed by the fragments of the ring, read in place.
-//! * [`hasher`]: the thread that hashes files. [`fate`]: why footage is not available.
+//! * [`hasher`]: the thread that hashes files. [`footage_absence`]: why footage is not available.
 //!
 //! What belongs here: the MP4 head of a clip, reading its bytes. What does not: finding footage
 //! (storage), deciding when (the agent), sending it (uplink).
 
 pub(crate) mod virtual_file;
-pub(crate) mod fate;
+pub(crate) mod footage_absence;
 pub(crate) mod hasher;
 
 use std::sync::Arc;

@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::head_check;
 use super::manifest::{ABOUT_BOX, bounded, is_whole};
-use crate::format::mp4::{move_times, timescales};
-use crate::format::record::{RECORD_BOX, RECORD_TYPE, RingRecord, box_at};
+use crate::format::mp4::{box_at, move_times, timescales};
+use crate::format::record::{RECORD_BOX, RECORD_TYPE, RingRecord};
 use crate::format::segment_head::SEGMENT_TYPE;
 use crate::units::{ClockQuality, Digest};
 

@@ -3,6 +3,8 @@
 //! What belongs here: encoding and decoding, pure. What does not: I/O and the decision what is
 //! written when (storage). [`on_disk`] specifies every file byte by byte.
 
+pub(crate) mod big_endian;
+pub mod block;
 pub mod card_id;
 pub(crate) mod fragment_ref;
 pub(crate) mod gap;

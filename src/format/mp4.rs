@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::record::{box_at, ticks};
 use crate::camera::{TrackKind, TrackParams};
 
 /// Timescale of `mvhd` and of `tkhd` durations, ticks a second.
@@ -74,6 +73,18 @@ impl BoxWriter {
     pub fn finish(self) -> Vec<u8> {
         self.bytes
     }
+}
+
+/// Name and length of the box at `at`; `None` if there is no valid box header.
+pub fn box_at(bytes: &[u8], at: usize) -> Option<([u8; 4], usize)> {
+    let head = bytes.get(at..at + 8)?;
+    let len = u32::from_be_bytes(head[..4].try_into().ok()?) as usize;
+    (len >= 8).then_some((head[4..].try_into().ok()?, len))
+}
+
+/// Converts a time on the media clock from microseconds to ticks.
+pub fn ticks(micros: u64, timescale: u32) -> u64 {
+    ((u128::from(micros) * u128::from(timescale) + 500_000) / 1_000_000) as u64
 }
 
 /// `ftyp` and `moov` (ISO/IEC 14496-12 8.1 to 8.8). `duration` in microseconds; `None` for a

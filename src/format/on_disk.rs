@@ -92,7 +92,7 @@
 //! frame only if that frame is later than every frame before it.
 //!
 //! ## `journal.taimat`: slots of one block, two copies
-//! Copy A begins at 0, copy B at [`crate::storage::journal::copy_b`]. A commit writes the slots of A,
+//! Copy A begins at 0, copy B at [`crate::storage::journal_layout::copy_b`]. A commit writes the slots of A,
 //! flushes, writes those of B, flushes. Of two valid copies the one with the higher generation counts.
 //! ```text
 //! "TMJ2"   u8 kind (0 free, 1 entry, 2 cell, 3 start)   u8 place     u16 length   u64 generation   u64 key   [16] card

@@ -1,13 +1,10 @@
-//! Records of the ring ([`super::on_disk`]): encoding and decoding, padding and free space.
+//! Records of the ring ([`super::on_disk`]): encoding and decoding.
 
-use super::fragment_ref::FragmentRef;
+use super::big_endian::BigEndianReader;
 use super::gap::{Gap, GapReason};
 use super::mp4::BoxWriter;
-use super::segment_head::Segment;
 use crate::units::{Boot, ClockQuality, Digest, MonoTime, Timestamp, WallTime};
 
-/// Alignment of everything on the card, bytes. Cards tear whole pages.
-pub const BLOCK: u64 = 4096;
 /// Bytes of a record box.
 pub const RECORD_BOX: usize = 24 + 64 + 24 + 96 + 8;
 /// Offset of the checksums in a record box: that of the box, then that of the content.
@@ -108,7 +105,7 @@ impl RingRecord {
         if crc32c::crc32c(&bytes[..CHECKSUMS]).to_be_bytes() != bytes[CHECKSUMS..CHECKSUMS + 4] {
             return None;
         }
-        let mut from = Take::new(&bytes[24..RECORD_BOX]);
+        let mut from = BigEndianReader::new(&bytes[24..RECORD_BOX]);
         let (version, flags) = (from.u16()?, from.u16()?);
         let (lap, seq, boot, len) = (from.u32()?, from.u64()?, Boot(from.u32()?), from.u32()?);
         let (mono, wall) = (MonoTime(from.u64()?), WallTime(from.u64()? as i64));
@@ -117,7 +114,7 @@ impl RingRecord {
         let start = Timestamp { mono, wall, quality: ClockQuality::from_byte(marks[0]) };
         let (payload, media, duration) = (from.u32()?, from.u64()?, from.u64()?);
         let mut mark: [u8; MARK] = from.take(MARK)?.try_into().ok()?;
-        let mut of_gap = Take::new(&mark);
+        let mut of_gap = BigEndianReader::new(&mark);
         let (mono, wall, gap_bytes) =
             (MonoTime(of_gap.u64()?), WallTime(of_gap.u64()? as i64), of_gap.u64()?);
         let gap_end = Timestamp { mono, wall, quality: ClockQuality::from_byte(lead as u8) };
@@ -168,44 +165,6 @@ impl RingRecord {
         crate::format::hash_chain::link(&self.previous, &encoded[24..CHECKSUMS])
     }
 
-    /// The fragment of this record at `offset` of `segment`; `None` for a gap record.
-    pub fn fragment(&self, segment: &Segment, offset: u64) -> Option<FragmentRef> {
-        let RingRecord {
-            seq,
-            lap,
-            boot,
-            len,
-            start,
-            key,
-            payload,
-            media,
-            duration,
-            lead,
-            gap: None,
-            ..
-        } = self.clone()
-        else {
-            return None;
-        };
-        let (segment, base, layout) = (segment.head.segment, segment.head.media, segment.layout);
-        Some(FragmentRef {
-            seq,
-            segment,
-            lap,
-            offset,
-            len,
-            key,
-            boot,
-            start,
-            duration,
-            media,
-            lead,
-            base,
-            payload,
-            layout,
-        })
-    }
-
     /// End of the record.
     pub fn end(&self) -> Timestamp {
         self.gap.map_or_else(|| self.start.after(self.duration), |(to, ..)| to)
@@ -224,86 +183,6 @@ pub fn seal(record: &mut [u8], content: &[u8]) {
     {
         stored[..4].copy_from_slice(&crc32c::crc32c(covered).to_be_bytes());
         stored[4..].copy_from_slice(&crc32c::crc32c(content).to_be_bytes());
-    }
-}
-
-/// Converts a time on the media clock from microseconds to ticks.
-pub fn ticks(micros: u64, timescale: u32) -> u64 {
-    ((u128::from(micros) * u128::from(timescale) + 500_000) / 1_000_000) as u64
-}
-
-/// Pads to the next block boundary with a `free` box. Adds a block if the rest is too small for a
-/// box header.
-pub fn pad(bytes: &mut Vec<u8>) {
-    let rest = (BLOCK as usize - bytes.len() % BLOCK as usize) % BLOCK as usize;
-    let rest = if rest > 0 && rest < 8 { rest + BLOCK as usize } else { rest };
-    if rest > 0 {
-        bytes.extend((rest as u32).to_be_bytes());
-        bytes.extend(b"free");
-        bytes.resize(bytes.len() + rest - 8, 0);
-    }
-}
-
-/// True when the `free` box of [`pad`] leads from `end` to `padded`. No checksum covers this box.
-pub fn is_padded(bytes: &[u8], end: usize, padded: usize) -> bool {
-    padded == end || box_at(bytes, end) == Some((*b"free", padded - end))
-}
-
-/// One block that begins a `free` box over `rest` bytes; empty if `rest` is 0.
-pub fn free_block(rest: u64) -> Vec<u8> {
-    if rest == 0 {
-        return Vec::new();
-    }
-    let mut block = Vec::with_capacity(BLOCK as usize);
-    block.extend((rest as u32).to_be_bytes());
-    block.extend(b"free");
-    block.resize(BLOCK as usize, 0);
-    block
-}
-
-/// Bytes of a record of `len` bytes with its padding.
-pub fn padded(len: u64) -> u64 {
-    let rest = (BLOCK - len % BLOCK) % BLOCK;
-    len + if rest > 0 && rest < 8 { rest + BLOCK } else { rest }
-}
-
-/// Name and length of the box at `at`; `None` if there is no valid box header.
-pub fn box_at(bytes: &[u8], at: usize) -> Option<([u8; 4], usize)> {
-    let head = bytes.get(at..at + 8)?;
-    let len = u32::from_be_bytes(head[..4].try_into().ok()?) as usize;
-    (len >= 8).then_some((head[4..].try_into().ok()?, len))
-}
-
-/// Reads big-endian integers from the front of a slice.
-pub(super) struct Take<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Take<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Take<'a> {
-        Take { rest: bytes }
-    }
-
-    pub(super) fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (front, rest) = self.rest.split_at_checked(n)?;
-        self.rest = rest;
-        Some(front)
-    }
-
-    pub(super) fn u16(&mut self) -> Option<u16> {
-        Some(u16::from_be_bytes(self.take(2)?.try_into().ok()?))
-    }
-
-    pub(super) fn u32(&mut self) -> Option<u32> {
-        Some(u32::from_be_bytes(self.take(4)?.try_into().ok()?))
-    }
-
-    pub(super) fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_be_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    pub(super) fn digest(&mut self) -> Option<Digest> {
-        Some(Digest(self.take(32)?.try_into().ok()?))
     }
 }
 
@@ -412,17 +291,5 @@ pub(crate) mod tests {
             read.gap().unwrap(),
             Gap { from: record().start, to, reason: GapReason::PowerCut, bytes: 77 }
         );
-    }
-
-    #[test]
-    fn padding_always_leaves_room_for_a_box_header() {
-        for len in [1, 4088, 4089, 4095, 4096, 4097, 8190] {
-            let mut bytes = vec![1; len];
-            pad(&mut bytes);
-            assert_eq!((bytes.len() as u64, bytes.len() % 4096), (padded(len as u64), 0), "{len}");
-            if bytes.len() > len {
-                assert_eq!(box_at(&bytes, len), Some((*b"free", bytes.len() - len)), "{len}");
-            }
-        }
     }
 }

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use super::big_endian::BigEndianReader;
+use super::block::{BLOCK, is_padded, pad, padded};
 use super::card_id::{CARD_ID, CardId};
-use super::mp4::{BoxWriter, head_boxes};
-use super::record::{BLOCK, MARK, Take, box_at, is_padded, pad, padded};
+use super::fragment_ref::FragmentRef;
+use super::mp4::{BoxWriter, box_at, head_boxes};
+use super::record::{MARK, RingRecord};
 use crate::camera::{Codec, TrackKind, TrackParams};
 use crate::units::{Boot, ClockQuality, Digest, MonoTime, Timestamp, WallTime};
 
@@ -71,9 +74,9 @@ pub struct Eviction {
     pub last: u64,
 }
 
-/// What a segment head states about the ring around the segment.
+/// The records of the ring around a segment, present and evicted, as its head lists them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RingStatement {
+pub struct RecordInventory {
     /// Evictions for this segment, or since the one before was started.
     pub evicted: Vec<Eviction>,
     /// Stretches of records in the ring before this segment, without the evicted ones.
@@ -105,7 +108,7 @@ pub struct SegmentHead {
     /// Its tracks, video first.
     pub tracks: Vec<Arc<TrackParams>>,
     /// Evictions and present records.
-    pub statement: RingStatement,
+    pub inventory: RecordInventory,
 }
 
 impl SegmentHead {
@@ -179,7 +182,7 @@ impl SegmentHead {
         body.put(&self.previous.0);
         body.put_u64(self.start.mono.0);
         body.put_u64(self.start.wall.0 as u64);
-        let RingStatement { evicted, present } = &self.statement;
+        let RecordInventory { evicted, present } = &self.inventory;
         body.put(&[
             self.start.quality as u8,
             self.tracks.len() as u8,
@@ -204,7 +207,7 @@ impl SegmentHead {
         body.finish()
     }
 
-    fn read_body(from: &mut Take<'_>) -> Option<SegmentHead> {
+    fn read_body(from: &mut BigEndianReader<'_>) -> Option<SegmentHead> {
         if from.u16()? != VERSION {
             return None;
         }
@@ -225,7 +228,7 @@ impl SegmentHead {
         let present =
             (0..counts[3]).map(|_| Some((from.u64()?, from.u64()?))).collect::<Option<Vec<_>>>()?;
         let start = Timestamp { mono, wall, quality: ClockQuality::from_byte(counts[0]) };
-        let statement = RingStatement { evicted, present };
+        let inventory = RecordInventory { evicted, present };
         Some(SegmentHead {
             card,
             segment,
@@ -237,7 +240,7 @@ impl SegmentHead {
             media,
             size,
             tracks,
-            statement,
+            inventory,
         })
     }
 
@@ -255,7 +258,7 @@ impl SegmentHead {
         {
             return None;
         }
-        Some((SegmentHead::read_body(&mut Take::new(&covered[at + 24..]))?, head_len))
+        Some((SegmentHead::read_body(&mut BigEndianReader::new(&covered[at + 24..]))?, head_len))
     }
 
     /// Decodes the second copy from whole blocks at the end of a segment file; `None` if it is
@@ -270,7 +273,7 @@ impl SegmentHead {
         if crc32c::crc32c(covered).to_be_bytes() != stored[..4] {
             return None;
         }
-        SegmentHead::read_body(&mut Take::new(&covered[24..]))
+        SegmentHead::read_body(&mut BigEndianReader::new(&covered[24..]))
     }
 }
 
@@ -330,7 +333,7 @@ fn put_track(out: &mut BoxWriter, track: &TrackParams) {
     }
 }
 
-fn take_track(from: &mut Take<'_>) -> Option<Arc<TrackParams>> {
+fn take_track(from: &mut BigEndianReader<'_>) -> Option<Arc<TrackParams>> {
     let kind = if from.take(1)?[0] == 1 { TrackKind::Video } else { TrackKind::Audio };
     let codec = codec_of(from.take(1)?[0])?;
     let timescale = from.u32()?;
@@ -381,6 +384,44 @@ impl Segment {
         self.end < self.head.end()
     }
 
+    /// The fragment that `record` at `offset` of this segment holds; `None` for a gap record.
+    pub fn fragment(&self, record: &RingRecord, offset: u64) -> Option<FragmentRef> {
+        let RingRecord {
+            seq,
+            lap,
+            boot,
+            len,
+            start,
+            key,
+            payload,
+            media,
+            duration,
+            lead,
+            gap: None,
+            ..
+        } = record.clone()
+        else {
+            return None;
+        };
+        let (segment, base, layout) = (self.head.segment, self.head.media, self.layout);
+        Some(FragmentRef {
+            seq,
+            segment,
+            lap,
+            offset,
+            len,
+            key,
+            boot,
+            start,
+            duration,
+            media,
+            lead,
+            base,
+            payload,
+            layout,
+        })
+    }
+
     /// Its head as written, with the number of the file in which it was started.
     pub fn written(&self) -> SegmentHead {
         SegmentHead { segment: self.named, ..SegmentHead::clone(&self.head) }
@@ -392,9 +433,9 @@ mod tests {
     use super::super::record::tests::video;
     use super::*;
 
-    fn statement() -> RingStatement {
+    fn inventory() -> RecordInventory {
         let evicted = vec![Eviction { cause: EvictionCause::Oldest, first: 2, last: 40 }];
-        RingStatement { evicted, present: vec![(41, 60), (80, 999)] }
+        RecordInventory { evicted, present: vec![(41, 60), (80, 999)] }
     }
 
     fn start() -> Timestamp {
@@ -414,7 +455,7 @@ mod tests {
             media: 123_456_789,
             size: 1 << 24,
             tracks: vec![video(1)],
-            statement: statement(),
+            inventory: inventory(),
         };
         let bytes = head.encode();
         assert_eq!(bytes.len() % BLOCK as usize, 0);
@@ -460,7 +501,7 @@ mod tests {
             media: 1,
             size: 1 << 24,
             tracks,
-            statement: statement(),
+            inventory: inventory(),
         }
     }
 

@@ -19,7 +19,7 @@ use super::error::{ArchiveError, Named as _};
 use super::file_store::{DiskStore, FileStore};
 use super::index::{self, Index};
 use super::ingest_outcome::{IngestOutcome, Now};
-use super::notice::Fault;
+use super::notice::{Fault, office_span};
 use super::part_cache::{Key, PartialFile};
 use super::safeguards::IngestRule;
 use crate::fault_switch::FaultSwitch;
@@ -202,6 +202,7 @@ impl Archive {
             let Some((site, tail)) = topics::read_up(topic) else {
                 continue;
             };
+            let _span = office_span(Some(site.as_str())).entered();
             let outcome = self.take_one(&site, tail, payload, now)?;
             outcomes.push((site, outcome));
         }

@@ -244,6 +244,15 @@ pub enum Notice {
     },
 }
 
+/// The span of all that the office does for one site: it handles a message, or logs a notice. Without
+/// a site it concerns the office itself.
+pub(super) fn office_span(site: Option<&str>) -> tracing::Span {
+    match site {
+        Some(site) => tracing::info_span!("office", site = %shown(site)),
+        None => tracing::info_span!("office"),
+    }
+}
+
 impl Notice {
     /// True for a line of the log, false for a line of output: a message that a device sent.
     pub fn is_log(&self) -> bool {
@@ -266,11 +275,7 @@ impl Notice {
 
     /// Logs the notice in the span `office{site}`; without a site in the span `office`.
     pub fn log(&self) {
-        let _span = match self.site() {
-            Some(site) => tracing::info_span!("office", site = %shown(site)),
-            None => tracing::info_span!("office"),
-        }
-        .entered();
+        let _span = office_span(self.site()).entered();
         match self {
             Notice::Connected { host, port } => tracing::info!(host, port, "broker connected"),
             Notice::Disconnected { host, port, reason, may_be_duplicate } => tracing::warn!(

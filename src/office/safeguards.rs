@@ -2,35 +2,33 @@
 //!
 //! A simulation without one of them must find a broken promise (`taimat sim --office-worlds`).
 
-/// A rule of the ingest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IngestRule {
-    /// The target of a move is durable before the move.
-    TargetFirst,
-    /// Move and directories are flushed before the file is listed.
-    MoveFirst,
-    /// Memory changes only after COMMIT; a rollback drops the state of its files.
-    CommitBeforeMemory,
-    /// A receipt leaves only after COMMIT.
-    CommitBeforeReceipt,
-    /// A file of an interrupted move is hashed before it is listed.
-    HashAtTakeUp,
-    /// An I/O error proves nothing about a file's SHA-256.
-    ErrorIsNoDigest,
+use crate::listed_enum::listed_enum;
+
+listed_enum! {
+    /// A rule of the ingest.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum IngestRule {
+        /// The target of a move is durable before the move.
+        TargetFirst,
+        /// Move and directories are flushed before the file is listed.
+        MoveFirst,
+        /// Memory changes only after COMMIT; a rollback drops the state of its files.
+        CommitBeforeMemory,
+        /// A receipt leaves only after COMMIT.
+        CommitBeforeReceipt,
+        /// A file of an interrupted move is hashed before it is listed.
+        HashAtTakeUp,
+        /// An I/O error proves nothing about a file's SHA-256.
+        ErrorIsNoDigest,
+    }
+
+    #[cfg(any(test, feature = "sim"))]
+    /// All rules.
+    pub const ALL;
 }
 
 #[cfg(any(test, feature = "sim"))]
 impl IngestRule {
-    /// All rules.
-    pub const ALL: [IngestRule; 6] = [
-        IngestRule::TargetFirst,
-        IngestRule::MoveFirst,
-        IngestRule::CommitBeforeMemory,
-        IngestRule::CommitBeforeReceipt,
-        IngestRule::HashAtTakeUp,
-        IngestRule::ErrorIsNoDigest,
-    ];
-
     /// Name on the command line.
     pub fn name(self) -> &'static str {
         match self {

@@ -3,41 +3,49 @@
 //!
 //! Only simulated worlds remove one.
 
-/// A safeguard that a simulation can remove.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(
-    not(any(test, feature = "sim")),
-    expect(dead_code, reason = "the simulator names all of them")
-)]
-pub enum Safeguard {
-    /// A change is committed only on evidence.
-    Evidence,
-    /// The confirmation must arrive on a session under the new settings.
-    FreshSession,
-    /// A trial has a time limit.
-    Deadline,
-    /// A trial has at most three boots.
-    Starts,
-    /// A change is stored before it is applied.
-    JournalFirst,
-    /// A boot that cannot be recorded rolls back the trial.
-    CountedStart,
-    /// The last known good configuration is kept during a trial.
-    LastGood,
-    /// A write to a hung card has a time limit.
-    CardDeadline,
-    /// Record and texts have two copies.
-    Copies,
-    /// A checksum detects damage.
-    Checksum,
-    /// The bootstrap's brokers are tried after all others.
-    Bootstrap,
-    /// A crash loop leads to safe mode.
-    SafeMode,
-    /// No configuration can make a trial endless.
-    TrialBounded,
-    /// The signing key stays enrolled.
-    KeyOverlap,
+use crate::listed_enum::listed_enum;
+
+listed_enum! {
+    /// A safeguard that a simulation can remove.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[cfg_attr(
+        not(any(test, feature = "sim")),
+        expect(dead_code, reason = "the simulator names all of them")
+    )]
+    pub enum Safeguard {
+        /// A change is committed only on evidence.
+        Evidence,
+        /// The confirmation must arrive on a session under the new settings.
+        FreshSession,
+        /// A trial has a time limit.
+        Deadline,
+        /// A trial has at most three boots.
+        Starts,
+        /// A change is stored before it is applied.
+        JournalFirst,
+        /// A boot that cannot be recorded rolls back the trial.
+        CountedStart,
+        /// The last known good configuration is kept during a trial.
+        LastGood,
+        /// A write to a hung card has a time limit.
+        CardDeadline,
+        /// Record and texts have two copies.
+        Copies,
+        /// A checksum detects damage.
+        Checksum,
+        /// The bootstrap's brokers are tried after all others.
+        Bootstrap,
+        /// A crash loop leads to safe mode.
+        SafeMode,
+        /// No configuration can make a trial endless.
+        TrialBounded,
+        /// The signing key stays enrolled.
+        KeyOverlap,
+    }
+
+    #[cfg(any(test, feature = "sim"))]
+    /// All safeguards.
+    pub const ALL;
 }
 
 #[cfg(any(test, feature = "sim"))]
@@ -45,24 +53,6 @@ use Safeguard::*;
 
 #[cfg(any(test, feature = "sim"))]
 impl Safeguard {
-    /// All safeguards.
-    pub const ALL: [Safeguard; 14] = [
-        Evidence,
-        FreshSession,
-        Deadline,
-        Starts,
-        JournalFirst,
-        CountedStart,
-        LastGood,
-        CardDeadline,
-        Copies,
-        Checksum,
-        Bootstrap,
-        SafeMode,
-        TrialBounded,
-        KeyOverlap,
-    ];
-
     /// Name on the command line.
     pub fn name(self) -> &'static str {
         match self {

@@ -4,75 +4,59 @@
 
 use super::cow_image::{PAGE, Pending};
 use crate::format::segment_head::COPY_TYPE;
+use crate::listed_enum::listed_enum;
 use crate::storage::disk::FileId;
 
-/// A flush or an order of writes that can be removed. The simulated card removes it; storage has no
-/// such switch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Barrier {
-    /// Every flush of segment files.
-    Ring,
-    /// Every flush of the journal.
-    Journal,
-    /// The flush after the old head of a reused file was overwritten with zeros.
-    WipeFlush,
-    /// The flush after a record.
-    RecordFlush,
-    /// The flush after copy A of a commit.
-    CopyAFlush,
-    /// The flush after copy B of a commit.
-    CopyBFlush,
-    /// The flush after a snapshot.
-    StillFlush,
-    /// The flush of a new file and its directory.
-    CreateFlush,
-    /// The flush of the newest segment at a boot.
-    RecoveryFlush,
-    /// The `free` header that recovery writes again at a tear.
-    PutBack,
-    /// The second copy that recovery writes again for journal slots with only one.
-    Heal,
-    /// A snapshot is durable before the entry that names it.
-    StillFirst,
-    /// At least one copy of a segment head is durable no later than its first record.
-    HeadFirst,
-    /// A record and the next `free` header are one write.
-    FreeWithRecord,
-    /// Records start on page boundaries.
-    Aligned,
-    /// Copy A of the journal is written.
-    CopyA,
-    /// Copy B of the journal is written.
-    CopyB,
-    /// The copies of the journal lie in different erase blocks.
-    Apart,
+listed_enum! {
+    /// A flush or an order of writes that can be removed. The simulated card removes it; storage has no
+    /// such switch.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Barrier {
+        /// Every flush of segment files.
+        Ring,
+        /// Every flush of the journal.
+        Journal,
+        /// The flush after the old head of a reused file was overwritten with zeros.
+        WipeFlush,
+        /// The flush after a record.
+        RecordFlush,
+        /// The flush after copy A of a commit.
+        CopyAFlush,
+        /// The flush after copy B of a commit.
+        CopyBFlush,
+        /// The flush after a snapshot.
+        StillFlush,
+        /// The flush of a new file and its directory.
+        CreateFlush,
+        /// The flush of the newest segment at a boot.
+        RecoveryFlush,
+        /// The `free` header that recovery writes again at a tear.
+        PutBack,
+        /// The second copy that recovery writes again for journal slots with only one.
+        Heal,
+        /// A snapshot is durable before the entry that names it.
+        StillFirst,
+        /// At least one copy of a segment head is durable no later than its first record.
+        HeadFirst,
+        /// A record and the next `free` header are one write.
+        FreeWithRecord,
+        /// Records start on page boundaries.
+        Aligned,
+        /// Copy A of the journal is written.
+        CopyA,
+        /// Copy B of the journal is written.
+        CopyB,
+        /// The copies of the journal lie in different erase blocks.
+        Apart,
+    }
+
+    /// All barriers.
+    pub const ALL;
 }
 
 use Barrier::*;
 
 impl Barrier {
-    /// All barriers.
-    pub const ALL: [Barrier; 18] = [
-        Ring,
-        Journal,
-        WipeFlush,
-        RecordFlush,
-        CopyAFlush,
-        CopyBFlush,
-        StillFlush,
-        CreateFlush,
-        RecoveryFlush,
-        PutBack,
-        Heal,
-        StillFirst,
-        HeadFirst,
-        FreeWithRecord,
-        Aligned,
-        CopyA,
-        CopyB,
-        Apart,
-    ];
-
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -195,7 +179,7 @@ fn is_free(bytes: &[u8], rest: usize) -> bool {
     bytes.get(..4) == Some(&(rest as u32).to_be_bytes()) && bytes.get(4..8) == Some(b"free")
 }
 
-/// Copies lie 4 MiB apart ([`crate::storage::journal::copy_b`]); simulated journals are smaller.
+/// Copies lie 4 MiB apart ([`crate::storage::journal_layout::copy_b`]); simulated journals are smaller.
 fn in_copy_b(offset: usize) -> bool {
     offset >= 4 << 20
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
+use crate::listed_enum::listed_enum;
 use crate::units::hex;
 
 /// The office's broker in the set-up of the device.
@@ -13,60 +14,42 @@ pub const NEW: &str = "new.example";
 /// A third broker for the next move.
 pub const FAR: &str = "far.example";
 
-/// A change and its effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scenario {
-    /// A good change.
-    Good,
-    /// A move to a third broker, with both configured in between.
-    Move,
-    /// A change that needs a restart.
-    Restart,
-    /// The broker refuses the login.
-    WrongLogin,
-    /// The camera does not exist.
-    WrongCamera,
-    /// A broker that does not exist is added.
-    DeadBroker,
-    /// The process crashes when the change is applied.
-    Crashes,
-    /// The board resets when the change is applied.
-    Resets,
-    /// The change is committed, and later the process crashes repeatedly.
-    Later,
-    /// The change removes all keys.
-    NoKeys,
-    /// The change makes trials very long; the next change has a wrong login.
-    Endless,
-    /// A good local edit.
-    GoodHand,
-    /// A local edit with a wrong login.
-    WrongHand,
-    /// A local rollback to the previous configuration.
-    CallBack,
-}
+listed_enum! {
+    /// A change and its effect.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Scenario {
+        /// A good change.
+        Good,
+        /// A move to a third broker, with both configured in between.
+        Move,
+        /// A change that needs a restart.
+        Restart,
+        /// The broker refuses the login.
+        WrongLogin,
+        /// The camera does not exist.
+        WrongCamera,
+        /// A broker that does not exist is added.
+        DeadBroker,
+        /// The process crashes when the change is applied.
+        Crashes,
+        /// The board resets when the change is applied.
+        Resets,
+        /// The change is committed, and later the process crashes repeatedly.
+        Later,
+        /// The change removes all keys.
+        NoKeys,
+        /// The change makes trials very long; the next change has a wrong login.
+        Endless,
+        /// A good local edit.
+        GoodHand,
+        /// A local edit with a wrong login.
+        WrongHand,
+        /// A local rollback to the previous configuration.
+        CallBack,
+    }
 
-impl Scenario {
     /// All scenarios.
-    pub const ALL: [Scenario; 14] = {
-        use Scenario::*;
-        [
-            Good,
-            Move,
-            Restart,
-            WrongLogin,
-            WrongCamera,
-            DeadBroker,
-            Crashes,
-            Resets,
-            Later,
-            NoKeys,
-            Endless,
-            GoodHand,
-            WrongHand,
-            CallBack,
-        ]
-    };
+    pub const ALL;
 }
 
 /// Sensitivity of a text that crashes the process at once. Ordinary texts have 5 or 6.

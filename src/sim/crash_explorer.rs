@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::barrier::Barrier;
 use super::crash_image::Images;
 use super::faulty_disk::{FaultyDisk, Point};
-use super::oracle::{ImageCache, Oracle, Violation};
+use super::oracle::{Oracle, SegmentCache, Violation};
 use super::rng::{Rng, mix};
 use super::workload::{Action, Workload, settings, stamp};
 use crate::storage::engine::Engine;
@@ -139,7 +139,7 @@ struct Life {
     disk: FaultyDisk,
     engine: Option<Engine>,
     oracle: Oracle,
-    known: ImageCache,
+    known: SegmentCache,
     script: Workload,
     /// Randomness of faults, apart from the workload's, so that both can be replayed.
     luck: Rng,
@@ -168,7 +168,7 @@ impl Life {
             disk,
             engine: None,
             oracle: Oracle::default(),
-            known: ImageCache::default(),
+            known: SegmentCache::default(),
             script: Workload::new(seed),
             luck: Rng::new(mix(seed)),
             point: 0,

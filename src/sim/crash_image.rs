@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::barrier::Barrier;
 use super::cow_image::{Choices, CowImage, PAGE, erase_block};
 use super::faulty_disk::{FaultyDisk, Point};
-use super::oracle::{ImageCache, Oracle, Violation};
+use super::oracle::{Oracle, SegmentCache, Violation};
 use super::rng::Rng;
 use super::strict_reader;
 use super::workload::{SEGMENT, SEGMENTS, Workload, settings};
@@ -336,7 +336,7 @@ impl Image {
     pub fn check(
         &self,
         oracle: &Oracle,
-        known: &ImageCache,
+        known: &SegmentCache,
         idle: bool,
         now: u64,
         without: Option<Barrier>,

@@ -3,39 +3,35 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::listed_enum::listed_enum;
 use crate::remote_config::mutation::Safeguard;
 use crate::remote_config::state_record::{ConfigPhase, ConfigState};
 use crate::remote_config::state_store::Files;
 use crate::units::Digest;
 
-/// A fault at one operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileFault {
-    /// The power fails before the operation.
-    Before,
-    /// The power fails after the operation.
-    After,
-    /// The power fails during the operation and damages the file.
-    Damage,
-    /// The card refuses the operation.
-    Refused,
-    /// The card refuses this and every later write.
-    ReadOnly,
-    /// The card hangs at this and every later operation.
-    Hangs,
+listed_enum! {
+    /// A fault at one operation.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum FileFault {
+        /// The power fails before the operation.
+        Before,
+        /// The power fails after the operation.
+        After,
+        /// The power fails during the operation and damages the file.
+        Damage,
+        /// The card refuses the operation.
+        Refused,
+        /// The card refuses this and every later write.
+        ReadOnly,
+        /// The card hangs at this and every later operation.
+        Hangs,
+    }
+
+    /// All faults.
+    pub const ALL;
 }
 
 impl FileFault {
-    /// All faults.
-    pub const ALL: [FileFault; 6] = [
-        FileFault::Before,
-        FileFault::After,
-        FileFault::Damage,
-        FileFault::Refused,
-        FileFault::ReadOnly,
-        FileFault::Hangs,
-    ];
-
     /// True for a power cut.
     pub fn cuts(self) -> bool {
         matches!(self, FileFault::Before | FileFault::After | FileFault::Damage)

@@ -1,9 +1,10 @@
 //! Order of a ring's records: numbers, links, and time without silent gaps.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::cow_image::CowImage;
-use super::image_cache::{ImageCache, Seen};
+use super::segment_cache::{ParsedSegment, SegmentCache};
 use super::strict_reader::SegmentAt;
 use super::violation::Violation;
 use crate::format::segment_head::SegmentHead;
@@ -13,10 +14,27 @@ use crate::format::segment_head::SegmentHead;
 /// and rounding. Outages of the workload are longer.
 const NO_HOLE: i64 = 140_000;
 
+/// The records in order; of two with one number, the one in the later segment. In the `damaged`
+/// files the records behind the damage count, too.
+pub(super) fn present_records<'a>(
+    segments: &'a [(u32, Arc<ParsedSegment>)],
+    damaged: &BTreeSet<u32>,
+) -> Vec<(usize, &'a SegmentAt)> {
+    let mut present = Vec::new();
+    for (at, (file, seen)) in segments.iter().enumerate() {
+        let next = segments.get(at + 1).and_then(|(_, seen)| seen.reading.head.as_ref());
+        let next = next.map_or(u64::MAX, |head| head.first_seq);
+        let behind = seen.reading.behind.iter().filter(|_| damaged.contains(file));
+        let records = seen.reading.records.iter().chain(behind);
+        present.extend(records.filter(|lies| lies.seq < next).map(|lies| (at, lies)));
+    }
+    present
+}
+
 /// Checks that numbers rise, and that each record has the digest of the one before if that is
 /// present.
 pub(super) fn in_order(
-    segments: &[(u32, Arc<Seen>)],
+    segments: &[(u32, Arc<ParsedSegment>)],
     present: &[(usize, &SegmentAt)],
 ) -> Result<(), Violation> {
     for pair in present.windows(2) {
@@ -68,15 +86,16 @@ pub(super) fn join(spans: &mut Vec<(i64, i64)>, span: (i64, i64)) {
 
 /// True if the newest head on the card lists the records of this file as present.
 pub fn is_expected(card: &CowImage, file: u32) -> bool {
-    let segments = ImageCache::default().with_footage(card);
-    let head = |(of, seen): &(u32, Arc<Seen>)| seen.reading.head.clone().map(|head| (*of, head));
+    let segments = SegmentCache::default().with_footage(card);
+    let head =
+        |(of, seen): &(u32, Arc<ParsedSegment>)| seen.reading.head.clone().map(|head| (*of, head));
     let heads: Vec<(u32, SegmentHead)> = segments.iter().filter_map(head).collect();
     let first = heads.iter().find(|(of, _)| *of == file).map(|(_, head)| head.first_seq);
     // Records of a refused flush were written again in another file.
     if heads.iter().any(|(of, head)| *of != file && Some(head.first_seq) == first) {
         return false;
     }
-    let newest = heads.last().map(|(_, head)| &head.statement.present);
+    let newest = heads.last().map(|(_, head)| &head.inventory.present);
     let present = |first: u64, list: &Vec<(u64, u64)>| {
         list.iter().any(|(from, to)| (*from..=*to).contains(&first))
     };

@@ -8,7 +8,7 @@
 //! * [`cow_image`]: copy-on-write card images. [`faulty_disk`]: card that loses power.
 //! * [`office_stub`]: office in memory. [`world`]: the whole agent in a simulated environment.
 //! * [`workload`]: camera and agent on a tiny ring. [`strict_reader`]: second reader of segments.
-//! * [`oracle`]: promises of storage. [`violation`]: broken ones. [`image_cache`]: parsed segments.
+//! * [`oracle`]: promises of storage. [`violation`]: broken ones. [`segment_cache`]: parsed segments.
 //!   `footage_order`, `found_check`: order of records and of entries.
 //! * [`crash_explorer`]: card lives with power cuts. [`crash_image`]: one card after a cut,
 //!   checked.
@@ -33,7 +33,7 @@ pub(crate) mod faulty_disk;
 pub mod encode;
 pub mod faulty_broker;
 pub(crate) mod crash_image;
-pub(crate) mod image_cache;
+pub(crate) mod segment_cache;
 #[cfg(test)]
 pub(crate) mod model_action;
 #[cfg(test)]

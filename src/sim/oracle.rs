@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use super::cow_image::CowImage;
 use super::faulty_disk::Operation;
-use super::footage_order::{in_order, join, no_silent_gap};
+use super::footage_order::{in_order, join, no_silent_gap, present_records};
 use super::found_check::{batch_is_a_prefix, configuration};
-pub use super::image_cache::{ImageCache, Seen};
+pub use super::segment_cache::{ParsedSegment, SegmentCache};
 use super::strict_reader::SegmentAt;
 pub use super::violation::Violation;
-use crate::format::record::{RingRecord, padded};
+use crate::format::block::padded;
+use crate::format::record::RingRecord;
 use crate::format::segment_head::SegmentHead;
 use crate::storage::disk::FileId;
 use crate::storage::{Recovered, StorageRequest, StorageUpdate};
@@ -247,9 +248,11 @@ impl Oracle {
         if earlier.is_empty() {
             return;
         }
-        let segments = ImageCache::default().with_footage(card);
-        let present: Vec<(u64, u32)> =
-            self.present(&segments).iter().map(|(at, lies)| (lies.seq, segments[*at].0)).collect();
+        let segments = SegmentCache::default().with_footage(card);
+        let present: Vec<(u64, u32)> = present_records(&segments, &self.damaged)
+            .iter()
+            .map(|(at, lies)| (lies.seq, segments[*at].0))
+            .collect();
         self.written
             .extend(earlier.into_iter().filter(|(seq, w)| present.contains(&(*seq, w.file))));
     }
@@ -321,7 +324,7 @@ impl Oracle {
     pub fn check_pulled(
         &self,
         card: &CowImage,
-        known: &ImageCache,
+        known: &SegmentCache,
         idle: bool,
     ) -> Result<(), Violation> {
         for (file, seen) in known.segments(card) {
@@ -442,7 +445,7 @@ impl Oracle {
     pub fn check_ring(
         &self,
         card: &CowImage,
-        known: &ImageCache,
+        known: &SegmentCache,
         last: u64,
         gaps: bool,
     ) -> Result<(), Violation> {
@@ -454,7 +457,7 @@ impl Oracle {
                 )));
             }
         }
-        let present = self.present(&segments);
+        let present = present_records(&segments, &self.damaged);
         self.check_records(&segments, &present, last)?;
         if !gaps {
             return Ok(());
@@ -463,22 +466,9 @@ impl Oracle {
         no_silent_gap(&self.evicted, &present)
     }
 
-    /// The records in order; of two with one number, the one in the later segment.
-    fn present<'a>(&self, segments: &'a [(u32, Arc<Seen>)]) -> Vec<(usize, &'a SegmentAt)> {
-        let mut present = Vec::new();
-        for (at, (file, seen)) in segments.iter().enumerate() {
-            let next = segments.get(at + 1).and_then(|(_, seen)| seen.reading.head.as_ref());
-            let next = next.map_or(u64::MAX, |head| head.first_seq);
-            let behind = seen.reading.behind.iter().filter(|_| self.damaged.contains(file));
-            let records = seen.reading.records.iter().chain(behind);
-            present.extend(records.filter(|lies| lies.seq < next).map(|lies| (at, lies)));
-        }
-        present
-    }
-
     fn check_records(
         &self,
-        segments: &[(u32, Arc<Seen>)],
+        segments: &[(u32, Arc<ParsedSegment>)],
         present: &[(usize, &SegmentAt)],
         last: u64,
     ) -> Result<(), Violation> {

@@ -3,8 +3,9 @@
 //!
 //! It reads every box to the end of the file and accepts no deviation.
 
-use crate::format::mp4::{all, path};
-use crate::format::record::{BLOCK, RECORD_BOX, RingRecord, box_at};
+use crate::format::block::BLOCK;
+use crate::format::mp4::{all, box_at, path};
+use crate::format::record::{RECORD_BOX, RingRecord};
 use crate::format::segment_head::{SegmentHead, head_digest};
 use crate::storage::Gap;
 use crate::units::{Digest, Timestamp};

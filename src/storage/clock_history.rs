@@ -204,7 +204,7 @@ mod tests {
         }
         assert!((150..=200).contains(&learned), "{learned}");
         assert_eq!(clock_history.encode().len(), KNOWN_MAX * ENCODED);
-        const { assert!(KNOWN_MAX * ENCODED <= crate::storage::journal::ENTRY_MAX) };
+        const { assert!(KNOWN_MAX * ENCODED <= crate::storage::journal_layout::ENTRY_MAX) };
     }
 
     #[test]

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::{Disk as _, FileId};
-use super::engine_gaps::OpenGap;
 use super::fallback::FallbackDisk;
 use super::fragment::{Anchor, Fragment, FragmentBuilder, NewFragment};
 use super::journal::{Journal, JournalFault};
 use super::locks::Locks;
-use super::pending_queries::PendingQuery;
+use super::open_gap::OpenGap;
+use super::pending_query::PendingQuery;
 use super::ring::{AppendFault, Ring};
 use super::scrub::Scrub;
 use super::snapshots::SnapshotStore;
@@ -310,7 +310,7 @@ impl Engine {
             out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
         }
         self.learn_clock(now, out);
-        self.scrub(now.mono, out);
+        self.scrub.step(now.mono, &self.card, &mut self.ring, out);
         if now.mono >= self.next_counts {
             self.next_counts = now.mono.plus(COUNTS_INTERVAL);
             if self.ring.grow(now.mono) {

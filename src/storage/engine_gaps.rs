@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::engine::Engine;
 use super::fragment::NewFragment;
+use super::open_gap::OpenGap;
 use super::{Gap, GapReason, StorageUpdate};
 use crate::camera::{Frame, TrackKind, TrackParams};
 use crate::units::Timestamp;
@@ -14,14 +15,6 @@ use crate::units::Timestamp;
 const PENDING_GAPS_MAX: usize = 32;
 /// Shortest time between two fragments that counts as a gap: 12 frames at 25 fps.
 const GAP_MIN: Duration = Duration::from_millis(500);
-
-/// A gap without an end; it ends where the next footage begins.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct OpenGap {
-    pub(super) from: Timestamp,
-    pub(super) reason: GapReason,
-    pub(super) bytes: u64,
-}
 
 impl Engine {
     /// Counts a frame that cannot be decoded. The gap is recorded when the footage continues.

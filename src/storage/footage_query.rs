@@ -253,7 +253,7 @@ fn piece(
             gap: clock_history.date_gap(&gap, before, record.boot),
         }),
         None => {
-            let fragment = record.fragment(segment, offset)?;
+            let fragment = segment.fragment(record, offset)?;
             let start = clock_history.date(fragment.boot, fragment.start);
             Some(Piece::Fragment(Box::new(FragmentRef { start, ..fragment })))
         }

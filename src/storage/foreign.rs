@@ -6,11 +6,13 @@ use super::StorageUpdate;
 use super::disk::{Disk, DiskFault, FileId};
 use super::fallback::FallbackDisk;
 use super::identity::{NEXT, keep};
-use super::journal::{Journal, LoadedJournal, file_len};
+use super::journal::Journal;
+use super::journal_layout::file_len;
+use super::loaded_journal::LoadedJournal;
 use super::side_files::snapshots_len;
 use super::snapshots::{self, SnapshotGeometry, SnapshotStore};
+use crate::format::block::BLOCK;
 use crate::format::card_id::CardId;
-use crate::format::record::BLOCK;
 use crate::units::EntryId;
 
 /// Describes a file with foreign parts for log and operator.

@@ -9,7 +9,7 @@ use super::check::check;
 use super::disk::{Disk, FileId};
 use super::engine::Engine;
 use super::engine_tests::{Bench, small};
-use super::journal::copy_b;
+use super::journal_layout::copy_b;
 use super::open::{StorageFault, snapshot_geometry};
 use super::recovery::read;
 use super::rot_tests::{exported, told};
@@ -19,7 +19,7 @@ use crate::settings::StorageSettings;
 use crate::sim::cow_image::CowImage;
 use crate::sim::faulty_disk::FaultyDisk;
 use crate::sim::rng::Rng;
-use crate::units::SiteId;
+use crate::units::{SiteId, Timestamp};
 
 fn of_site(site: &str) -> StorageSettings {
     StorageSettings { site: SiteId::parse(site).ok(), ..small() }
@@ -122,6 +122,41 @@ fn put(part: Part, ours: &mut CowImage, theirs: &CowImage, rng: &mut Rng) -> Vec
     }
 }
 
+/// A start names each foreign part, and takes no entry and no snapshot from it.
+fn start_sends_nothing_of(
+    part: Part,
+    files: &[FileId],
+    disk: &FaultyDisk,
+    now: Timestamp,
+    name: &str,
+) {
+    let (mut engine, mut update) =
+        Engine::open(Arc::new(disk.clone()), &of_site("km-17"), now).unwrap();
+    while let Some(more) = engine.found().unwrap() {
+        update.push(more);
+    }
+    let entries = entries(&update);
+    assert!(
+        entries.iter().all(|entry| entry.iter().all(|byte| *byte == 1)),
+        "{name}: an entry of another card would be sent"
+    );
+    assert_eq!(entries.len(), if part == Part::Journal { 0 } else { 6 }, "{name}");
+    for file in files {
+        let names = |update: &StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, lost: true } if detail.starts_with(&file.name()));
+        assert!(
+            update.iter().any(names),
+            "{name}: a start does not name {}: {update:?}",
+            file.name()
+        );
+    }
+    let still = snapshots::read(disk, snapshot_geometry(&small()), EntryId(1));
+    assert!(
+        still.is_err() == (part == Part::Snapshots)
+            && still.is_ok_and(|still| still[0] == 1) == (part != Part::Snapshots),
+        "{name}"
+    );
+}
+
 fn try_part(part: Part, ours: &Bench, theirs: &Bench, rng: &mut Rng) {
     let (id, whole) = (card_of(&ours.disk), exported(&ours.disk));
     let (mut card, other) = (ours.disk.durable(), theirs.disk.durable());
@@ -143,34 +178,9 @@ fn try_part(part: Part, ours: &Bench, theirs: &Bench, rng: &mut Rng) {
         Part::Instead(_) => assert!(kept.is_subset(&whole), "{name}"),
         _ => assert_eq!(kept, whole, "{name}: our own footage"),
     }
-    let (mut engine, mut update) =
-        Engine::open(Arc::new(disk.clone()), &of_site("km-17"), ours.now()).unwrap();
-    while let Some(more) = engine.found().unwrap() {
-        update.push(more);
-    }
-    let entries = entries(&update);
-    assert!(
-        entries.iter().all(|entry| entry.iter().all(|byte| *byte == 1)),
-        "{name}: an entry of another card would be sent"
-    );
-    assert_eq!(entries.len(), if part == Part::Journal { 0 } else { 6 }, "{name}");
-    for file in &files {
-        let names = |update: &StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, lost: true } if detail.starts_with(&file.name()));
-        assert!(
-            update.iter().any(names),
-            "{name}: a start does not name {}: {update:?}",
-            file.name()
-        );
-    }
-    let still = snapshots::read(&disk, snapshot_geometry(&small()), EntryId(1));
-    assert!(
-        still.is_err() == (part == Part::Snapshots)
-            && still.is_ok_and(|still| still[0] == 1) == (part != Part::Snapshots),
-        "{name}"
-    );
+    start_sends_nothing_of(part, &files, &disk, ours.now(), &name);
     assert_eq!(exported(&disk), kept, "{name}: after a start");
     // Two laps later every foreign byte is where it was, or kept under a name that says so.
-    drop(engine);
     let mut bench = ours.go_on(disk.clone());
     bench.record(120);
     for file in &files {
@@ -192,7 +202,8 @@ fn try_part(part: Part, ours: &Bench, theirs: &Bench, rng: &mut Rng) {
         "{name}"
     );
     let shared: Arc<dyn Disk> = Arc::new(disk);
-    let foreign = |problem: &super::check::CheckProblem| problem.what.contains("another card");
+    let foreign =
+        |problem: &super::check_report::CheckProblem| problem.what.contains("another card");
     let problems = check(&shared, |_, _| {}).unwrap().problems;
     assert!(problems.iter().any(foreign), "{name}: {problems:?}");
 }
@@ -248,7 +259,7 @@ fn missing_snapshots_that_entries_wait_for_are_named() {
     assert!(bench.update.iter().any(names), "{:?}", bench.update);
 }
 
-fn checked(disk: &FaultyDisk) -> super::check::CheckReport {
+fn checked(disk: &FaultyDisk) -> super::check_report::CheckReport {
     check(&(Arc::new(disk.clone()) as Arc<dyn Disk>), |_, _| {}).unwrap()
 }
 

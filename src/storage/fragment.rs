@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::GapReason;
 use crate::camera::{Frame, TrackKind, TrackParams};
-use crate::format::mp4::{Sample, TrackRun, moof};
-use crate::format::record::{RECORD_BOX, padded, ticks};
+use crate::format::block::padded;
+use crate::format::mp4::{Sample, TrackRun, moof, ticks};
+use crate::format::record::RECORD_BOX;
 use crate::units::Timestamp;
 
 /// Length of video after which a fragment ends, microseconds. Bounds what a power cut can lose

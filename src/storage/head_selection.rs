@@ -22,8 +22,9 @@ use super::disk::{Disk, DiskFault, FileId, segments};
 use super::identity::{CardVotes, NEXT};
 use super::journal_load;
 use super::segment_index::{Index, SetAside};
+use crate::format::block::BLOCK;
 use crate::format::card_id::CardId;
-use crate::format::record::{BLOCK, RECORD_BOX, RingRecord};
+use crate::format::record::{RECORD_BOX, RingRecord};
 use crate::format::segment_head::{
     HEAD_MAX, Segment, SegmentHead, copy_len_at_end, head_digest, is_older,
 };

@@ -7,38 +7,12 @@ use std::sync::Arc;
 
 use super::Cell;
 use super::disk::{Disk, DiskFault, FileId};
-pub use super::journal_load::{LoadedJournal, SpoiledCopy};
+use super::journal_layout::{BATCH_MAX, ENTRY_MAX, RESERVED, TOMBSTONES_MAX, copy_b, file_len};
 use super::journal_slot::{Block, Blocks, CELL, ENTRY, FREE, START, Slot, encoded, newer, ours};
-use super::side_files::{self, slots_in};
+use super::side_files;
+use crate::format::block::BLOCK;
 use crate::format::card_id::CardId;
-use crate::format::record::BLOCK;
 use crate::units::{Boot, EntryId, RingId};
-
-/// Largest entry, bytes.
-pub const ENTRY_MAX: usize = 3840;
-/// Smallest distance between the two copies, bytes. The erase block of a card is up to 4 MiB, and a
-/// power cut during its rewrite may destroy all of it.
-const APART: u64 = 4 << 20;
-/// Slots read at once when the journal is opened.
-pub(super) const PIECE: usize = 256;
-/// Slots in front of the entries: the boot record and three cells.
-pub(super) const RESERVED: usize = 4;
-
-/// Largest batch of entries; a batch needs one flush for each copy.
-pub const BATCH_MAX: usize = 64;
-/// Most tombstones in one commit. Limits how long frames wait when thousands of entries are
-/// released at once.
-pub(super) const TOMBSTONES_MAX: usize = 256;
-
-/// Offset of copy B in a journal of `slots` slots.
-pub fn copy_b(slots: u64) -> u64 {
-    (slots * BLOCK).max(APART)
-}
-
-/// Length of a journal file of `slots` slots, bytes.
-pub fn file_len(slots: u64) -> u64 {
-    copy_b(slots) + slots * BLOCK
-}
 
 /// Problem reported for a ring with footage whose journal is missing or has no boot record.
 pub const LOST: &str =
@@ -47,11 +21,6 @@ pub const LOST: &str =
 /// Problem reported for a journal that knows fewer boots than the footage beside it.
 pub const OLDER: &str = "journal.taimat is older than the footage, an earlier copy was put back: \
                          evidence locks and outbox entries since then are lost";
-
-/// The number of slots in a journal file of `len` bytes.
-pub(super) fn slots_of(len: u64) -> u64 {
-    if len >= 2 * APART { len / 2 / BLOCK } else { len.saturating_sub(APART) / BLOCK }
-}
 
 /// Reason why the journal did not store something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -110,66 +79,6 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal of a card. Creates one of `slots` slots if there is none; an existing
-    /// journal keeps its size.
-    ///
-    /// # Errors
-    /// If the card reports an error.
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        card: CardId,
-        slots: u32,
-        existing: Option<u64>,
-    ) -> Result<(Journal, LoadedJournal), DiskFault> {
-        let slots = match existing
-            .map(|len| slots_in(disk.as_ref(), len))
-            .filter(|slots| *slots > RESERVED as u64)
-        {
-            Some(slots) => slots as usize,
-            None => {
-                let slots = (slots as usize).max(RESERVED + 2);
-                disk.create(FileId::Journal, file_len(slots as u64))?;
-                slots
-            }
-        };
-        let mut journal = Journal {
-            disk,
-            card,
-            slots,
-            generation: 0,
-            boot: Boot(0),
-            ring: None,
-            record: 0,
-            snapshots: 0,
-            slot_by_entry: BTreeMap::new(),
-            free: (RESERVED..slots).collect(),
-            newest: None,
-            next: RESERVED,
-            released: BTreeMap::new(),
-            uncommitted: BTreeSet::new(),
-            unverified: [BTreeMap::new(), BTreeMap::new()],
-            written_bytes: 0,
-            flushes: 0,
-        };
-        let loaded = journal.read()?;
-        Ok((journal, loaded))
-    }
-
-    /// Reads a journal of `len` bytes that a running agent may be writing.
-    ///
-    /// # Errors
-    /// If the card reports an error.
-    pub fn open_read_only(
-        disk: Arc<dyn Disk>,
-        card: CardId,
-        len: u64,
-    ) -> Result<LoadedJournal, DiskFault> {
-        match slots_in(disk.as_ref(), len) {
-            slots if slots > RESERVED as u64 => Ok(Journal::open(disk, card, 0, Some(len))?.1),
-            _ => Ok(LoadedJournal::default()),
-        }
-    }
-
     /// Length of its file, bytes.
     pub fn size(&self) -> u64 {
         file_len(self.slots as u64)
@@ -423,17 +332,5 @@ impl Journal {
 
     pub(super) fn free_slot(&self, key: u64, bytes: Vec<u8>) -> Slot {
         Slot { kind: FREE, place: 0, generation: 0, key, card: self.card, bytes }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slot_count_is_derived_from_the_file_length() {
-        for slots in [6, 100, 1024, 4096] {
-            assert_eq!(slots_of(file_len(slots)), slots);
-        }
     }
 }

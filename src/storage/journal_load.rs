@@ -1,85 +1,81 @@
 //! Journal load: reads the slots of a journal, and detects damaged copies.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::Cell;
-use super::clock_history::ClockHistory;
 use super::disk::{Disk, DiskFault, FileId};
-use super::journal::{BATCH_MAX, Journal, PIECE, RESERVED, TOMBSTONES_MAX, copy_b};
+use super::journal::Journal;
+use super::journal_layout::{BATCH_MAX, PIECE, RESERVED, TOMBSTONES_MAX, copy_b, file_len};
 use super::journal_slot::{Block, CELL, ENTRY, FREE, START, Slot, encoded, newer, ours};
-use super::locks::Locks;
+use super::loaded_journal::{LoadedJournal, SpoiledCopy};
 use super::side_files::{self, slots_in};
+use crate::format::block::BLOCK;
 use crate::format::card_id::CardId;
-use crate::format::record::BLOCK;
 use crate::units::{Boot, EntryId, RingId};
 
-/// The content of a journal when it was opened.
-#[derive(Debug, Default)]
-pub struct LoadedJournal {
-    /// Number of the last boot, 0 before the first.
-    pub boot: Boot,
-    /// Id drawn when this journal was created; `None` if it has none or is damaged.
-    pub ring: Option<RingId>,
-    /// True if the last boot ended with an orderly stop.
-    pub clean: bool,
-    /// Unreleased entries in order of their ids. [`super::journal::Journal::entry`] reads their
-    /// bytes.
-    pub entries: Vec<EntryId>,
-    /// The entry with the highest id ever stored.
-    pub newest: Option<(EntryId, Vec<u8>)>,
-    /// The cells.
-    pub cells: Vec<(Cell, Vec<u8>)>,
-    /// Slots of which both copies are damaged; blank slots do not count.
-    pub damaged: u32,
-    /// Damaged copies of slots whose other copy is whole. They are rewritten when the journal is
-    /// opened.
-    pub copies: Vec<SpoiledCopy>,
-    /// Offsets of slots of another card, which are ignored.
-    pub foreign: Vec<u64>,
-    /// Highest record number of the ring that this journal knows.
-    pub record: u64,
-    /// Bytes of the snapshots file, as the last start made it.
-    pub snapshots: Option<u64>,
-    /// Its own number of slots, in front of the entries those that are reserved; 0 where there is none.
-    pub slots: u64,
-}
-
-/// A damaged copy of a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SpoiledCopy {
-    /// Byte offset of the copy.
-    pub offset: u64,
-    /// True if a power cut during the last commit can have caused the damage.
-    pub cut: bool,
-}
-
-impl LoadedJournal {
-    /// True if footage of a later boot lies beside this journal: an earlier copy was put back.
-    pub fn is_older_than(&self, newest: Boot) -> bool {
-        self.ring.is_some() && self.boot < newest
-    }
-
-    /// The content of a cell, if it was ever written.
-    pub fn cell(&self, wanted: Cell) -> Option<&[u8]> {
-        self.cells.iter().find(|(cell, _)| *cell == wanted).map(|(_, bytes)| bytes.as_slice())
-    }
-
-    /// The clock history of past boots.
-    pub fn clock_history(&self) -> ClockHistory {
-        self.cell(Cell::Clock).map(ClockHistory::decode).unwrap_or_default()
-    }
-
-    /// The evidence locks.
+impl Journal {
+    /// Opens the journal of a card. Creates one of `slots` slots if there is none; an existing
+    /// journal keeps its size.
     ///
     /// # Errors
-    /// If the list cannot be decoded.
-    pub fn locks(&self) -> Result<Locks, String> {
-        self.cell(Cell::Locks).map_or(Ok(Locks::default()), Locks::decode)
+    /// If the card reports an error.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        card: CardId,
+        slots: u32,
+        existing: Option<u64>,
+    ) -> Result<(Journal, LoadedJournal), DiskFault> {
+        let slots = match existing
+            .map(|len| slots_in(disk.as_ref(), len))
+            .filter(|slots| *slots > RESERVED as u64)
+        {
+            Some(slots) => slots as usize,
+            None => {
+                let slots = (slots as usize).max(RESERVED + 2);
+                disk.create(FileId::Journal, file_len(slots as u64))?;
+                slots
+            }
+        };
+        let mut journal = Journal {
+            disk,
+            card,
+            slots,
+            generation: 0,
+            boot: Boot(0),
+            ring: None,
+            record: 0,
+            snapshots: 0,
+            slot_by_entry: BTreeMap::new(),
+            free: (RESERVED..slots).collect(),
+            newest: None,
+            next: RESERVED,
+            released: BTreeMap::new(),
+            uncommitted: BTreeSet::new(),
+            unverified: [BTreeMap::new(), BTreeMap::new()],
+            written_bytes: 0,
+            flushes: 0,
+        };
+        let loaded = journal.read()?;
+        Ok((journal, loaded))
     }
-}
 
-impl Journal {
-    pub(super) fn read(&mut self) -> Result<LoadedJournal, DiskFault> {
+    /// Reads a journal of `len` bytes that a running agent may be writing.
+    ///
+    /// # Errors
+    /// If the card reports an error.
+    pub fn open_read_only(
+        disk: Arc<dyn Disk>,
+        card: CardId,
+        len: u64,
+    ) -> Result<LoadedJournal, DiskFault> {
+        match slots_in(disk.as_ref(), len) {
+            slots if slots > RESERVED as u64 => Ok(Journal::open(disk, card, 0, Some(len))?.1),
+            _ => Ok(LoadedJournal::default()),
+        }
+    }
+
+    fn read(&mut self) -> Result<LoadedJournal, DiskFault> {
         let mut loaded = LoadedJournal { slots: self.slots as u64, ..LoadedJournal::default() };
         let (mut slots, mut in_b, mut released) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         let mut spoiled = Vec::new();

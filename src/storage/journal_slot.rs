@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::format::block::BLOCK;
 use crate::format::card_id::{CARD_ID, CardId};
-use crate::format::record::BLOCK;
 
 pub(super) const FREE: u8 = 0;
 pub(super) const ENTRY: u8 = 1;

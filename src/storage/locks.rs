@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::{Disk, DiskFault};
 use super::footage_query::locate;
-use super::journal::ENTRY_MAX;
+use super::journal_layout::ENTRY_MAX;
 use super::range_set::Ranges;
 use super::segment_index::Index;
 use super::{PinId, SpanQuery};

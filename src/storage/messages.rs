@@ -35,13 +35,13 @@ pub enum StorageRequest {
     Enqueue {
         /// Its entry id, higher than all entry ids before.
         entry_id: EntryId,
-        /// The entry, at most `journal::ENTRY_MAX` bytes.
+        /// The entry, at most `journal_layout::ENTRY_MAX` bytes.
         entry: Vec<u8>,
         /// The JPEG that belongs to it, at most one snapshot slot.
         snapshot: Option<Vec<u8>>,
     },
     /// Store several entries without snapshots and with consecutive ids, at most
-    /// `journal::BATCH_MAX`. Each is answered. Either all are stored or none; a power cut keeps a
+    /// `journal_layout::BATCH_MAX`. Each is answered. Either all are stored or none; a power cut keeps a
     /// prefix.
     EnqueueAll {
         /// Entry ids and entries.
@@ -61,7 +61,7 @@ pub enum StorageRequest {
     SaveCell {
         /// The cell.
         cell: Cell,
-        /// Its bytes, at most `journal::ENTRY_MAX`.
+        /// Its bytes, at most `journal_layout::ENTRY_MAX`.
         bytes: Vec<u8>,
     },
     /// Record a gap for a reason that only the agent knows, e.g. that the camera is down.

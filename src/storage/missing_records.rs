@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::disk::Disk;
 use super::range_set::Ranges;
-use super::recovery::{expected, present_records};
 use super::scan::{ScanDepth, ScanItem, walk_past};
 use super::segment_index::Index;
 use crate::format::segment_head::EvictionCause;
@@ -63,12 +62,43 @@ pub fn numbers(first: u64, last: u64) -> String {
 }
 
 /// Record numbers that the heads of a ring list as missing.
-pub fn stated(index: &Index) -> Ranges {
-    let stated = index.live().iter().flat_map(|segment| &segment.head.statement.evicted);
-    stated
+pub fn listed_missing(index: &Index) -> Ranges {
+    let evicted = index.live().iter().flat_map(|segment| &segment.head.inventory.evicted);
+    evicted
         .filter(|evicted| evicted.cause == EvictionCause::Missing)
         .map(|evicted| (evicted.first, evicted.last))
         .collect()
+}
+
+/// The record numbers that the ring should hold by its newest head; `newest` is the last of them.
+pub fn expected(index: &Index, newest: u64) -> Ranges {
+    let Some(head) = index.live().last().map(|segment| &segment.head) else {
+        return Ranges::default();
+    };
+    let mut ranges: Ranges = head.inventory.present.iter().copied().collect();
+    ranges.add(head.first_seq, newest);
+    ranges
+}
+
+/// The record numbers that files hold.
+///
+/// A segment ends where the next one begins, or with its stretch of `expected`. It is scanned only
+/// if laps are missing behind it, so that files may be missing.
+pub fn present_records(disk: &dyn Disk, index: &Index, newest: u64, expected: &Ranges) -> Ranges {
+    let mut present = Ranges::default();
+    for (at, segment) in index.live().iter().enumerate() {
+        let (first, last) = (segment.head.first_seq, index.last_seq(at, newest));
+        let next = index.live().get(at + 1);
+        let follows = next.is_none_or(|next| segment.head.lap + 1 == next.head.lap);
+        let unbroken = expected.list().iter().any(|(from, to)| *from <= last && last < *to);
+        let last = if (follows || !unbroken) && !segment.is_cut() {
+            last
+        } else {
+            walk_past(disk, segment, ScanDepth::Records).next_seq.saturating_sub(1).min(last)
+        };
+        present.add(first, last);
+    }
+    present
 }
 
 /// All missing record numbers. `known` is the highest record number that the journal knows.
@@ -83,7 +113,7 @@ pub fn lost(disk: &dyn Disk, index: &Index, known: u64) -> Ranges {
     if known > newest {
         lost.add(newest + 1, known);
     }
-    stated(index).list().iter().for_each(|(first, last)| lost.add(*first, *last));
+    listed_missing(index).list().iter().for_each(|(first, last)| lost.add(*first, *last));
     lost
 }
 

@@ -3,12 +3,13 @@
 //! Recording:
 //! * [`fragment`]: groups frames into a `moof` and `mdat`.
 //! * [`ring`]: appends records and recycles segment files; `reuse_policy` selects the next file,
-//!   `ring_statement` lists present and evicted records for segment heads,
+//!   `ring_growth` says when a card that was full is checked for room,
+//!   `record_inventory` lists present and evicted records for segment heads,
 //!   [`ring_geometry`] has its sizes.
 //! * [`pins`]: footage that must not be evicted. [`locks`]: evidence locks, which outlive restarts.
 //! * [`engine`]: owns ring, journal and snapshots; frames and requests in, updates out.
-//!   `engine_gaps` records gaps.
-//!   [`open`] opens it, [`pending_queries`] holds queries whose end is not durable yet.
+//!   `engine_gaps` records gaps (`open_gap`: one without an end); `engine_queries` answers queries
+//!   (`pending_query`: one whose footage is not durable yet) and keeps locks. [`open`] opens it.
 //! * [`messages`]: the requests and updates. [`thread`]: the loop around the engine.
 //!
 //! Reading:
@@ -20,13 +21,15 @@
 //! * [`head_selection`]: selects the valid copy of each segment head.
 //! * [`recovery`]: the decision table applied when a ring is opened.
 //! * [`missing_records`]: record numbers that no file holds. [`range_set`]: sets of record numbers.
-//! * [`check`]: verifies a whole ring read-only. [`scrub`]: verifies one segment an hour.
+//! * [`check`]: verifies a whole ring read-only (`check_segment`: one segment; [`check_report`]: the
+//!   result). [`scrub`]: verifies one segment an hour.
 //! * [`identity`]: selects the card that owns the directory. [`foreign`]: sets aside parts of other
 //!   cards.
 //!
 //! The card:
-//! * [`journal`]: outbox entries and cells in checksummed slots, two copies each. `journal_slot`:
-//!   the bytes of a slot. `journal_load`: the content of a journal when it is opened.
+//! * [`journal`]: outbox entries and cells in checksummed slots, two copies each.
+//!   [`journal_layout`]: sizes and offsets. `journal_slot`: the bytes of a slot. `journal_load`:
+//!   opens a journal and reads its content (`loaded_journal`).
 //! * [`snapshots`]: fixed slots for JPEGs that wait for the office.
 //! * [`disk`]: the trait for the card, and the real file system. [`fallback`]: a disk that falls
 //!   back to memory. [`wear`]: remaining life of the card.
@@ -35,11 +38,14 @@
 //! ([`crate::format`]), events, and the decision when a clip is cut.
 
 pub(crate) mod check;
+pub(crate) mod check_report;
+mod check_segment;
 pub(crate) mod clock_history;
 mod damage_exclusion;
 pub mod disk;
 pub mod engine;
 mod engine_gaps;
+mod engine_queries;
 pub(crate) mod fallback;
 pub(crate) mod footage_query;
 pub(crate) mod foreign;
@@ -47,20 +53,24 @@ pub mod fragment;
 pub mod head_selection;
 pub(crate) mod identity;
 pub mod journal;
+pub mod journal_layout;
 mod journal_load;
 mod journal_slot;
+mod loaded_journal;
 pub(crate) mod locks;
 pub(crate) mod messages;
 pub(crate) mod missing_records;
 pub(crate) mod open;
-pub(crate) mod pending_queries;
+mod open_gap;
+mod pending_query;
 pub(crate) mod pins;
 pub(crate) mod range_set;
 pub mod recovery;
 mod reuse_policy;
 pub(crate) mod ring;
 pub(crate) mod ring_geometry;
-mod ring_statement;
+mod ring_growth;
+mod record_inventory;
 pub mod scan;
 pub(crate) mod scrub;
 pub(crate) mod segment_index;

@@ -5,23 +5,26 @@ use std::sync::Arc;
 
 use super::disk::{Disk, DiskFault, FileId, segments};
 use super::engine::Engine;
-use super::engine_gaps::OpenGap;
 use super::fallback::FallbackDisk;
 use super::foreign::{open_journal, open_snapshots};
 use super::fragment::FragmentBuilder;
-use super::head_selection::read_heads;
-use super::journal::{self, LoadedJournal};
+use super::head_selection::{Heads, read_heads};
+use super::journal::{self, Journal};
+use super::journal_layout;
 use super::journal_load::cards;
+use super::loaded_journal::LoadedJournal;
 use super::locks::Locks;
 use super::missing_records::locate_gaps;
+use super::open_gap::OpenGap;
 use super::recovery::{Recovery, recover_from};
 use super::ring::Ring;
 use super::ring_geometry::{RingGeometry, SEGMENTS_MIN};
 use super::scrub::Scrub;
+use super::snapshots::SnapshotStore;
 use super::{Cell, GapReason, Recovered, Repair, RepairKind, StorageUpdate, side_files, snapshots};
 use crate::format::card_id::CardId;
 use crate::settings::StorageSettings;
-use crate::units::{EntryId, MonoTime, RingId, Timestamp};
+use crate::units::{Boot, EntryId, MonoTime, RingId, SiteId, Timestamp};
 
 /// Entries in one update. Keeps the updates small: hundreds of them may wait for the agent.
 const FOUND_MAX: usize = 32;
@@ -79,109 +82,86 @@ impl Engine {
         now: Timestamp,
     ) -> Result<(Engine, Vec<StorageUpdate>), StorageFault> {
         let card = Arc::new(FallbackDisk::new(disk));
-        let disk: Arc<dyn Disk> = card.clone();
-        let files = disk.files()?;
-        check_room(disk.as_ref(), settings, &files)?;
+        let files = card.files()?;
+        check_room(card.as_ref(), settings, &files)?;
         let segments = segments(&files);
-        let site = settings.site.as_ref();
-        let mut heads = read_heads(disk.as_ref(), &segments, cards(disk.as_ref())?, site);
-        if let Some(file) = heads.older.take() {
-            return Err(StorageFault::Older(file));
-        }
-        if heads.of_other_site {
-            return Err(StorageFault::OtherSite);
-        }
-        let id = *heads.card.get_or_insert_with(|| CardId::new(site, disk.draw()));
-        let mut beside = Vec::new();
-        let len = |file| files.get(&file).copied();
-        let (mut journal, loaded) =
-            open_journal(&card, id, settings.journal_slots, len(FileId::Journal), &mut beside)?;
-        let (slots, made) = (snapshot_geometry(settings), len(FileId::Snapshots));
-        // The snapshot file is created with the journal. If it is missing, the snapshots of pending
-        // entries are lost.
-        let no_snapshots = made.is_none() && !loaded.entries.is_empty();
-        let resized = side_files::faults(disk.as_ref(), &files, &loaded, Some(slots.size()));
-        let made = made.map(|len| side_files::snapshots_len(len, Some(&loaded)));
-        let snapshots = open_snapshots(&card, id, slots, made, &loaded.entries, &mut beside)?;
-        journal.snapshots = slots.size();
+        let (heads, id) = accept_card(card.as_ref(), &segments, settings.site.as_ref())?;
+        let SideFiles { mut journal, loaded, snapshots, troubles } =
+            open_side_files(&card, id, settings, &files)?;
         let newest_boot = heads.index.newest_boot();
         let is_older = loaded.is_older_than(newest_boot);
         journal.skip_boots(newest_boot, is_older);
         let (ring_id, boot) = journal.start_boot()?;
         let mut found =
-            recover_from(disk.as_ref(), heads, &segments, loaded.clock_history(), loaded.record);
-        found.repairs.extend(loaded.copies.iter().map(|copy| Repair {
-            file: FileId::Journal.name(),
-            offset: copy.offset,
-            kind: RepairKind::Copy,
-            bytes: 0,
-            micros: 0,
-            lost: None,
-        }));
+            recover_from(card.as_ref(), heads, &segments, loaded.clock_history(), loaded.record);
+        found.repairs.extend(copy_repairs(&loaded));
         let geometry = RingGeometry {
             segment: settings.segment,
             budget: settings.budget,
             quota: settings.pin_quota,
         };
-        let ring = Ring::new(disk, &mut found, boot, geometry, segments);
-        let reason = if loaded.clean { GapReason::Stopped } else { GapReason::PowerCut };
-        let open_gap = found.end.map(|(_, from)| OpenGap { from, reason, bytes: 0 });
-        let mut engine = Engine {
+        let ring = Ring::new(card.clone(), &mut found, boot, geometry, segments);
+        let mut engine = Engine::recording(card, ring, journal, snapshots, boot, now.mono);
+        engine.endurance = settings.endurance;
+        engine.continue_recording(&found, &loaded);
+        let locks = engine.restore_locks(&loaded);
+        let lost = journal_losses(&loaded, &found, is_older);
+        let mut update = engine.report_start(ring_id, found, loaded)?;
+        update.extend(locks);
+        update.extend(troubles);
+        update.extend(lost);
+        Ok((engine, update))
+    }
+
+    /// An engine that has recorded nothing yet.
+    fn recording(
+        card: Arc<FallbackDisk>,
+        ring: Ring,
+        journal: Journal,
+        snapshots: SnapshotStore,
+        boot: Boot,
+        now: MonoTime,
+    ) -> Engine {
+        Engine {
             card,
             ring,
             journal,
             snapshots,
             locks: Locks::default(),
             boot,
-            started: now.mono,
-            endurance: settings.endurance,
+            started: now,
+            endurance: 0,
             builder: FragmentBuilder::default(),
             anchor: None,
             early: Vec::new(),
             need_key: true,
-            media_end: found.media,
-            open_gap,
-            // Missing records are recorded in the next head instead.
-            pending_gaps: found
-                .gaps
-                .iter()
-                .filter(|gap| gap.reason != GapReason::Missing)
-                .cloned()
-                .collect(),
+            media_end: 0,
+            open_gap: None,
+            pending_gaps: Vec::new(),
             named_until: MonoTime(0),
             until: Timestamp::default(),
             waiting: Vec::new(),
             recent: VecDeque::new(),
-            next_counts: now.mono,
+            next_counts: now,
             refused_since: None,
             refusals: 0,
             wear_reported: false,
             scrub: Scrub::default(),
-            unreported: loaded.entries.clone(),
-        };
-        engine.note_damage(found.damaged);
-        let locks = engine.restore_locks(&loaded);
-        // The journal is created before any footage. Footage without one means that it was lost,
-        // truncated or wiped.
-        let lost = loaded.ring.is_none() && found.oldest.is_some();
-        let mut update = engine.report_start(ring_id, found, loaded)?;
-        update.extend(locks);
-        update.extend(beside);
-        update.extend(resized.into_iter().map(|(file, what, lost)| {
-            let detail = format!("{} {what}", file.name());
-            StorageUpdate::Trouble { detail, lost }
-        }));
-        update.extend(
-            no_snapshots
-                .then(|| StorageUpdate::Trouble { detail: snapshots::LOST.into(), lost: true }),
-        );
-        update.extend(
-            lost.then(|| StorageUpdate::Trouble { detail: journal::LOST.into(), lost: true }),
-        );
-        update.extend(
-            is_older.then(|| StorageUpdate::Trouble { detail: journal::OLDER.into(), lost: true }),
-        );
-        Ok((engine, update))
+            unreported: Vec::new(),
+        }
+    }
+
+    /// Continues behind the recovered footage: its media clock, the gap since the last boot, the gaps
+    /// and the damage that recovery found, and the entries that wait for the office.
+    fn continue_recording(&mut self, found: &Recovery, loaded: &LoadedJournal) {
+        self.media_end = found.media;
+        let reason = if loaded.clean { GapReason::Stopped } else { GapReason::PowerCut };
+        self.open_gap = found.end.map(|(_, from)| OpenGap { from, reason, bytes: 0 });
+        // Missing records are recorded in the next head instead.
+        let recorded = found.gaps.iter().filter(|gap| gap.reason != GapReason::Missing);
+        self.pending_gaps = recorded.cloned().collect();
+        self.unreported = loaded.entries.clone();
+        self.scrub.note_damage(found.damaged, &mut self.ring);
     }
 
     /// The next entries to report before [`StorageUpdate::Started`], oldest first. Reporting all at
@@ -263,6 +243,90 @@ impl Engine {
     }
 }
 
+/// Journal and snapshots as they were opened.
+struct SideFiles {
+    journal: Journal,
+    loaded: LoadedJournal,
+    snapshots: SnapshotStore,
+    /// Parts of other cards, wrong file sizes and lost snapshots.
+    troubles: Vec<StorageUpdate>,
+}
+
+/// Opens or creates journal and snapshots, and sets aside their parts of other cards.
+fn open_side_files(
+    card: &Arc<FallbackDisk>,
+    id: CardId,
+    settings: &StorageSettings,
+    files: &BTreeMap<FileId, u64>,
+) -> Result<SideFiles, DiskFault> {
+    let mut troubles = Vec::new();
+    let len = |file| files.get(&file).copied();
+    let (mut journal, loaded) =
+        open_journal(card, id, settings.journal_slots, len(FileId::Journal), &mut troubles)?;
+    let (slots, made) = (snapshot_geometry(settings), len(FileId::Snapshots));
+    // The snapshot file is created with the journal. If it is missing, the snapshots of pending
+    // entries are lost.
+    let no_snapshots = made.is_none() && !loaded.entries.is_empty();
+    let resized = side_files::faults(card.as_ref(), files, &loaded, Some(slots.size()));
+    let made = made.map(|len| side_files::snapshots_len(len, Some(&loaded)));
+    let snapshots = open_snapshots(card, id, slots, made, &loaded.entries, &mut troubles)?;
+    journal.snapshots = slots.size();
+    troubles.extend(resized.into_iter().map(|(file, what, lost)| {
+        let detail = format!("{} {what}", file.name());
+        StorageUpdate::Trouble { detail, lost }
+    }));
+    troubles.extend(no_snapshots.then(|| loss(snapshots::LOST)));
+    Ok(SideFiles { journal, loaded, snapshots, troubles })
+}
+
+/// Reads the heads of the ring, and draws an id for a new card.
+///
+/// # Errors
+/// If an older version or another site recorded the ring, or the card reports an error.
+fn accept_card(
+    disk: &dyn Disk,
+    segments: &BTreeMap<u32, u64>,
+    site: Option<&SiteId>,
+) -> Result<(Heads, CardId), StorageFault> {
+    let mut heads = read_heads(disk, segments, cards(disk)?, site);
+    if let Some(file) = heads.older.take() {
+        return Err(StorageFault::Older(file));
+    }
+    if heads.of_other_site {
+        return Err(StorageFault::OtherSite);
+    }
+    let id = *heads.card.get_or_insert_with(|| CardId::new(site, disk.draw()));
+    Ok((heads, id))
+}
+
+/// The damaged copies of journal slots, which the journal rewrites.
+fn copy_repairs(loaded: &LoadedJournal) -> impl Iterator<Item = Repair> {
+    loaded.copies.iter().map(|copy| Repair {
+        file: FileId::Journal.name(),
+        offset: copy.offset,
+        kind: RepairKind::Copy,
+        bytes: 0,
+        micros: 0,
+        lost: None,
+    })
+}
+
+/// Reports a journal that was lost, or that is older than the footage. The journal is created before
+/// any footage: footage without one means that it was lost, truncated or wiped.
+fn journal_losses(
+    loaded: &LoadedJournal,
+    found: &Recovery,
+    is_older: bool,
+) -> impl Iterator<Item = StorageUpdate> + use<> {
+    let is_lost = loaded.ring.is_none() && found.oldest.is_some();
+    let losses = [is_lost.then_some(journal::LOST), is_older.then_some(journal::OLDER)];
+    losses.into_iter().flatten().map(loss)
+}
+
+fn loss(detail: &str) -> StorageUpdate {
+    StorageUpdate::Trouble { detail: detail.to_owned(), lost: true }
+}
+
 /// Bytes that the ring still has to allocate by these settings, and free bytes of the file system.
 ///
 /// # Errors
@@ -280,7 +344,7 @@ fn wanted(
     let side = |file: FileId, size: u64| if files.contains_key(&file) { 0 } else { size };
     let whole = settings.budget - settings.budget % settings.segment;
     whole.saturating_sub(made.values().sum())
-        + side(FileId::Journal, journal::file_len(u64::from(settings.journal_slots)))
+        + side(FileId::Journal, journal_layout::file_len(u64::from(settings.journal_slots)))
         + side(FileId::Snapshots, snapshot_geometry(settings).size())
 }
 

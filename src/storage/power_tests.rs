@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::disk::FileId;
 use super::engine::Engine;
-use super::journal::{Journal, file_len};
+use super::journal::Journal;
+use super::journal_layout::file_len;
 use super::scan::{ScanDepth, ScanEnd, walk};
 use super::*;
 use crate::format::card_id::CardId;

@@ -16,7 +16,7 @@
 //! | whole, lap of another file | – | – | blank: a duplicate of that file |
 //!
 //! The newest head states which record numbers the ring holds
-//! ([`crate::format::segment_head::RingStatement`]), and the journal knows the newest of them.
+//! ([`crate::format::segment_head::RecordInventory`]), and the journal knows the newest of them.
 //! Numbers that no file holds are reported as missing, with the times around them. Recording then
 //! continues in another file, whose head records them as missing, so that the next boot does not
 //! report them again.
@@ -28,17 +28,19 @@ use super::clock_history::ClockHistory;
 use super::disk::{Disk, DiskFault, FileId};
 use super::foreign;
 use super::head_selection::{HeadFault, HeadTrouble, Heads, heads, read_copy, read_heads};
-use super::journal::{self, Journal, LoadedJournal};
+use super::journal::{self, Journal};
 use super::journal_load;
+use super::loaded_journal::LoadedJournal;
 use super::locks::Locks;
-use super::missing_records::{self, MissingRecords, locate_gaps};
+use super::missing_records::{self, MissingRecords, expected, locate_gaps, present_records};
 use super::range_set::Ranges;
-use super::scan::{ScanDepth, ScanEnd, ScanItem, SegmentScan, walk, walk_past};
+use super::scan::{ScanDepth, ScanEnd, ScanItem, SegmentScan, walk};
 use super::segment_index::Index;
 use super::side_files;
 use super::{Gap, GapReason, Repair, RepairKind};
+use crate::format::block::{BLOCK, free_block};
 use crate::format::card_id::CardId;
-use crate::format::record::{BLOCK, RECORD_BOX, RingRecord, free_block};
+use crate::format::record::{RECORD_BOX, RingRecord};
 use crate::format::segment_head::{EVICTED_MAX, Eviction, EvictionCause, Segment};
 use crate::units::{Boot, Digest, Timestamp};
 
@@ -224,7 +226,7 @@ fn find_missing(disk: &dyn Disk, newest: u64, found: &mut Recovery) {
         found.next_seq = newest + 1;
         found.open_at = None;
     }
-    found.index.lost = missing_records::stated(&found.index);
+    found.index.lost = missing_records::listed_missing(&found.index);
     missing.list().iter().for_each(|(first, last)| found.index.lost.add(*first, *last));
     if missing.list().is_empty() {
         return;
@@ -263,37 +265,6 @@ fn find_missing(disk: &dyn Disk, newest: u64, found: &mut Recovery) {
     });
     // Lost records come first, because a boot reports a bounded number of repairs.
     found.repairs.splice(0..0, repairs);
-}
-
-/// The record numbers that the ring should hold by its newest head; `newest` is the last of them.
-pub fn expected(index: &Index, newest: u64) -> Ranges {
-    let Some(head) = index.live().last().map(|segment| &segment.head) else {
-        return Ranges::default();
-    };
-    let mut ranges: Ranges = head.statement.present.iter().copied().collect();
-    ranges.add(head.first_seq, newest);
-    ranges
-}
-
-/// The record numbers that files hold.
-///
-/// A segment ends where the next one begins, or with its stretch of `expected`. It is scanned only
-/// if laps are missing behind it, so that files may be missing.
-pub fn present_records(disk: &dyn Disk, index: &Index, newest: u64, expected: &Ranges) -> Ranges {
-    let mut present = Ranges::default();
-    for (at, segment) in index.live().iter().enumerate() {
-        let (first, last) = (segment.head.first_seq, index.last_seq(at, newest));
-        let next = index.live().get(at + 1);
-        let follows = next.is_none_or(|next| segment.head.lap + 1 == next.head.lap);
-        let unbroken = expected.list().iter().any(|(from, to)| *from <= last && last < *to);
-        let last = if (follows || !unbroken) && !segment.is_cut() {
-            last
-        } else {
-            walk_past(disk, segment, ScanDepth::Records).next_seq.saturating_sub(1).min(last)
-        };
-        present.add(first, last);
-    }
-    present
 }
 
 /// A ring opened read-only; another process may be writing it.
@@ -361,50 +332,22 @@ fn recover_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
     {
         Ok(walked) => walked,
         Err(fault) => {
-            // The number of its records is unknown. Skip their numbers, so that readable ones stay
-            // valid.
-            let first = found.next_seq;
-            found.next_seq += newest.head.size / BLOCK;
-            found.missing.push(Eviction {
-                cause: EvictionCause::Skipped,
-                first,
-                last: found.next_seq - 1,
-            });
+            skip_numbers(newest.head.size, found);
             return found.troubles.push((fault.to_string(), true));
         }
     };
-    found.next_seq = walked.next_seq;
-    found.chain = walked.chain;
-    for record in walked.found.iter().filter_map(record_of) {
-        found.media = found.media.max(record.media + record.duration);
-        found.marked |= record.gap.is_none();
-        found.end = Some((record.boot, record.end()));
-    }
-    if let Some((boot, end)) = &mut found.end {
-        *end = found.index.clock_history.date(*boot, *end);
-    }
-    for (repair, gap) in damages(newest, &walked) {
-        found.repairs.push(repair);
-        found.gaps.push(gap);
-    }
-    found.damaged = damaged_records(&walked);
+    continue_behind(newest, &walked, found);
     if newest.is_cut() {
-        // The number of lost records is unknown. Skip their numbers, and leave the file as it is.
-        let first = found.next_seq;
-        found.next_seq += (newest.head.size - walked.at) / BLOCK;
-        let name = file.name();
+        // Leave the file as it is.
         found.troubles.push((
             format!(
-                "{name}: truncated behind record {}: the records that followed are lost",
-                first - 1
+                "{}: truncated behind record {}: the records that followed are lost",
+                file.name(),
+                found.next_seq - 1
             ),
             true,
         ));
-        return found.missing.push(Eviction {
-            cause: EvictionCause::Skipped,
-            first,
-            last: found.next_seq - 1,
-        });
+        return skip_numbers(newest.head.size - walked.at, found);
     }
     found.open_at = Some(walked.at);
     let repaired = match walked.end {
@@ -423,6 +366,34 @@ fn recover_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
         // damage only once.
         found.open_at = None;
     }
+}
+
+/// Skips the numbers of an unknown number of records in `bytes` bytes, so that readable records stay
+/// valid.
+fn skip_numbers(bytes: u64, found: &mut Recovery) {
+    let first = found.next_seq;
+    found.next_seq += bytes / BLOCK;
+    found.missing.push(Eviction { cause: EvictionCause::Skipped, first, last: found.next_seq - 1 });
+}
+
+/// Takes number, chain, media clock and end of the footage from the records of the newest segment,
+/// and reports its damaged ones.
+fn continue_behind(newest: &Segment, walked: &SegmentScan, found: &mut Recovery) {
+    found.next_seq = walked.next_seq;
+    found.chain = walked.chain;
+    for record in walked.found.iter().filter_map(record_of) {
+        found.media = found.media.max(record.media + record.duration);
+        found.marked |= record.gap.is_none();
+        found.end = Some((record.boot, record.end()));
+    }
+    if let Some((boot, end)) = &mut found.end {
+        *end = found.index.clock_history.date(*boot, *end);
+    }
+    for (repair, gap) in damages(newest, walked) {
+        found.repairs.push(repair);
+        found.gaps.push(gap);
+    }
+    found.damaged = damaged_records(walked);
 }
 
 fn damaged_records(walked: &SegmentScan) -> u64 {

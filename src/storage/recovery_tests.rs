@@ -9,7 +9,8 @@ use super::engine_tests::{Bench, small};
 use super::head_selection::heads;
 use super::scan::{ScanDepth, ScanItem, walk};
 use super::{GapReason, Recovered, RepairKind};
-use crate::format::record::{BLOCK, RECORD_BOX, padded};
+use crate::format::block::{BLOCK, padded};
+use crate::format::record::RECORD_BOX;
 use crate::format::segment_head::Segment;
 
 /// Damage to the head of the newest file.

@@ -8,43 +8,14 @@ use super::{Gap, GapReason, StorageUpdate};
 use crate::format::segment_head::{Eviction, EvictionCause};
 use crate::units::MonoTime;
 
-/// How often room is looked for.
-const ROOM_CHECK_INTERVAL: u64 = 60_000_000;
-/// Doublings of that at most, while there seems to be room and the card makes no file: about an hour.
-const REFUSALS_MAX: u32 = 6;
-
-/// A ring that found no room for all of its budget: files are made again when room comes.
-#[derive(Debug, Default)]
-pub(super) struct Growth {
-    /// The budget of the settings.
-    budget: u64,
-    next_look: MonoTime,
-    /// Files there were when one was refused last, and how often in a row none was made.
-    files: usize,
-    refusals: u32,
-}
-
-impl Growth {
-    /// Of a ring with this budget.
-    pub(super) fn new(budget: u64) -> Growth {
-        Growth { budget, ..Growth::default() }
-    }
-
-    fn refused(&mut self, files: usize) {
-        self.refusals = if files > self.files { 0 } else { (self.refusals + 1).min(REFUSALS_MAX) };
-        self.files = files;
-    }
-}
-
 impl Ring {
     /// Restores the whole budget once the card has room for two more segments. True if it did.
     pub(super) fn grow(&mut self, now: MonoTime) -> bool {
         let short = self.growth.budget.saturating_sub(self.geometry.budget);
         self.counts.short = if self.in_memory { 0 } else { short };
-        if self.counts.short < self.geometry.segment || now < self.growth.next_look {
+        if self.counts.short < self.geometry.segment || !self.growth.is_check_due(now) {
             return false;
         }
-        self.growth.next_look = now.plus_micros(ROOM_CHECK_INTERVAL << self.growth.refusals);
         if self.disk.available() < 2 * self.geometry.segment {
             return false;
         }

@@ -13,14 +13,15 @@ use super::locks::Lock;
 use super::pins::Pins;
 use super::range_set::Ranges;
 use super::recovery::Recovery;
-use super::reuse_policy::Growth;
 use super::ring_geometry::{RingGeometry, SEGMENTS_MIN, covers, free_of, padded_len, start_of};
+use super::ring_growth::Growth;
 use super::segment_index::Index;
 use super::{StorageCounts, StorageUpdate};
 use crate::camera::TrackParams;
+use crate::format::block::{free_block, pad};
 use crate::format::card_id::CardId;
 use crate::format::mp4::move_times;
-use crate::format::record::{MARK, RECORD_BOX, RingRecord, free_block, pad};
+use crate::format::record::{MARK, RECORD_BOX, RingRecord};
 use crate::format::segment_head::{Eviction, Segment, SegmentHead, head_digest};
 use crate::units::{Boot, Digest};
 
@@ -333,7 +334,7 @@ impl Ring {
             media: start_of(draft),
             size: self.geometry.segment,
             tracks: tracks.to_vec(),
-            statement: self.largest_statement(),
+            inventory: self.largest_inventory(),
         };
         let len = head.encode().len() as u64;
         (head, len)
@@ -352,8 +353,8 @@ impl Ring {
             Some(at) => (Some(self.numbers_of(at)), self.index.live()[at].head_len),
             None => (None, 0),
         };
-        let statement = self.statement(went.map(|(first, last)| Eviction { cause, first, last }));
-        let head = SegmentHead { segment: file, statement, ..head };
+        let inventory = self.inventory(went.map(|(first, last)| Eviction { cause, first, last }));
+        let head = SegmentHead { segment: file, inventory, ..head };
         self.next_lap += 1;
         let (mut bytes, copy, end) = (head.encode(), head.encode_copy(), head.end());
         let head_len = bytes.len() as u64;

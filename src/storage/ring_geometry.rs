@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::fragment::NewFragment;
 use crate::camera::TrackParams;
-use crate::format::record::{BLOCK, RECORD_BOX, padded};
+use crate::format::block::{BLOCK, padded};
+use crate::format::record::RECORD_BOX;
 
 /// Fewest segments of a ring. With fewer, recycling one would evict too large a share of the
 /// footage.

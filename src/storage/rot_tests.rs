@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::check::{Remedy, check};
+use super::check::check;
+use super::check_report::Remedy;
 use super::disk::{Disk, FileId};
 use super::engine_tests::{Bench, small};
 use super::footage_query::locate;
@@ -16,7 +17,7 @@ use super::thread::CardReader;
 use super::*;
 use crate::clip::FileSource as _;
 use crate::clip::virtual_file::VirtualClip;
-use crate::format::record::{BLOCK, padded};
+use crate::format::block::{BLOCK, padded};
 use crate::sim::cow_image::CowImage;
 use crate::sim::faulty_disk::FaultyDisk;
 use crate::sim::rng::Rng;

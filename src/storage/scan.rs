@@ -3,7 +3,9 @@
 //! A record that cannot be read costs only itself.
 
 use super::disk::{Disk, DiskFault, FileId};
-use crate::format::record::{BLOCK, RECORD_BOX, RingRecord, box_at, is_padded, padded};
+use crate::format::block::{BLOCK, is_padded, padded};
+use crate::format::mp4::box_at;
+use crate::format::record::{RECORD_BOX, RingRecord};
 use crate::format::segment_head::Segment;
 use crate::units::Digest;
 

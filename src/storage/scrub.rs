@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::disk::{Disk as _, FileId};
-use super::engine::Engine;
+use super::fallback::FallbackDisk;
 use super::recovery::repair_copy;
+use super::ring::Ring;
 use super::scan::{ScanDepth, ScanItem, walk_past};
 use super::{Repair, RepairKind, StorageUpdate};
 use crate::format::record::RingRecord;
@@ -58,31 +59,37 @@ impl ScrubDamage {
     }
 }
 
-impl Engine {
+impl Scrub {
     /// Counts the damaged records that recovery reported, so that the scrub does not report them
     /// again.
-    pub(super) fn note_damage(&mut self, records: u64) {
-        if let Some(newest) = self.ring.index().live().last().filter(|_| records > 0) {
+    pub(super) fn note_damage(&mut self, records: u64, ring: &mut Ring) {
+        if let Some(newest) = ring.index().live().last().filter(|_| records > 0) {
             let lap = newest.head.lap;
-            self.scrub.reported.insert(lap, records);
-            self.ring.counts.damaged += records;
+            self.reported.insert(lap, records);
+            ring.counts.damaged += records;
         }
     }
 
     /// Verifies at most one record, if one is due.
-    pub(super) fn scrub(&mut self, now: MonoTime, out: &mut Vec<StorageUpdate>) {
-        let next = *self.scrub.next_segment.get_or_insert(now.plus(SEGMENT_INTERVAL));
-        if self.ring.is_in_memory() || now < self.scrub.next_record {
+    pub(super) fn step(
+        &mut self,
+        now: MonoTime,
+        card: &FallbackDisk,
+        ring: &mut Ring,
+        out: &mut Vec<StorageUpdate>,
+    ) {
+        let next = *self.next_segment.get_or_insert(now.plus(SEGMENT_INTERVAL));
+        if ring.is_in_memory() || now < self.next_record {
             return;
         }
-        match self.scrub.reading.take() {
+        match self.reading.take() {
             Some(reading) => {
-                self.scrub.next_record = now.plus(RECORD_INTERVAL);
-                self.scrub_record(reading, out);
+                self.next_record = now.plus(RECORD_INTERVAL);
+                self.verify_record(reading, card, ring, out);
             }
             None if now >= next => {
-                self.scrub.next_segment = Some(now.plus(SEGMENT_INTERVAL));
-                self.start_scrub();
+                self.next_segment = Some(now.plus(SEGMENT_INTERVAL));
+                self.start_segment(card, ring);
             }
             None => {}
         }
@@ -91,15 +98,12 @@ impl Engine {
     /// Starts the next segment by lap. The first one after a boot is random: a device that boots
     /// daily must not verify only its oldest hours. The newest segment is skipped, because recovery
     /// has just read it.
-    fn start_scrub(&mut self) {
-        let live = self.ring.index().live();
+    fn start_segment(&mut self, card: &FallbackDisk, ring: &Ring) {
+        let live = ring.index().live();
         let Some(old) = live.len().checked_sub(1).filter(|old| *old > 0) else {
             return;
         };
-        let last = self
-            .scrub
-            .last
-            .unwrap_or_else(|| live[(self.card.draw() % old as u64) as usize].head.lap);
+        let last = self.last.unwrap_or_else(|| live[(card.draw() % old as u64) as usize].head.lap);
         let after = live[..old]
             .iter()
             .filter(|segment| segment.head.lap > last)
@@ -110,12 +114,12 @@ impl Engine {
             return;
         };
         let laps: Vec<u32> = live.iter().map(|segment| segment.head.lap).collect();
-        self.scrub.reported.retain(|lap, _| laps.contains(lap));
-        self.scrub.last = Some(segment.head.lap);
+        self.reported.retain(|lap, _| laps.contains(lap));
+        self.last = Some(segment.head.lap);
         // Verify the content of the card, not that of the page cache.
-        self.card.forget(FileId::Segment(segment.head.segment));
+        card.forget(FileId::Segment(segment.head.segment));
         let (mut left, mut found) = (VecDeque::new(), ScrubDamage::default());
-        let walked = walk_past(self.card.as_ref(), &segment, ScanDepth::Records);
+        let walked = walk_past(card, &segment, ScanDepth::Records);
         for (at, piece) in walked.found.iter().enumerate() {
             match piece {
                 ScanItem::Record(offset, record) => left.push_back((*offset, record.clone())),
@@ -127,13 +131,18 @@ impl Engine {
                 }
             }
         }
-        self.scrub.reading = Some(ScrubPosition { segment, left, found });
+        self.reading = Some(ScrubPosition { segment, left, found });
     }
 
-    fn scrub_record(&mut self, mut reading: ScrubPosition, out: &mut Vec<StorageUpdate>) {
+    fn verify_record(
+        &mut self,
+        mut reading: ScrubPosition,
+        card: &FallbackDisk,
+        ring: &mut Ring,
+        out: &mut Vec<StorageUpdate>,
+    ) {
         let (file, lap) = (reading.segment.head.segment, reading.segment.head.lap);
-        if !self
-            .ring
+        if !ring
             .index()
             .live()
             .iter()
@@ -143,30 +152,36 @@ impl Engine {
             return;
         }
         let Some((offset, record)) = reading.left.pop_front() else {
-            return self.end_scrub(&reading, out);
+            return self.end_segment(&reading, card, ring, out);
         };
-        let bytes = self.card.read(FileId::Segment(file), offset, record.len as usize);
+        let bytes = card.read(FileId::Segment(file), offset, record.len as usize);
         if !bytes.is_ok_and(|bytes| record.intact(&bytes)) {
             reading.found.add(offset, 1, record.len.into(), record.duration);
         }
-        self.scrub.reading = Some(reading);
+        self.reading = Some(reading);
     }
 
     /// Verifies both copies of the head, then reports the damage found.
-    fn end_scrub(&mut self, reading: &ScrubPosition, out: &mut Vec<StorageUpdate>) {
+    fn end_segment(
+        &mut self,
+        reading: &ScrubPosition,
+        card: &FallbackDisk,
+        ring: &mut Ring,
+        out: &mut Vec<StorageUpdate>,
+    ) {
         let ScrubPosition { segment, found, .. } = reading;
-        self.ring.counts.scrubbed += 1;
-        match repair_copy(self.card.as_ref(), segment) {
+        ring.counts.scrubbed += 1;
+        match repair_copy(card, segment) {
             Ok(repair) => out.extend(repair.map(StorageUpdate::Repaired)),
             Err(fault) => {
                 out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false })
             }
         }
-        let reported = self.scrub.reported.entry(segment.head.lap).or_default();
+        let reported = self.reported.entry(segment.head.lap).or_default();
         let Some(offset) = found.offset.filter(|_| found.records > *reported) else {
             return;
         };
-        self.ring.counts.damaged += found.records - *reported;
+        ring.counts.damaged += found.records - *reported;
         *reported = found.records;
         let file = FileId::Segment(segment.head.segment).name();
         let (bytes, micros) = (found.bytes, found.micros);

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use super::disk::{Disk, FileId};
-use super::journal::{LoadedJournal, RESERVED, copy_b, file_len, slots_of};
+use super::journal_layout::{RESERVED, copy_b, file_len, slots_of};
 use super::journal_slot::{START, Slot};
-use crate::format::record::BLOCK;
+use super::loaded_journal::LoadedJournal;
+use crate::format::block::BLOCK;
 
 /// Slots of a journal at most, as `storage.journal_slots` has it.
 const SLOTS_MAX: u64 = 131_072;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::ReadFault;
 use super::disk::{Disk, DiskFault, FileId};
+use crate::format::block::BLOCK;
 use crate::format::card_id::CardId;
-use crate::format::record::BLOCK;
 use crate::units::EntryId;
 
 /// Number and size of the slots.

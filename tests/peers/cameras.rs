@@ -167,6 +167,34 @@ fn a_middle_range_is_a_stretch(rig: &Rig, whole: &Path, pictures: &[String]) {
     );
 }
 
+/// The number of exported packets or samples of sound, which are a contiguous part of the source's.
+fn compared_sounds(main: &Footage, out: &Path, source: &Path) -> usize {
+    match main.audio {
+        "aac" => {
+            let packets = ["-map", "0:a", "-c", "copy"];
+            let (exported, original) = (digests(out, &packets), digests(source, &packets));
+            assert!(
+                exported.len() > 200 && is_stretch(&exported, &original),
+                "{} AAC packets are not the source's",
+                exported.len()
+            );
+            exported.len()
+        }
+        "pcma" => {
+            let samples = ["-map", "0:a", "-c", "copy", "-f", "alaw", "-"];
+            let (exported, original) =
+                (tool("ffmpeg", &["-i"], out, &samples), tool("ffmpeg", &["-i"], source, &samples));
+            assert!(
+                exported.len() > 80_000 && is_stretch(&exported, &original),
+                "{} A-law samples are not the source's",
+                exported.len()
+            );
+            exported.len()
+        }
+        _ => 0,
+    }
+}
+
 fn arrives_bit_for_bit(main: &Footage, sub: Option<&Footage>) {
     let port = free_port();
     if !has_gstreamer() || !has("ffmpeg") || !has("mosquitto") {
@@ -208,32 +236,7 @@ fn arrives_bit_for_bit(main: &Footage, sub: Option<&Footage>) {
         "{} pictures, but a player shows {shown} s",
         exported.len()
     );
-    let sounds = match main.audio {
-        "aac" => {
-            let packets = ["-map", "0:a", "-c", "copy"];
-            let (exported, original) = (digests(&out, &packets), digests(&source, &packets));
-            assert!(
-                exported.len() > 200 && is_stretch(&exported, &original),
-                "{} AAC packets are not the source's",
-                exported.len()
-            );
-            exported.len()
-        }
-        "pcma" => {
-            let samples = ["-map", "0:a", "-c", "copy", "-f", "alaw", "-"];
-            let (exported, original) = (
-                tool("ffmpeg", &["-i"], &out, &samples),
-                tool("ffmpeg", &["-i"], &source, &samples),
-            );
-            assert!(
-                exported.len() > 80_000 && is_stretch(&exported, &original),
-                "{} A-law samples are not the source's",
-                exported.len()
-            );
-            exported.len()
-        }
-        _ => 0,
-    };
+    let sounds = compared_sounds(main, &out, &source);
     let (events, files) = rig.received();
     let clips: Vec<_> = files.iter().filter(|file| file.purpose == "clip").collect();
     for clip in &clips {

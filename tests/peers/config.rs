@@ -1,6 +1,6 @@
 //! Remote configuration, end to end: real agent, Mosquitto with certificates, office commands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -10,7 +10,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use taimat::office::archive::Archive;
 use taimat::remote_config::signed_document::Document;
-use taimat::settings::key_id;
+use taimat::settings::{TrustedKey, key_id};
 use taimat::sim::camera::{Options, SimCamera};
 use taimat::sim::faulty_proxy::FaultyProxy;
 use taimat::units::{Digest, SiteId, WallTime, hex};
@@ -64,16 +64,14 @@ impl Remote {
         let mut command = taimat();
         let login = self.rig.office_login();
         command.args(["office", "config", what]).args(args).args(login);
-        command.args([
-            "--sign",
-            &self.rig.at("office.sign.key"),
-            "--dir",
-            &self.rig.at("archive"),
-            "--yes",
-            "--wait",
-            "150",
-        ]);
+        command.args(self.push_options(&self.rig.at("archive"), 150));
         command
+    }
+
+    /// The options of a push: signed, from this archive, without a question, with this time to wait.
+    fn push_options(&self, archive: &str, wait: u32) -> [String; 7] {
+        let (key, wait) = (self.rig.at("office.sign.key"), wait.to_string());
+        ["--sign", &key, "--dir", archive, "--yes", "--wait", &wait].map(String::from)
     }
 
     /// The device's last report, as the office has it.
@@ -258,7 +256,7 @@ fn only_signed_commands_run_each_once_with_an_event() {
     }
     let camera = small_camera();
     let remote = Remote::new(&camera);
-    let (_broker, _office, mut agent) = remote.start();
+    let (_broker, _office, agent) = remote.start();
     let cmd = |words: &[&str]| {
         taimat()
             .args(["office", "cmd", "km-17"])
@@ -307,7 +305,11 @@ fn only_signed_commands_run_each_once_with_an_event() {
         "{}",
         output(&out)
     );
-    // Sends the same bytes again, before and after a restart.
+    a_repeated_command_runs_once(&remote, agent);
+}
+
+/// Sends the same signed bytes again, before and after a restart.
+fn a_repeated_command_runs_once(remote: &Remote, mut agent: Running) {
     let expires = "2099-01-01T00:00:00Z";
     let n = u64::try_from(wall_of(Instant::now()).0).unwrap();
     let plain = serde_json::Map::new();
@@ -585,7 +587,7 @@ type Boxes = (BTreeMap<String, (Digest, u64)>, bool);
 
 impl Fleet {
     fn start(remote: &Remote) -> Fleet {
-        use taimat::settings::{Protocol, TlsSettings, TrustedKey};
+        use taimat::settings::{Protocol, TlsSettings};
         use taimat::uplink::client::{ClientEvent, Options, connect};
         let devices: BTreeMap<String, (Digest, u64)> =
             (1..=50).map(|n| (format!("km-{n:02}"), (Digest::of(b"before"), 0))).collect();
@@ -612,12 +614,7 @@ impl Fleet {
             protocol: Protocol::V5,
             will: None,
         };
-        let state = shared.clone();
-        let report = move |site: &str, committed: Digest, seen: u64, last: Value| {
-            let value = json!({"v": 1, "phase": "committed", "committed": {"sha256": committed}, "keys": [{"key": key}],
-                "seen": {&key: seen}, "last": last});
-            (format!("taimat/v1/{site}/up/config/reported"), value.to_string().into_bytes())
-        };
+        let devices = SimulatedDevices { state: shared.clone(), key, trusted };
         let (ready, started) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let runtime =
@@ -625,14 +622,7 @@ impl Fleet {
             runtime.block_on(async {
                 let (sender, mut connection) = connect(&options);
                 sender.subscribe(&["taimat/v1/+/dn/config/desired".to_owned()]);
-                let mut waiting: std::collections::VecDeque<(String, Vec<u8>)> = {
-                    let devices = state.lock().unwrap();
-                    devices
-                        .0
-                        .iter()
-                        .map(|(site, (sha256, seen))| report(site, *sha256, *seen, Value::Null))
-                        .collect()
-                };
+                let mut waiting = devices.first_reports();
                 loop {
                     while let Some((topic, payload)) = waiting.front().cloned() {
                         if !sender.publish(1, &topic, payload, true) {
@@ -642,32 +632,7 @@ impl Fleet {
                     }
                     match connection.poll().await {
                         Ok(ClientEvent::Message(_, payload)) => {
-                            let document = Document::decode(&payload, payload.len()).unwrap();
-                            let site = SiteId::parse(&document.site).unwrap();
-                            let id = format!(
-                                "{}-{}",
-                                document.authentic(&site, &trusted).unwrap(),
-                                document.version
-                            );
-                            let mut state = state.lock().unwrap();
-                            let fails = state.1 && document.site == "km-23";
-                            let at = state.0.get_mut(&document.site).unwrap();
-                            if document.version <= at.1 {
-                                continue;
-                            }
-                            assert_eq!(document.prev_sha256, at.0);
-                            *at = (if fails { at.0 } else { document.sha256() }, document.version);
-                            let refusal = if fails {
-                                json!({"why": "trial", "detail": "no key frame"})
-                            } else {
-                                Value::Null
-                            };
-                            waiting.push_back(report(
-                                &document.site,
-                                at.0,
-                                at.1,
-                                json!({"id": id, "refusal": refusal}),
-                            ));
+                            waiting.extend(devices.apply(&payload));
                         }
                         Ok(ClientEvent::Acked(..)) if waiting.is_empty() => drop(ready.send(())),
                         Ok(_) => {}
@@ -692,6 +657,50 @@ impl Fleet {
 
     fn mend(&self) {
         self.shared.lock().unwrap().1 = false;
+    }
+}
+
+/// What the devices answer.
+struct SimulatedDevices {
+    state: std::sync::Arc<std::sync::Mutex<Boxes>>,
+    /// Id of the office's key.
+    key: String,
+    trusted: [TrustedKey; 1],
+}
+
+impl SimulatedDevices {
+    fn report(&self, site: &str, committed: Digest, seen: u64, last: Value) -> (String, Vec<u8>) {
+        let key = &self.key;
+        let value = json!({"v": 1, "phase": "committed", "committed": {"sha256": committed}, "keys": [{"key": key}],
+            "seen": {key: seen}, "last": last});
+        (format!("taimat/v1/{site}/up/config/reported"), value.to_string().into_bytes())
+    }
+
+    fn first_reports(&self) -> VecDeque<(String, Vec<u8>)> {
+        let state = self.state.lock().unwrap();
+        let report = |(site, (sha256, seen)): (&String, &(Digest, u64))| {
+            self.report(site, *sha256, *seen, Value::Null)
+        };
+        state.0.iter().map(report).collect()
+    }
+
+    /// Applies a document; `None` for one that is not newer.
+    fn apply(&self, payload: &[u8]) -> Option<(String, Vec<u8>)> {
+        let document = Document::decode(payload, payload.len()).unwrap();
+        let site = SiteId::parse(&document.site).unwrap();
+        let authentic = document.authentic(&site, &self.trusted).unwrap();
+        let id = format!("{authentic}-{}", document.version);
+        let mut state = self.state.lock().unwrap();
+        let fails = state.1 && document.site == "km-23";
+        let at = state.0.get_mut(&document.site).unwrap();
+        if document.version <= at.1 {
+            return None;
+        }
+        assert_eq!(document.prev_sha256, at.0);
+        *at = (if fails { at.0 } else { document.sha256() }, document.version);
+        let refusal =
+            if fails { json!({"why": "trial", "detail": "no key frame"}) } else { Value::Null };
+        Some(self.report(&document.site, at.0, at.1, json!({"id": id, "refusal": refusal})))
     }
 }
 
@@ -745,6 +754,12 @@ impl Drop for Service {
     }
 }
 
+/// The keys of a broker that name the device's certificates.
+fn device_certificates(rig: &Rig) -> String {
+    let (ca, cert, key) = (rig.at("ca.pem"), rig.at("km-17.pem"), rig.at("km-17.key"));
+    format!("ca_file = \"{ca}\", cert_file = \"{cert}\", key_file = \"{key}\"")
+}
+
 /// Longest reported gap, milliseconds.
 fn longest_gap(rig: &Rig) -> i64 {
     let time = |value: &Value| {
@@ -772,12 +787,7 @@ fn failing_changes_are_rolled_back_with_their_reason() {
     seconds(5);
     let port = remote.rig.port.to_string();
     let other = free_port().to_string();
-    let tls = format!(
-        "ca_file = \"{}\", cert_file = \"{}\", key_file = \"{}\"",
-        remote.rig.at("ca.pem"),
-        remote.rig.at("km-17.pem"),
-        remote.rig.at("km-17.key")
-    );
+    let tls = device_certificates(&remote.rig);
     let dead = first.replace(
         "health_every = \"5 s\"",
         &format!("health_every = \"5 s\"\nfallbacks = [{{ host = \"localhost\", port = {other}, {tls} }}]"),
@@ -874,6 +884,40 @@ fn a_camera_that_stops_answering_is_rolled_back() {
     drop(running);
 }
 
+/// A second broker with the same certificates, at these ports.
+fn second_broker(rig: &Rig, port: u16, office_port: u16) -> Running {
+    let text = std::fs::read_to_string(rig.at("mosquitto.conf")).unwrap();
+    let text = text.replace(&format!("listener {}", rig.port), &format!("listener {port}"));
+    let text =
+        text.replace(&format!("listener {}", rig.office_port), &format!("listener {office_port}"));
+    std::fs::write(rig.at("new.conf"), text).unwrap();
+    Running::start(
+        Command::new("mosquitto").args(["-c", &rig.at("new.conf")]).stderr(Stdio::null()),
+    )
+}
+
+/// A command of the office, logged in at the broker with this port.
+fn office_at(rig: &Rig, office_port: u16, words: &[&str]) -> Command {
+    let old = rig.office_port.to_string();
+    let login = rig.office_login().into_iter();
+    let mut command = taimat();
+    command.args(words);
+    command.args(login.map(|word| if word == old { office_port.to_string() } else { word }));
+    command
+}
+
+/// Copies the documents with this text to a second archive; false while there are none.
+fn copy_documents(remote: &Remote, text: &str, archive: &str) -> bool {
+    let site = SiteId::parse("km-17").unwrap();
+    let sent = remote.rig.archive().and_then(|archive| archive.documents(&site).ok());
+    let mut sent = sent.unwrap_or_default();
+    sent.retain(|document| document.config == text);
+    sent.iter().for_each(|document| {
+        Archive::open_read_only(Path::new(archive)).unwrap().store_config(document, "t").unwrap()
+    });
+    !sent.is_empty()
+}
+
 #[test]
 #[ignore = "a minute: two brokers, two offices"]
 fn a_device_moves_to_a_broker_that_is_added_first() {
@@ -884,39 +928,14 @@ fn a_device_moves_to_a_broker_that_is_added_first() {
     let remote = Remote::new(&camera);
     let first = remote.text();
     let (old, _office, mut agent) = remote.start();
-    // The new office has the same certificates, another broker and another archive.
     let (port, office_port) = (free_port(), free_port());
-    let text = std::fs::read_to_string(remote.rig.at("mosquitto.conf")).unwrap();
-    let text = text.replace(&format!("listener {}", remote.rig.port), &format!("listener {port}"));
-    let text = text.replace(
-        &format!("listener {}", remote.rig.office_port),
-        &format!("listener {office_port}"),
-    );
-    std::fs::write(remote.rig.at("new.conf"), text).unwrap();
-    let _new = Running::start(
-        Command::new("mosquitto").args(["-c", &remote.rig.at("new.conf")]).stderr(Stdio::null()),
-    );
-    let login = |words: &[&str]| -> Command {
-        let mut command = taimat();
-        let old = remote.rig.office_port.to_string();
-        let login = remote
-            .rig
-            .office_login()
-            .into_iter()
-            .map(|word| if word == old { office_port.to_string() } else { word });
-        command.args(words).args(login);
-        command
-    };
     let archive = remote.rig.at("new-archive");
+    let login = |words: &[&str]| office_at(&remote.rig, office_port, words);
+    let _new = second_broker(&remote.rig, port, office_port);
     let _new_office = Running::start(
         login(&["office", "run", "--dir", &archive]).stdout(Stdio::null()).stderr(Stdio::null()),
     );
-    let tls = format!(
-        "ca_file = \"{}\", cert_file = \"{}\", key_file = \"{}\"",
-        remote.rig.at("ca.pem"),
-        remote.rig.at("km-17.pem"),
-        remote.rig.at("km-17.key")
-    );
+    let tls = device_certificates(&remote.rig);
     let only = first.replace(&format!("port = {}", remote.rig.port), &format!("port = {port}"));
     let both = first.replace(
         "health_every",
@@ -937,22 +956,7 @@ fn a_device_moves_to_a_broker_that_is_added_first() {
         .spawn()
         .unwrap();
     let site = SiteId::parse("km-17").unwrap();
-    wait_for("nothing was sent", 20, || {
-        let sent = remote
-            .rig
-            .archive()
-            .and_then(|archive| archive.documents(&site).ok())
-            .unwrap_or_default();
-        let sent: Vec<Document> =
-            sent.into_iter().filter(|document| document.config == both).collect();
-        sent.iter().for_each(|document| {
-            Archive::open_read_only(Path::new(&archive))
-                .unwrap()
-                .store_config(document, "t")
-                .unwrap()
-        });
-        !sent.is_empty()
-    });
+    wait_for("nothing was sent", 20, || copy_documents(&remote, &both, &archive));
     let reported = || {
         Archive::open_read_only(Path::new(&archive))
             .unwrap()
@@ -968,15 +972,7 @@ fn a_device_moves_to_a_broker_that_is_added_first() {
     // The new office removes the old broker, which then ends.
     std::fs::write(remote.rig.at("next.toml"), &only).unwrap();
     let mut push = login(&["office", "config", "push", "km-17", &remote.rig.at("next.toml")]);
-    push.args([
-        "--sign",
-        &remote.rig.at("office.sign.key"),
-        "--dir",
-        &archive,
-        "--yes",
-        "--wait",
-        "100",
-    ]);
+    push.args(remote.push_options(&archive, 100));
     let out = push.output().unwrap();
     assert!(out.status.success(), "{}\n{}", output(&out), remote.rig.log());
     drop(old);
@@ -985,15 +981,7 @@ fn a_device_moves_to_a_broker_that_is_added_first() {
     });
     let mut push = login(&["office", "config", "push", "km-17", &remote.rig.at("next.toml")]);
     std::fs::write(remote.rig.at("next.toml"), zoned(&only, "moved")).unwrap();
-    push.args([
-        "--sign",
-        &remote.rig.at("office.sign.key"),
-        "--dir",
-        &archive,
-        "--yes",
-        "--wait",
-        "100",
-    ]);
+    push.args(remote.push_options(&archive, 100));
     let out = push.output().unwrap();
     assert!(
         out.status.success(),

@@ -109,6 +109,80 @@ impl Asker {
     }
 }
 
+/// Publishes `unsigned` commands, and among them `with_signature` that cannot be valid: repeated ones,
+/// ones of an unknown key, and ones that name the right key. Returns the client and the time it took.
+fn flood(
+    port: u16,
+    public: &[u8],
+    replay: &[u8],
+    unsigned: u64,
+    with_signature: u64,
+) -> (Raw, Duration) {
+    let forged = key(2);
+    let (mut raw, started) = (Raw::connect(port, "stranger"), Instant::now());
+    let every = unsigned / with_signature;
+    let id = Digest::of(public).hex()[..16].to_owned();
+    for n in 0..unsigned {
+        raw.publish(
+            ["ping", "event-get", "log-tail", "config-check"][n as usize % 4],
+            format!("{{\"req_id\":\"x{n}\"}}").as_bytes(),
+        );
+        if n % every == 0 {
+            let payload = match (n / every) % 3 {
+                0 => replay.to_vec(),
+                1 => signed(&forged, "ping", now(), &Map::new()),
+                // Of the right key, as far as one can see.
+                _ => {
+                    let mut whole: Value =
+                        serde_json::from_slice(&signed(&forged, "ping", now(), &Map::new()))
+                            .unwrap();
+                    whole["sig"]["key"] = json!(id);
+                    serde_json::to_vec(&whole).unwrap()
+                }
+            };
+            raw.publish("ping", &payload);
+        }
+        if n % 500 == 0 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    (raw, started.elapsed())
+}
+
+/// Waits until the office has all events; none was shed, and few report the flood.
+fn the_office_has_all(rig: &Rig, events: u64) {
+    rig.wait_until_whole(events as usize, 120 + events / 20);
+    let told = rig.received().0;
+    let full = told.iter().filter(|event| event.data["reason"] == "outbox_full").count();
+    let kinds: Vec<String> = told.into_iter().map(|event| event.kind).collect();
+    let count =
+        |kind: &str| kinds.iter().filter(|have| **have == format!("vn.taimat.{kind}.v1")).count();
+    println!(
+        "  the office has {} events: {} gaps, {full} shed, {} access",
+        kinds.len(),
+        count("gap"),
+        count("access")
+    );
+    assert_eq!((count("gap"), full), (0, 0), "{}", rig.log());
+    assert!(count("access") <= 60, "{}", count("access"));
+}
+
+/// Waits until `events` entries wait for the office. Returns their number.
+fn wait_for_backlog(rig: &Rig, asker: &mut Asker, events: u64) -> u64 {
+    let (started, mut waiting) = (Instant::now(), 0);
+    while waiting < events {
+        assert!(
+            started.elapsed().as_secs() < 120 + events / 50,
+            "{waiting} events wait\n{}",
+            rig.log()
+        );
+        pause(500);
+        asker.turn("ring-status", &Map::new());
+        waiting = asker.last["data"]["backlog"]["n"].as_u64().unwrap_or(0);
+    }
+    waiting
+}
+
 fn flooded(events: u64, unsigned: u64, with_signature: u64) {
     let Some(broker) = Mosquitto::start("max_queued_messages 200000") else { return };
     let camera = camera();
@@ -137,52 +211,13 @@ fn flooded(events: u64, unsigned: u64, with_signature: u64) {
         last: Value::Null,
     };
     asker.raw.subscribe("taimat/v1/km-17/up/rsp");
-    let (started, mut waiting) = (Instant::now(), 0);
-    while waiting < events {
-        assert!(
-            started.elapsed().as_secs() < 120 + events / 50,
-            "{waiting} events wait\n{}",
-            rig.log()
-        );
-        pause(500);
-        asker.turn("ring-status", &Map::new());
-        waiting = asker.last["data"]["backlog"]["n"].as_u64().unwrap_or(0);
-    }
+    let waiting = wait_for_backlog(&rig, &mut asker, events);
     let ring = asker.last["data"]["ring"].clone();
-    let (replay, forged) = (signed(&key(1), "ping", now(), &Map::new()), key(2));
+    let replay = signed(&key(1), "ping", now(), &Map::new());
     (asker.since, asker.worst, asker.answers) = (Instant::now(), Duration::ZERO, 0);
     let port = broker.port;
     let public = key(1).public_key().as_ref().to_vec();
-    let flood = std::thread::spawn(move || {
-        let (mut raw, started) = (Raw::connect(port, "stranger"), Instant::now());
-        let every = unsigned / with_signature;
-        let id = Digest::of(&public).hex()[..16].to_owned();
-        for n in 0..unsigned {
-            raw.publish(
-                ["ping", "event-get", "log-tail", "config-check"][n as usize % 4],
-                format!("{{\"req_id\":\"x{n}\"}}").as_bytes(),
-            );
-            if n % every == 0 {
-                let payload = match (n / every) % 3 {
-                    0 => replay.clone(),
-                    1 => signed(&forged, "ping", now(), &Map::new()),
-                    // Of the right key, as far as one can see.
-                    _ => {
-                        let mut whole: Value =
-                            serde_json::from_slice(&signed(&forged, "ping", now(), &Map::new()))
-                                .unwrap();
-                        whole["sig"]["key"] = json!(id);
-                        serde_json::to_vec(&whole).unwrap()
-                    }
-                };
-                raw.publish("ping", &payload);
-            }
-            if n % 500 == 0 {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
-        (raw, started.elapsed())
-    });
+    let flood = std::thread::spawn(move || flood(port, &public, &replay, unsigned, with_signature));
     let ranges = json!([[1, 100_000]].repeat(32)).to_string();
     let get = Map::from_iter([("ring".to_owned(), ring), ("seq".to_owned(), json!(ranges))]);
     let mut gets = 0;
@@ -211,20 +246,7 @@ fn flooded(events: u64, unsigned: u64, with_signature: u64) {
     assert!(agent.0.try_wait().unwrap().is_none(), "it has ended\n{}", rig.log());
     assert!(during.as_secs() < 10 && after.as_secs() < 5, "{during:?} {after:?}");
     let _office = rig.office();
-    rig.wait_until_whole(events as usize, 120 + events / 20);
-    let told = rig.received().0;
-    let full = told.iter().filter(|event| event.data["reason"] == "outbox_full").count();
-    let kinds: Vec<String> = told.into_iter().map(|event| event.kind).collect();
-    let count =
-        |kind: &str| kinds.iter().filter(|have| **have == format!("vn.taimat.{kind}.v1")).count();
-    println!(
-        "  the office has {} events: {} gaps, {full} shed, {} access",
-        kinds.len(),
-        count("gap"),
-        count("access")
-    );
-    assert_eq!((count("gap"), full), (0, 0), "{}", rig.log());
-    assert!(count("access") <= 60, "{}", count("access"));
+    the_office_has_all(&rig, events);
     assert_eq!(agent.terminate(), Some(0));
     let check = taimat().args(["ring", "check", "--dir", &rig.at("ring")]).output().unwrap();
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));

@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::{Dir, Progress, refuse_no_ring};
 use crate::escape::shown_json_line;
-use crate::storage::check::{CheckProblem, Remedy, check};
+use crate::storage::check::check;
+use crate::storage::check_report::{CheckProblem, Remedy};
 use crate::storage::clock_history::ClockHistory;
 use crate::storage::disk::{Disk, FileId, RealDisk, segments};
 use crate::storage::recovery::recover;
@@ -20,8 +21,8 @@ use crate::storage::{Repair, RepairKind};
 pub(super) struct Args {
     #[command(flatten)]
     dir: Dir,
-    /// First do what the next start of an agent would with the segments: put the `free` header back over a cut write, and write a
-    /// damaged copy of a head again from the other. Journal and snapshots stay as they are. Not beside a running agent.
+    /// First repair the segments as the next start of the agent does: restore the `free` header at a torn write, and rewrite a damaged
+    /// copy of a head from the other one. Journal and snapshots are not changed. Not while an agent runs.
     #[arg(long)]
     repair: bool,
     /// One JSON document instead of lines.
@@ -33,14 +34,14 @@ pub(super) struct Args {
 const NEXT: &str = "What to do: stop writing to this card. Copy what is left with taimat ring export (it leaves holes out and names them), send it \
      with this list to the office, then replace the card where there are more than a few.";
 
-/// Where nothing is lost.
-const NEXT_START: &str = "What to do: nothing is lost. The next start of the agent, or its scrub, writes again what is damaged; heads also ring check --repair.";
-/// Where a person must look, and nothing is lost either.
-const NEXT_PERSON: &str = "What to do: nothing is lost by this. The lines above say what each of these files is and needs.";
-/// The former name of the snapshots' file. In two parts, because the name itself is retired.
+/// Next step when nothing is lost.
+const NEXT_START: &str = "What to do: nothing is lost. The next start of the agent or its scrub rewrites the damaged copies; ring check --repair rewrites heads.";
+/// Next step for the operator when nothing is lost.
+const NEXT_PERSON: &str = "What to do: nothing is lost. The lines above say what each of these files is and what to do with it.";
+/// The former name of the snapshots file, in two parts because the name is retired.
 const FORMER_SNAPSHOTS: &str = concat!("stills", ".taimat");
 
-/// What is said of a file of the former name; the agent does not look at it.
+/// Reports a file with the former name, which the agent ignores.
 fn former_snapshots(dir: &Path) -> Option<String> {
     let there = dir.join(FORMER_SNAPSHOTS).exists();
     let next = match dir.join(FileId::Snapshots.name()).exists() {
@@ -52,7 +53,7 @@ fn former_snapshots(dir: &Path) -> Option<String> {
     })
 }
 
-/// What to do next, as the worst problem needs it.
+/// The next step for the worst problem.
 fn next_step(problems: &[CheckProblem]) -> Option<&'static str> {
     let any = |remedy: Remedy| problems.iter().any(|problem| problem.remedy == remedy);
     [(Remedy::Export, NEXT), (Remedy::Person, NEXT_PERSON), (Remedy::Start, NEXT_START)]
@@ -60,21 +61,21 @@ fn next_step(problems: &[CheckProblem]) -> Option<&'static str> {
         .find_map(|(remedy, next)| any(remedy).then_some(next))
 }
 
-/// What `--repair` did, or could not do.
+/// Reports a repair of `--repair`, or damage that it cannot repair.
 fn sentence(repair: &Repair) -> String {
     let Repair { file, offset, kind, bytes, lost, .. } = repair;
     match (kind, lost) {
         (RepairKind::Torn, _) => format!(
-            "repaired: {file} offset {offset}: a cut write of {bytes} bytes is free space again"
+            "repaired: {file} offset {offset}: a torn write of {bytes} bytes is free space again"
         ),
-        (RepairKind::Copy, _) => format!(
-            "repaired: {file} offset {offset}: a damaged copy is written again from the other"
-        ),
+        (RepairKind::Copy, _) => {
+            format!("repaired: {file} offset {offset}: a damaged copy was rewritten from the other")
+        }
         (RepairKind::Head, _) => {
-            format!("not repaired: {file}: neither copy of its head can be read")
+            format!("not repaired: {file}: both copies of its head are unreadable")
         }
         (RepairKind::Missing | RepairKind::Damaged, Some(lost)) => {
-            format!("not repaired: {lost}: nothing brings them back")
+            format!("not repaired: {lost}: they cannot be restored")
         }
         (RepairKind::Missing | RepairKind::Damaged, None) => {
             format!("not repaired: {file} offset {offset}: {bytes} bytes are damaged")
@@ -85,7 +86,7 @@ fn sentence(repair: &Repair) -> String {
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     refuse_no_ring(&args.dir.dir)?;
     let disk: Arc<dyn Disk> = match args.repair {
-        // Opened for recording: refused while an agent runs.
+        // Opened for recording; fails while an agent runs.
         true => Arc::new(RealDisk::open(&args.dir.dir, false)?) as Arc<dyn Disk>,
         false => Arc::new(RealDisk::open_read_only(&args.dir.dir)?),
     };
@@ -116,7 +117,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             checked.blank,
             checked.records,
             checked.payload as f64 / 1_048_576.0,
-            checked.holes,
+            checked.gap_records,
             checked.entries,
             checked.locks,
             checked.problems.len()

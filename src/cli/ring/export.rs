@@ -37,8 +37,8 @@ pub(super) struct Args {
     dir: Dir,
     #[command(flatten)]
     range: Range,
-    /// The file to make. What cannot be in one file (the camera's picture format changed, the clock was set back) makes several:
-    /// OUT-2.mp4 and so on. In a directory it is named export.mp4.
+    /// The file to write. When the camera's picture format changes or the clock was set back, further files follow: OUT-2.mp4 and so
+    /// on. For a directory the file is export.mp4 in it.
     #[arg(short, long, default_value = "export.mp4")]
     out: PathBuf,
     /// The site's name to write into the file.
@@ -56,64 +56,26 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (from, to) = args.range.moments()?;
     let site = SiteId::parse(&args.site).map_err(|reason| anyhow::anyhow!("--site: {reason}"))?;
     let (disk, index, _) = open(&args.dir.dir)?;
-    let out = if args.out.is_dir() { args.out.join("export.mp4") } else { args.out.clone() };
-    let reader = Arc::new(CardReader::new(disk.clone(), SnapshotGeometry { slots: 0, bytes: 0 }));
-    let (mut after, mut made, mut damaged, mut unread) = (0, Vec::new(), 0, Vec::new());
-    let mut extent: Option<(WallTime, WallTime)> = None;
-    let mut named = Ranges::default();
-    while let Some(found) =
-        locate(disk.as_ref(), &index, u64::MAX, &SpanQuery::Wall { from, to, after })?
-    {
-        let (more, last) = (found.more, found.fragments.last().map_or(u64::MAX, |last| last.seq));
-        after = last;
-        // Damage costs the records it hits: the rest is exported, and the gaps are named.
-        let unreadable = found.unreadable(reader.as_ref());
-        let Some(span) = found.without(&unreadable) else {
-            if !args.json {
-                eprintln!("records up to {last}: not one of them can be read");
-            }
-            unread.push(last);
-            damaged += 1;
-            if more { continue } else { break }
-        };
-        damaged += span.damaged.len();
-        span.damaged.iter().for_each(|(first, last)| named.add(*first, *last));
-        extent = Some(extent_with(extent, &span));
-        let part = made.len() as u32 + 1;
-        let manifest = of_span(&site, Purpose::Requested, "ring-export", part, &span);
-        let clip = VirtualClip::assemble(&span, &about(&manifest), reader.clone());
-        let path = match part {
-            1 => out.clone(),
-            _ => out.with_file_name(format!(
-                "{}-{part}.mp4",
-                out.file_stem().unwrap_or_default().to_string_lossy()
-            )),
-        };
-        write(&path, &clip, args.force)?;
-        made.push(describe(args, &path, &span, clip.len()));
-        if !more {
-            break;
-        }
-    }
+    let exported = export_spans(args, &site, &disk, &index, (from, to))?;
     let missing = lost_between(disk.as_ref(), &index, (from, to));
     ensure!(
-        !made.is_empty(),
-        "nothing is left between these times{}; see taimat ring list --dir {}",
+        !exported.files.is_empty(),
+        "no footage between these times{}; see taimat ring list --dir {}",
         missing.first().map(|lost| format!(": {lost}")).unwrap_or_default(),
         args.dir.dir.display()
     );
-    let edges = edges(disk.as_ref(), &index, args, extent);
+    let edges = edges(disk.as_ref(), &index, args, exported.extent);
     // Records missing before the first file or behind the last are a gap in none of them.
     let is_unnamed = |lost: &&MissingRecords| {
-        !Ranges::from_iter([(lost.first, lost.last)]).without(&named).list().is_empty()
+        !Ranges::from_iter([(lost.first, lost.last)]).without(&exported.named).list().is_empty()
     };
     let unnamed: Vec<&MissingRecords> = missing.iter().filter(is_unnamed).collect();
-    damaged += unnamed.len();
     match args.json {
         true => {
             let edges: Vec<Value> = edges.iter().map(|edge| edge.json(&args.range.zone)).collect();
+            let Exported { files, unread, .. } = &exported;
             let document =
-                json!({"files": made, "edges": edges, "missing": unnamed, "unreadable": unread});
+                json!({"files": files, "edges": edges, "missing": unnamed, "unreadable": unread});
             println!("{}", shown_json(&document)?);
         }
         false => {
@@ -123,20 +85,85 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             });
         }
     }
-    match damaged {
-        0 => Ok(ExitCode::SUCCESS),
-        _ => {
+    if exported.damaged + unnamed.len() == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !args.json {
+        eprintln!(
+            "damaged and missing records are left out: each is listed above, and as a gap in its file"
+        );
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+/// The files that were written, and what is not in them.
+#[derive(Default)]
+struct Exported {
+    files: Vec<Value>,
+    /// Damaged stretches that were left out.
+    damaged: usize,
+    /// The damaged record numbers that a file names as a gap.
+    named: Ranges,
+    /// Last record of each span without a readable record.
+    unread: Vec<u64>,
+    /// Start and end of the exported footage.
+    extent: Option<(WallTime, WallTime)>,
+}
+
+/// Writes a file for each span of the range. Damage costs the records it hits: the rest is exported,
+/// and the gaps are named.
+fn export_spans(
+    args: &Args,
+    site: &SiteId,
+    disk: &Arc<dyn Disk>,
+    index: &Index,
+    (from, to): (WallTime, WallTime),
+) -> anyhow::Result<Exported> {
+    let out = if args.out.is_dir() { args.out.join("export.mp4") } else { args.out.clone() };
+    let reader = Arc::new(CardReader::new(disk.clone(), SnapshotGeometry { slots: 0, bytes: 0 }));
+    let (mut after, mut exported) = (0, Exported::default());
+    while let Some(found) =
+        locate(disk.as_ref(), index, u64::MAX, &SpanQuery::Wall { from, to, after })?
+    {
+        let (more, last) = (found.more, found.fragments.last().map_or(u64::MAX, |last| last.seq));
+        after = last;
+        let unreadable = found.unreadable(reader.as_ref());
+        if let Some(span) = found.without(&unreadable) {
+            exported.damaged += span.damaged.len();
+            span.damaged.iter().for_each(|(first, last)| exported.named.add(*first, *last));
+            exported.extent = Some(extent_with(exported.extent, &span));
+            let part = exported.files.len() as u32 + 1;
+            let manifest = of_span(site, Purpose::Requested, "ring-export", part, &span);
+            let clip = VirtualClip::assemble(&span, &about(&manifest), reader.clone());
+            let path = path_of_part(&out, part);
+            write(&path, &clip, args.force)?;
+            exported.files.push(describe(args, &path, &span, clip.len()));
+        } else {
             if !args.json {
-                eprintln!(
-                    "records that are damaged or missing are left out: each is named above, and as a gap in the file it lies in"
-                );
+                eprintln!("records up to {last}: none is readable");
             }
-            Ok(ExitCode::FAILURE)
+            exported.unread.push(last);
+            exported.damaged += 1;
+        }
+        if !more {
+            break;
+        }
+    }
+    Ok(exported)
+}
+
+/// The path of part `part`: the first one has the name that was asked for.
+fn path_of_part(out: &Path, part: u32) -> PathBuf {
+    match part {
+        1 => out.to_owned(),
+        _ => {
+            let stem = out.file_stem().unwrap_or_default().to_string_lossy();
+            out.with_file_name(format!("{stem}-{part}.mp4"))
         }
     }
 }
 
-/// What is in no file of the asked range.
+/// Records of the range that are in no file.
 fn lost_between(
     disk: &dyn Disk,
     index: &Index,
@@ -155,7 +182,7 @@ fn extent_with(extent: Option<(WallTime, WallTime)>, span: &Span) -> (WallTime, 
     extent.map_or((first, last), |(begin, end)| (begin.min(first), end.max(last)))
 }
 
-/// Where the files begin later or end earlier than was asked, and the gaps that say why.
+/// An edge of the exported footage inside the requested range, with the gaps that explain it.
 struct Edge {
     asked: WallTime,
     reached: WallTime,
@@ -189,12 +216,12 @@ impl Edge {
     }
 }
 
-/// Footage before the oldest that is there went in its turn.
+/// The reason of a gap; footage before the oldest record was evicted.
 fn reason(gap: &Gap) -> &'static str {
     if gap.reason == GapReason::EvictedPinned { "evicted" } else { gap.reason.as_str() }
 }
 
-/// The edges of what was exported that are not where they were asked.
+/// The edges of the export that differ from the requested range.
 fn edges(
     disk: &dyn Disk,
     index: &Index,
@@ -215,7 +242,7 @@ fn edges(
         .collect()
 }
 
-/// What was made, said at once unless a document is wanted.
+/// Describes a written file, and prints it at once unless JSON is requested.
 fn describe(args: &Args, path: &Path, span: &Span, size: u64) -> Value {
     let zone = &args.range.zone;
     let (begin, last) = (span.fragments[0].start, &span.fragments[span.fragments.len() - 1]);
@@ -260,7 +287,7 @@ fn write(path: &Path, clip: &VirtualClip, force: bool) -> anyhow::Result<()> {
     let mut file = file.with_context(|| path.display().to_string())?;
     let copied = copy(clip, &mut file).with_context(|| path.display().to_string());
     if copied.is_err() {
-        // Half a file would be taken for the whole range.
+        // A partial file could be mistaken for the whole range.
         let _ = std::fs::remove_file(path);
     }
     copied

@@ -46,11 +46,11 @@ struct Stretch {
 enum Line {
     Footage(Stretch),
     Hole(Gap),
-    /// Numbers of records that were evicted between others.
+    /// Numbers of records that were evicted between pinned ones.
     Evicted(u64, u64),
-    /// Records that should be there and are in no file.
+    /// Records that the heads list as present and that are in no file.
     Missing(MissingRecords),
-    /// Records whose place in a file cannot be read.
+    /// Unreadable records.
     Damaged(MissingRecords),
 }
 
@@ -78,7 +78,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let missing = lines.iter().any(|line| matches!(line, Line::Missing(..) | Line::Damaged(..)));
     if !args.json {
         println!(
-            "(only the records themselves are read here: taimat ring check reads the pictures too)"
+            "(this command reads only record headers: taimat ring check also reads the pictures)"
         );
     }
     Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -118,7 +118,7 @@ fn lines(disk: &dyn Disk, index: &Index) -> anyhow::Result<Vec<Line>> {
                 }
             }
         }
-        // Damage up to the end of a file is in it: the next one begins right behind.
+        // Damage up to the end of a file belongs to it: the next file continues right behind.
         let follows =
             index.live().get(at + 1).is_some_and(|next| next.head.lap == segment.head.lap + 1);
         let last = index.last_seq(at, u64::MAX);
@@ -132,12 +132,12 @@ fn lines(disk: &dyn Disk, index: &Index) -> anyhow::Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// What lies between two files, or before the first and behind the last: lost, or else evicted.
+/// Records between two files, before the first or behind the last one: lost or evicted.
 fn between(disk: &dyn Disk, index: &Index, (first, last): (u64, u64), lines: &mut Vec<Line>) {
     let here: Ranges =
         index.lost.list().iter().map(|(from, to)| (first.max(*from), last.min(*to))).collect();
     let evicted = match first == 0 || last == u64::MAX {
-        // What went before the first file went in its turn.
+        // Records before the first file were evicted.
         true => Ranges::default(),
         false => Ranges::from_iter([(first, last)]).without(&here),
     };
@@ -153,7 +153,7 @@ fn between(disk: &dyn Disk, index: &Index, (first, last): (u64, u64), lines: &mu
     lines.extend(all.into_iter().map(|(_, line)| line));
 }
 
-/// A damaged stretch amid the records of a file, with the times of those beside it.
+/// A damaged stretch of a file, with the times of the records beside it.
 fn damage(
     disk: &dyn Disk,
     index: &Index,
@@ -171,7 +171,7 @@ fn damage(
     MissingRecords { to: behind.or(around.to), ..around }
 }
 
-/// Makes the last stretch longer, or begins another.
+/// Extends the last stretch, or starts another.
 fn footage(index: &Index, record: &RingRecord, lines: &mut Vec<Line>) {
     let begin = index.clock_history.date(record.boot, record.start);
     let end = begin.after(record.duration);
@@ -192,7 +192,7 @@ fn footage(index: &Index, record: &RingRecord, lines: &mut Vec<Line>) {
     }
 }
 
-/// Locks that hold some of a stretch.
+/// Locks that cover a part of a stretch.
 fn held<'a>(stretch: &Stretch, locks: &'a [Lock]) -> Vec<&'a str> {
     let (first, last) = stretch.records;
     locks
@@ -202,7 +202,7 @@ fn held<'a>(stretch: &Stretch, locks: &'a [Lock]) -> Vec<&'a str> {
         .collect()
 }
 
-/// What is lost of a lock, reported at a start or not yet.
+/// Lost records of a lock, reported at a start or not yet.
 fn missing_of(lock: &Lock, lost: &Ranges) -> Vec<(u64, u64)> {
     let mut all: Ranges = lock.missing.iter().copied().collect();
     lock.within(lost).list().iter().for_each(|(first, last)| all.add(*first, *last));

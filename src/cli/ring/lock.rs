@@ -1,4 +1,4 @@
-//! `taimat ring lock`: on the device or a laptop, where there is no office to send the command.
+//! `taimat ring lock`: locks footage on a device or on a card in a laptop, without an office.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(super) struct Args {
     dir: Dir,
     #[command(flatten)]
     range: Range,
-    /// Why it must be kept, e.g. a case number.
+    /// Reason of the lock, e.g. a case number.
     #[arg(long)]
     reason: String,
 }
@@ -67,7 +67,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The times of a lock, those that nobody gave from its records.
+/// The times of a lock; a missing time is taken from its records.
 fn moments(disk: &dyn Disk, index: &Index, lock: &Lock) -> anyhow::Result<(WallTime, WallTime)> {
     let of = |seq: u64| locate(disk, index, u64::MAX, &SpanQuery::Seq { first: seq, last: seq });
     let first =

@@ -1,7 +1,7 @@
-//! `taimat ring list|check|export|lock`: looks into a ring, beside a running agent or on a card in a laptop. Only `check --repair`
-//! and `lock` write into it, and only while no agent does.
+//! `taimat ring list|check|export|lock`: reads a ring while an agent runs, or on a card in a laptop. Only `check --repair` and `lock`
+//! write to it, and only while no agent runs.
 //!
-//! What belongs here: arguments, opening, progress. What does not: reading records (the storage room).
+//! What belongs here: arguments, opening, progress. What does not: reading records ([`crate::storage`]).
 
 mod check;
 mod export;
@@ -32,21 +32,21 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum RingCommand {
-    /// Show what is recorded, how its clock was, the gaps, and what is locked as evidence; exit code 1 when records are missing or
-    /// damaged (check sees more: heads, copies, journal, snapshots, the pictures themselves).
+    /// List footage with its clock quality, gaps and evidence locks; exit code 1 if records are missing or damaged (check verifies
+    /// more: heads, copies, journal, snapshots and pictures).
     List(list::Args),
-    /// Check every invariant, checksum and digest as the next owner of the card would; exit code 1 when something is wrong, 2 when there is no ring.
+    /// Check every invariant, checksum and digest of a ring; exit code 1 if there is a problem, 2 if there is no ring.
     Check(check::Args),
-    /// Copy a range into MP4 files, without re-encoding, sound included; gaps are listed.
+    /// Copy a range into MP4 files with sound, without re-encoding, and list its gaps.
     Export(export::Args),
-    /// Lock a range as evidence: it stays until the office lets it go with `office cmd SITE unlock`. Not beside a running agent.
+    /// Lock a range as evidence until the office releases it with `office cmd SITE unlock`. Not while an agent runs.
     Lock(lock::Args),
 }
 
-/// Carries it out.
+/// Runs `taimat ring`.
 ///
 /// # Errors
-/// When the directory cannot be read or the file cannot be made.
+/// The directory cannot be read or the file cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.what {
         RingCommand::List(args) => list::run(args),
@@ -56,22 +56,22 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Which times are meant.
+/// A range of time.
 #[derive(Debug, clap::Args)]
 struct Range {
-    /// Begin, RFC 3339, e.g. 2026-11-24T02:05:00 (in --zone when it has no offset); the oldest footage otherwise.
+    /// Start, RFC 3339, e.g. 2026-11-24T02:05:00 (in --zone without an offset); default: the oldest footage.
     #[arg(long)]
     from: Option<String>,
-    /// End, likewise; the newest footage otherwise.
+    /// End, in the same form; default: the newest footage.
     #[arg(long)]
     to: Option<String>,
-    /// Zone of times without an offset, and of what is shown: UTC, local, or a name such as Asia/Ho_Chi_Minh.
+    /// Zone of times without an offset and of the output: UTC, local, or a name such as Asia/Ho_Chi_Minh.
     #[arg(long, default_value = "UTC")]
     zone: DisplayZone,
 }
 
 impl Range {
-    /// The moments meant.
+    /// Start and end of the range.
     fn moments(&self) -> anyhow::Result<(crate::units::WallTime, crate::units::WallTime)> {
         let time = |name: &str, text: &Option<String>, default: i64| match text {
             Some(text) => {
@@ -87,7 +87,7 @@ impl Range {
     }
 }
 
-/// Refuses a directory that holds nothing of a ring: a wrong name is not damage.
+/// Rejects a directory without a ring: a wrong path must not look like damage.
 fn refuse_no_ring(dir: &Path) -> anyhow::Result<()> {
     let what = match RealDisk::open_read_only(dir).map(|disk| disk.files()) {
         Ok(Ok(files)) if !files.is_empty() => return Ok(()),
@@ -106,11 +106,11 @@ fn open(dir: &Path) -> anyhow::Result<(Arc<dyn Disk>, Index, Locks)> {
         anyhow::bail!("{}", StorageFault::Older(file));
     }
     troubles.iter().for_each(|trouble| eprintln!("{trouble}"));
-    ensure!(!index.live().is_empty(), "{}: nothing is recorded here", dir.display());
+    ensure!(!index.live().is_empty(), "{}: no footage", dir.display());
     Ok((disk, index, locks))
 }
 
-/// Tells on a terminal how far long work is.
+/// Shows the progress of long work on a terminal.
 struct Progress {
     what: &'static str,
     shown: Option<u64>,
@@ -130,7 +130,7 @@ impl Progress {
     }
 }
 
-/// The directory every one of these needs.
+/// The directory argument of all `ring` commands.
 #[derive(Debug, clap::Args)]
 struct Dir {
     /// The ring's directory.

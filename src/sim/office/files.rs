@@ -7,40 +7,33 @@ use std::io::{Error, ErrorKind, Result};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::super::rng::Rng;
+use crate::listed_enum::listed_enum;
 use crate::office::file_store::FileStore;
 use crate::office::index::{IndexGuard, IndexStep};
 
-/// The current fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DiskFaults {
-    /// No fault.
-    #[default]
-    Calm,
-    /// Writes of bytes and of rows fail.
-    Full,
-    /// The index refuses one change in three.
-    IndexFull,
-    /// The index refuses every COMMIT.
-    NoCommit,
-    /// The index is locked.
-    Locked,
-    /// Every other write, flush or rename fails.
-    Failing,
-    /// Reads fail.
-    Unreadable,
-}
+listed_enum! {
+    /// The current fault.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub enum DiskFaults {
+        /// No fault.
+        #[default]
+        Calm,
+        /// Writes of bytes and of rows fail.
+        Full,
+        /// The index refuses one change in three.
+        IndexFull,
+        /// The index refuses every COMMIT.
+        NoCommit,
+        /// The index is locked.
+        Locked,
+        /// Every other write, flush or rename fails.
+        Failing,
+        /// Reads fail.
+        Unreadable,
+    }
 
-impl DiskFaults {
     /// All faults.
-    pub const ALL: [DiskFaults; 7] = [
-        DiskFaults::Calm,
-        DiskFaults::Full,
-        DiskFaults::IndexFull,
-        DiskFaults::NoCommit,
-        DiskFaults::Locked,
-        DiskFaults::Failing,
-        DiskFaults::Unreadable,
-    ];
+    pub const ALL;
 }
 
 /// Kind of a step, for the choice of faults.

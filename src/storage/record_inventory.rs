@@ -1,8 +1,8 @@
-//! Ring statement: what a segment head states about present and evicted records.
+//! Record inventory: the present and the evicted records, as the next segment head lists them.
 
 use super::ring::Ring;
 use crate::format::segment_head::{
-    EVICTED_MAX, Eviction, EvictionCause, PRESENT_MAX, RingStatement,
+    EVICTED_MAX, Eviction, EvictionCause, PRESENT_MAX, RecordInventory,
 };
 
 impl Ring {
@@ -30,10 +30,10 @@ impl Ring {
         }
     }
 
-    /// What the next head states about the ring when `leaving` is evicted for it.
-    pub(super) fn statement(&self, leaving: Option<Eviction>) -> RingStatement {
+    /// The inventory of the next head when `leaving` is evicted for it.
+    pub(super) fn inventory(&self, leaving: Option<Eviction>) -> RecordInventory {
         if self.in_memory {
-            return RingStatement::default();
+            return RecordInventory::default();
         }
         let (mut present, mut evicted) = (self.present.clone(), self.gone.clone());
         if let Some(leaving) = leaving.filter(|leaving| leaving.first <= leaving.last) {
@@ -42,13 +42,13 @@ impl Ring {
             evicted.push(leaving);
         }
         let older = present.list().len().saturating_sub(PRESENT_MAX);
-        RingStatement { evicted, present: present.list()[older..].to_vec() }
+        RecordInventory { evicted, present: present.list()[older..].to_vec() }
     }
 
-    /// A statement at least as long as any current [`Ring::statement`]: an eviction may split a
+    /// An inventory at least as long as any current [`Ring::inventory`]: an eviction may split a
     /// stretch.
-    pub(super) fn largest_statement(&self) -> RingStatement {
-        let mut largest = self.statement(Some(Eviction {
+    pub(super) fn largest_inventory(&self) -> RecordInventory {
+        let mut largest = self.inventory(Some(Eviction {
             cause: EvictionCause::Oldest,
             first: u64::MAX,
             last: u64::MAX,

@@ -1,4 +1,4 @@
-//! Availability of footage: explains why a clip has none, with reasons and times.
+//! Footage absence: explains why a clip has no footage, with reasons and times.
 //!
 //! Gaps are found by storage.
 
@@ -20,7 +20,7 @@ pub fn explain(gaps: &[Gap]) -> String {
 }
 
 fn explain_gap(gap: &Gap) -> String {
-    let fate = match gap.reason {
+    let cause = match gap.reason {
         GapReason::Damaged => "recorded and damaged since".to_owned(),
         GapReason::DiskError => "recorded, but the card cannot read it".to_owned(),
         GapReason::Missing => "recorded, but no longer in any file of the card".to_owned(),
@@ -32,7 +32,7 @@ fn explain_gap(gap: &Gap) -> String {
         | GapReason::TooLarge
         | GapReason::NoKeyFrame => format!("never recorded ({})", gap.reason.as_str()),
     };
-    format!("{fate}, {} to {}", gap.from.wall.rfc3339(), gap.to.wall.rfc3339())
+    format!("{cause}, {} to {}", gap.from.wall.rfc3339(), gap.to.wall.rfc3339())
 }
 
 #[cfg(test)]

@@ -1,40 +1,15 @@
-//! Pending queries: pins for future footage, queries that wait for durable footage, and locks.
-
-use std::time::Duration;
+//! Queries, pins and locks of the engine: pins future footage, answers queries once their footage
+//! is durable, and adds and releases evidence locks.
 
 use super::engine::Engine;
 use super::footage_query::{explain_absence, locate};
 use super::locks::{Lock, records};
+use super::pending_query::PendingQuery;
 use super::{Cell, PinClass, PinId, SpanQuery, StorageUpdate};
-use crate::units::{Boot, MonoTime, Timestamp, WallTime};
+use crate::units::{MonoTime, Timestamp, WallTime};
 
-/// A query is answered with the footage available this long after its end. A fragment
-/// may last one second, and a card may stall for a few.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most queries that may wait; further ones are answered at once.
 const WAITING_MAX: usize = 64;
-
-/// A query whose end is not durable yet.
-pub(super) struct PendingQuery {
-    pub(super) pin: PinId,
-    class: PinClass,
-    query: SpanQuery,
-    /// Time at which it is answered with the footage available.
-    until: MonoTime,
-}
-
-impl PendingQuery {
-    /// True when the queried range is durable or the query has timed out. Footage of another boot
-    /// is durable or lost.
-    fn is_due(&self, now: MonoTime, this: Boot, durable: Timestamp) -> bool {
-        now >= self.until
-            || match self.query {
-                SpanQuery::Mono { boot, to, .. } => boot != this || to <= durable.mono,
-                SpanQuery::Wall { to, .. } => to <= durable.wall,
-                SpanQuery::Seq { .. } => true,
-            }
-    }
-}
 
 impl Engine {
     /// Pins all footage from the last key frame at or before `from` on.
@@ -54,12 +29,7 @@ impl Engine {
         query: SpanQuery,
         out: &mut Vec<StorageUpdate>,
     ) {
-        let until = match query {
-            SpanQuery::Mono { to, .. } => to.plus(QUERY_TIMEOUT),
-            SpanQuery::Wall { .. } => now.mono.plus(QUERY_TIMEOUT),
-            SpanQuery::Seq { .. } => now.mono,
-        };
-        let waiting = PendingQuery { pin, class, query, until };
+        let waiting = PendingQuery::new(now.mono, pin, class, query);
         if waiting.is_due(now.mono, self.boot, self.until) || self.waiting.len() >= WAITING_MAX {
             self.answer(&waiting, out);
         } else {

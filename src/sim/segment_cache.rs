@@ -9,15 +9,15 @@ use crate::storage::disk::FileId;
 
 /// Parsed segment files by name.
 #[derive(Default)]
-pub struct ImageCache(BTreeMap<FileId, (Arc<Pages>, Arc<Seen>)>);
+pub struct SegmentCache(BTreeMap<FileId, (Arc<Pages>, Arc<ParsedSegment>)>);
 
 /// Bytes of a file and their parsed content.
-pub struct Seen {
+pub struct ParsedSegment {
     pub(super) bytes: Vec<u8>,
     pub(super) reading: Reading,
 }
 
-impl ImageCache {
+impl SegmentCache {
     /// Parses the files of a card into the cache.
     pub fn learn(&mut self, card: &CowImage) {
         for (file, pages) in card.files().filter(|(file, _)| matches!(file, FileId::Segment(_))) {
@@ -26,19 +26,19 @@ impl ImageCache {
         }
     }
 
-    fn read(&self, file: FileId, pages: &Arc<Pages>) -> Arc<Seen> {
+    fn read(&self, file: FileId, pages: &Arc<Pages>) -> Arc<ParsedSegment> {
         match self.0.get(&file) {
             Some((known, seen)) if Arc::ptr_eq(known, pages) => seen.clone(),
             _ => {
                 let bytes = pages.bytes();
                 let reading = read(&bytes);
-                Arc::new(Seen { bytes, reading })
+                Arc::new(ParsedSegment { bytes, reading })
             }
         }
     }
 
     /// The segments with footage, oldest first.
-    pub(super) fn with_footage(&self, card: &CowImage) -> Vec<(u32, Arc<Seen>)> {
+    pub(super) fn with_footage(&self, card: &CowImage) -> Vec<(u32, Arc<ParsedSegment>)> {
         let mut segments: Vec<_> = self
             .segments(card)
             .into_iter()
@@ -50,7 +50,7 @@ impl ImageCache {
         segments
     }
 
-    pub(super) fn segments(&self, card: &CowImage) -> BTreeMap<u32, Arc<Seen>> {
+    pub(super) fn segments(&self, card: &CowImage) -> BTreeMap<u32, Arc<ParsedSegment>> {
         let segment = |(file, pages): (FileId, &Arc<Pages>)| match file {
             FileId::Segment(n) => Some((n, self.read(file, pages))),
             _ => None,
