@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::broker::{Broker, ended, random_id, signing_key};
 use super::office_filter::{
-    EVENT_KINDS, FILE_KINDS, Wanted, check_gap_flags, explain_empty, filter, span,
+    EVENT_KINDS, FILE_KINDS, Wanted, check_gap_flags, ensure_known, explain_empty, filter, span,
 };
 use super::office_print::{Lines, show, show_check};
 use super::run::on_signal;
@@ -246,6 +246,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             if let (Some(site), Some(reason)) = (site, reason) {
                 let (from, to) = span(&from.unwrap_or_default(), &to.unwrap_or_default())?;
                 let now = SystemClock::new().now().wall;
+                ensure_known(&archive, &site)?;
                 archive.lock(&site, (&from.rfc3339(), &to.rfc3339()), &reason, &now.rfc3339())?;
             } else if let Some(id) = end {
                 anyhow::ensure!(archive.unlock(id)?, "there is no lock {id}");
@@ -368,10 +369,13 @@ fn arguments(pairs: &[String], is_signed: bool) -> anyhow::Result<Map<String, Va
             ),
             // The arguments of a signed command are strings.
             None if is_signed => json!(value),
-            // Numbers and lists are JSON, everything else is a string.
+            // Whole numbers and lists are JSON, everything else is a string: an id such as 12e4 must
+            // arrive as it was typed.
             None => serde_json::from_str(value)
                 .ok()
-                .filter(|read: &Value| !read.is_string())
+                .filter(|read: &Value| {
+                    !read.is_string() && (!read.is_number() || read.to_string() == value)
+                })
                 .unwrap_or_else(|| json!(value)),
         };
         args.insert(key.into(), value);

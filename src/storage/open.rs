@@ -125,7 +125,10 @@ impl Engine {
         };
         let ring = Ring::new(disk, &mut found, boot, geometry, segments);
         let reason = if loaded.clean { GapReason::Stopped } else { GapReason::PowerCut };
-        let open_gap = found.end.map(|(_, from)| OpenGap { from, reason, bytes: 0 });
+        // Without any footage the gap begins where the first boot began.
+        let begin = || loaded.clock_history().first_start().filter(|_| found.next_seq == 1);
+        let from = found.end.map(|(_, from)| from).or_else(begin);
+        let open_gap = from.map(|from| OpenGap { from, reason, bytes: 0 });
         let mut engine = Engine {
             card,
             ring,
