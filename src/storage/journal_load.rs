@@ -40,6 +40,8 @@ pub struct LoadedJournal {
     pub record: u64,
     /// Bytes of the snapshots file, as the last start made it.
     pub snapshots: Option<u64>,
+    /// Number of slots that its newest start record states; `None` if it states none.
+    pub stated_slots: Option<u64>,
     /// Its own number of slots, in front of the entries those that are reserved; 0 where there is none.
     pub slots: u64,
 }
@@ -214,7 +216,9 @@ impl Journal {
                 };
                 loaded.ring = number(1).map(RingId);
                 loaded.record = number(9).unwrap_or(0);
-                loaded.snapshots = side_files::decode(&slot.bytes).map(|(snapshots, _)| snapshots);
+                let stated = side_files::decode(&slot.bytes);
+                loaded.snapshots = stated.map(|(snapshots, _)| snapshots);
+                loaded.stated_slots = stated.map(|(_, slots)| slots);
             }
             CELL => loaded.cells.extend(cell_of(slot.key).map(|cell| (cell, slot.bytes))),
             ENTRY | FREE if at >= RESERVED && entry_id.0 > 0 => {
