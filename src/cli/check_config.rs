@@ -71,7 +71,7 @@ fn others_certificates(site: &SiteId, uplink: &UplinkSettings, read: ReadFile<'_
         (name != site.as_str()).then(|| Problem {
             key: format!("{section}.cert_file"),
             reason: format!(
-                "{}: is the certificate of {name:?}, and site is {site}: the broker knows a box by it",
+                "{}: is the certificate of {name:?}, and site is {site}: the broker knows a device by it",
                 path.display()
             ),
         })
@@ -115,6 +115,14 @@ fn as_json(checked: &Result<Settings, Problems>) -> serde_json::Value {
     }
 }
 
+/// A size in the largest unit that shows it whole.
+fn segment_size(bytes: u64) -> String {
+    match bytes {
+        bytes if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
+        bytes => format!("{} KiB", bytes >> 10),
+    }
+}
+
 fn summary(args: &Args, settings: &Settings) {
     let (camera, storage) = (&settings.camera, &settings.storage);
     println!("{}: ok", args.file.display());
@@ -125,10 +133,10 @@ fn summary(args: &Args, settings: &Settings) {
         masked(camera.sub_url.as_ref().unwrap_or(&camera.main_url).as_str())
     );
     println!(
-        "ring {} in {} segments of {} MiB",
+        "ring {} in {} segments of {}",
         storage.dir.display(),
         storage.budget / storage.segment,
-        storage.segment >> 20
+        segment_size(storage.segment)
     );
     for broker in settings.uplink.brokers() {
         let tls = if broker.tls.is_some() { "TLS" } else { "no TLS" };

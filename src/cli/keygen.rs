@@ -74,7 +74,7 @@ fn office(name: &str, args: &Args) -> anyhow::Result<ExitCode> {
     };
     println!("key: {} ({place})", path.display());
     println!(
-        "for the boxes, in [remote]: keys = [\"{name}:{scope}{}\"]",
+        "for the devices, in [remote]: keys = [\"{name}:{scope}{}\"]",
         hex(pair.public_key().as_ref())
     );
     Ok(ExitCode::SUCCESS)

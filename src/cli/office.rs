@@ -135,7 +135,8 @@ enum OfficeCommand {
     Cmd {
         /// The site, or `fleet` for every device (each answers within `within` seconds; the first answer is shown).
         site: String,
-        /// The command: clip-get (from, to), clip-cancel (fid), snapshot, event-get (ring, seq), lock (from, to, reason), unlock (id),
+        /// The command: clip-get (from, to), clip-cancel (fid), snapshot, event-get (ring=ID as ring-status
+        /// answers it, seq=[[FIRST,LAST],...]: ranges of numbers as office gaps shows them), lock (from, to, reason), unlock (id),
         /// locks, ring-status, log-tail (lines), restart (boot), ping, config-show, config-check (config=@FILE, probe=yes).
         name: String,
         /// Arguments, key=value; key=@FILE takes the value from a file.
@@ -374,7 +375,7 @@ fn arguments(pairs: &[String], is_signed: bool) -> anyhow::Result<Map<String, Va
             None => serde_json::from_str(value)
                 .ok()
                 .filter(|read: &Value| {
-                    !read.is_string() && (!read.is_number() || read.to_string() == value)
+                    !read.is_string() && (!read.is_number() || *value == *read.to_string())
                 })
                 .unwrap_or_else(|| json!(value)),
         };

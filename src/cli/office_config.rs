@@ -249,14 +249,20 @@ fn print_summary(summary: &RolloutSummary) {
         "{committed} committed, {already} had it already, {} failed, {waiting} not begun{without}",
         failed.len()
     );
-    for (site, reason) in failed {
-        println!("{site} FAILED: {}", shown(reason));
+    if !failed.is_empty() {
+        println!("{}", failed_line(failed));
     }
     if *documents_sent == 0 && !summary.is_complete() {
         println!("nothing was sent");
     } else if !summary.is_complete() {
         println!("run the same command again to continue");
     }
+}
+
+/// The sites that failed. The lines of progress hold the reasons.
+fn failed_line(failed: &[(SiteId, String)]) -> String {
+    let sites: Vec<&str> = failed.iter().map(|(site, _)| site.as_str()).collect();
+    format!("failed, for the reasons above: {}", sites.join(", "))
 }
 
 /// Prints the progress of a rollout and asks before each wave.
@@ -312,7 +318,7 @@ fn show(site: &str, dir: &Path, text: bool) -> anyhow::Result<ExitCode> {
     let text = archive.config_text(&site, &sha256)?;
     let missing = || {
         format!(
-            "{} was not sent from here: ask the box (office cmd {site} config-show)",
+            "{} was not sent from here: ask the device (office cmd {site} config-show)",
             sha256.hex()
         )
     };

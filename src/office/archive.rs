@@ -68,7 +68,7 @@ impl Archive {
     /// # Errors
     /// `NotFound` when `dir` holds no archive; otherwise as [`Archive::open`].
     pub fn open_existing(dir: &Path) -> Result<Archive, ArchiveError> {
-        index::ensure_there(dir)?;
+        super::queries::ensure_there(dir)?;
         Archive::open(dir)
     }
 

@@ -61,20 +61,6 @@ pub fn free(dir: &Path) -> std::io::Result<u64> {
     Ok(rustix::fs::statvfs(dir).map(|about| about.f_bavail.saturating_mul(about.f_frsize))?)
 }
 
-/// Checks that `dir` holds an archive.
-///
-/// # Errors
-/// `NotFound` with the directory.
-pub(super) fn ensure_there(dir: &Path) -> Result<(), ArchiveError> {
-    if dir.join(NAME).symlink_metadata().is_ok() {
-        return Ok(());
-    }
-    let dir = dir.display();
-    Err(ArchiveError::NotFound(format!(
-        "no archive in {dir}; name the directory of taimat office run --dir"
-    )))
-}
-
 /// Checks that the disk has room for the index.
 //////
 /// SQLite writes its shared memory through a memory map. On a full disk such a write raises SIGBUS,

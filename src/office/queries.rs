@@ -110,6 +110,20 @@ pub struct Filter {
     pub limit: u32,
 }
 
+/// Checks that `dir` holds an archive.
+///
+/// # Errors
+/// `NotFound` with the directory.
+pub(super) fn ensure_there(dir: &Path) -> Result<(), ArchiveError> {
+    if dir.join(index::NAME).symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let dir = dir.display();
+    Err(ArchiveError::NotFound(format!(
+        "no archive in {dir}; name the directory of taimat office run --dir"
+    )))
+}
+
 impl Archive {
     /// Opens an archive for queries, beside the office that writes it.
     ///
@@ -117,7 +131,7 @@ impl Archive {
     /// `NotFound` when `dir` holds no archive; otherwise the failure of the database.
     pub fn open_read_only(dir: &Path) -> Result<Archive, ArchiveError> {
         let path = dir.join(index::NAME);
-        index::ensure_there(dir)?;
+        ensure_there(dir)?;
         index::check_files(dir)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(&path, flags).named(|| path.display().to_string())?;
