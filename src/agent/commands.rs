@@ -141,6 +141,7 @@ impl Agent {
             match command.name.as_str() {
                 _ if !self.is_running() => Err("the device is shutting down".to_owned()),
                 _ if is_expired(&command, now) => Err("expired before it arrived".to_owned()),
+                name if let Err(detail) = check_arguments(name, &command) => Err(detail),
                 "ping" => Ok(Some(
                     json!({"t": now.wall.rfc3339(), "clock": now.quality, "boot": self.boot.0}),
                 )),
@@ -386,9 +387,54 @@ fn unlock_request(command: &Command) -> Result<StorageRequest, String> {
     })
 }
 
+/// Arguments of each command. Those of every command are in [`COMMON`].
+const ARGUMENTS: [(&str, &[&str]); 13] = [
+    ("ping", &[]),
+    ("clip-get", &["from", "to"]),
+    ("clip-cancel", &["fid"]),
+    // `t` has its own rejection.
+    ("snapshot", &["t"]),
+    ("event-get", &["ring", "seq"]),
+    ("ring-status", &[]),
+    ("log-tail", &["lines", "bytes"]),
+    ("restart", &["boot"]),
+    ("lock", &["from", "to", "reason"]),
+    ("unlock", &["id"]),
+    ("locks", &[]),
+    ("config-show", &[]),
+    ("config-check", &["config", "probe"]),
+];
+/// Signature, its number, and the seconds within which a fleet answers.
+const COMMON: [&str; 3] = ["sig", "n", "within"];
+/// Characters of an unknown argument's name that its rejection repeats at most.
+const NAME_SHOWN_MAX: usize = 40;
+
+/// Rejects an argument that the command does not have: a typing error would change its meaning.
+fn check_arguments(name: &str, command: &Command) -> Result<(), String> {
+    let Some((_, known)) = ARGUMENTS.iter().find(|(known, _)| *known == name) else {
+        return Ok(());
+    };
+    let is_known = |key: &&String| known.contains(&key.as_str()) || COMMON.contains(&key.as_str());
+    let Some(key) = command.args.keys().find(|key| !is_known(key)) else {
+        return Ok(());
+    };
+    let key: String = key.chars().take(NAME_SHOWN_MAX).collect();
+    let takes = if known.is_empty() || name == "snapshot" {
+        "takes no arguments".to_owned()
+    } else {
+        format!("takes {}", known.join(", "))
+    };
+    Err(format!("no argument {key:?}: {name} {takes}"))
+}
+
+/// A text; a number is read as its digits.
 pub(super) fn text_arg(command: &Command, key: &str, what: &str) -> Result<String, String> {
-    let text = command.args.get(key).and_then(Value::as_str);
-    text.map(String::from).ok_or_else(|| format!("{key} is missing: {what}"))
+    match command.args.get(key) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::Number(number)) => Ok(number.to_string()),
+        Some(_) => Err(format!("{key} must be text: {what}")),
+        None => Err(format!("{key} is missing: {what}")),
+    }
 }
 
 fn wall_arg(command: &Command, key: &str) -> Result<WallTime, String> {

@@ -234,7 +234,11 @@ impl Agent {
                 crate::remote_config::signed_document::CONFIG_MAX
             ));
         }
-        let probe = command.args.get("probe").is_some_and(|probe| probe == "yes");
+        let probe = match command.args.get("probe") {
+            None => false,
+            Some(probe) if probe == "yes" => true,
+            Some(_) => return Err("probe must be yes, or be left out".into()),
+        };
         let (req_id, now) = (command.req_id.clone(), Box::new(self.settings.clone()));
         out.push(AgentEffect::Config(ConfigRequest::Check { req_id, text, now, probe }));
         Ok(())

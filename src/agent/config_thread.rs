@@ -28,6 +28,7 @@ use crate::remote_config::state_store::{self, Files};
 use crate::remote_config::validation;
 use crate::settings::diff::SettingsDiff;
 use crate::settings::{Broker, CameraSettings, Settings, load};
+use crate::storage::disk::RealDisk;
 use crate::units::Digest;
 use crate::uplink::failover::ConnectFault;
 
@@ -198,9 +199,20 @@ fn judge(
     })?;
     let settings = validation::judge_afar(&text, &load::read)?;
     if let Some(now) = probe {
+        check_ring_dir(now, &settings)?;
         probe_camera(paths, now, &settings)?;
     }
     Ok(Box::new(settings))
+}
+
+/// Checks a changed ring directory as a start would. A remote caller does not learn what is there.
+fn check_ring_dir(now: &Settings, next: &Settings) -> Result<(), Rejection> {
+    let storage = &next.storage;
+    if storage.dir == now.storage.dir {
+        return Ok(());
+    }
+    RealDisk::check_dir(&storage.dir, storage.require_mount)
+        .map_err(|_| Rejection::bad_key(RejectReason::Invalid, "storage.dir", validation::UNUSABLE))
 }
 
 /// Probes a changed camera while the one in force still records, so that a wrong address costs no
@@ -274,6 +286,7 @@ fn show(paths: &ConfigPaths, sha256: &Digest) -> Result<Value, Rejection> {
 /// the answer says only whether it works: a device must not be usable as a port scanner.
 fn check(paths: &ConfigPaths, text: &str, now: &Settings, probe: bool) -> Result<Value, Rejection> {
     let settings = validation::judge_afar(text, &load::read)?;
+    check_ring_dir(now, &settings)?;
     let change = SettingsDiff::between(now, &settings);
     let mut found = json!({"sha256": Digest::of(text.as_bytes()), "groups": change.section_names(), "restart": change.restart});
     if probe {

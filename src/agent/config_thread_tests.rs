@@ -91,7 +91,7 @@ impl Bench {
     fn text(&self, camera: u16, login: &str, broker: u16, broker_login: &str) -> String {
         let dir = self.dir.path().display();
         format!(
-            "site = \"km-17\"\nstorage.dir = \"/r\"\n[camera]\nmain_url = \"rtsp://127.0.0.1:{camera}/x\"\nlogin_file = \"{dir}/{login}\"\n\
+            "site = \"km-17\"\nstorage.dir = \"{dir}/ring\"\nstorage.require_mount = false\n[camera]\nmain_url = \"rtsp://127.0.0.1:{camera}/x\"\nlogin_file = \"{dir}/{login}\"\n\
              [uplink]\nhost = \"127.0.0.1\"\nport = {broker}\nlogin_file = \"{dir}/{broker_login}\"\n"
         )
     }
@@ -186,4 +186,14 @@ fn a_change_to_a_new_camera_that_asks_for_basic_is_refused() {
         "{refusal:?}"
     );
     assert!(camera.was_contacted() && !camera.received_a_secret());
+}
+
+#[test]
+fn a_dry_run_rejects_a_ring_directory_that_is_a_pipe() {
+    let bench = Bench::new();
+    crate::regular_file::tests::named_pipe(&bench.dir.path().join("ring"));
+    let text = bench.text(9, "camera.login", 9, "broker.login");
+    let rejection = check(&bench.paths, &text, &bench.now, false).unwrap_err();
+    assert_eq!(rejection.errors[0].key, "storage.dir");
+    assert_eq!(rejection.errors[0].reason, validation::UNUSABLE);
 }

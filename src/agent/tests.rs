@@ -654,6 +654,10 @@ fn a_command_with_a_bad_argument_names_the_argument() {
         "c",
         json!({"from": "2026-01-01T00:00:00Z", "to": stamp(5).wall.rfc3339()}),
     );
+    bench.command("ping", "e", json!({"foo": "bar", "sig": 1, "within": 3}));
+    assert_eq!(bench.replies.pop().unwrap().detail, "no argument \"foo\": ping takes no arguments");
+    bench.command("unlock", "f", json!({"lock": 7}));
+    assert_eq!(bench.replies.pop().unwrap().detail, "no argument \"lock\": unlock takes id");
     bench.command("reboot", "d", json!({}));
     let details: Vec<_> = bench.replies.iter().map(|reply| reply.detail.clone()).collect();
     for (detail, word) in details.iter().zip(["from:", "before", "max_requested", "reboot"]) {
@@ -1023,14 +1027,15 @@ fn a_rejected_lock_is_answered_and_leaves_no_event() {
         json!({"from": stamp(5).wall.rfc3339(), "to": stamp(9).wall.rfc3339()}),
     );
     assert!(bench.replies[0].detail.contains("reason is missing"), "{:?}", bench.replies);
-    bench.command("unlock", "r2", json!({"id": "x"}));
+    // `office cmd unlock id=7` sends a number.
+    bench.command("unlock", "r2", json!({"id": 7}));
     bench.give(AgentInput::Storage(StorageUpdate::Unlocked {
-        id: "x".into(),
-        outcome: Err("there is no lock \"x\"".into()),
+        id: "7".into(),
+        outcome: Err("there is no lock \"7\"".into()),
     }));
     assert_eq!(
         (bench.replies[1].status.as_str(), bench.replies[1].detail.as_str()),
-        ("error", "there is no lock \"x\"")
+        ("error", "there is no lock \"7\"")
     );
     assert!(!bench.has("lock"));
 }

@@ -108,7 +108,7 @@ pub(super) fn signing_key(path: &Path) -> anyhow::Result<(Ed25519KeyPair, String
     let text = read_text(path, Links::Follow, TEXT_MAX).with_context(named)?;
     let wanted = "no Ed25519 key; taimat keygen --office NAME makes NAME.sign.key";
     let der = PrivateKeyDer::from_pem_slice(text.as_bytes())
-        .map_err(|error| anyhow::anyhow!("{}: {wanted} ({error})", named()))?;
+        .map_err(|_| anyhow::anyhow!("{}: {wanted}", named()))?;
     let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_der())
         .map_err(|error| anyhow::anyhow!("{}: {wanted} ({error})", named()))?;
     let mut public = [0; 32];

@@ -116,6 +116,14 @@ fn as_json(checked: &Result<Settings, Problems>) -> serde_json::Value {
     }
 }
 
+/// A size in the largest unit that shows it whole.
+fn segment_size(bytes: u64) -> String {
+    match bytes {
+        bytes if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
+        bytes => format!("{} KiB", bytes >> 10),
+    }
+}
+
 fn summary(args: &Args, settings: &Settings) {
     let (camera, storage) = (&settings.camera, &settings.storage);
     println!("{}: ok", args.file.display());
@@ -126,10 +134,10 @@ fn summary(args: &Args, settings: &Settings) {
         masked(camera.sub_url.as_ref().unwrap_or(&camera.main_url).as_str())
     );
     println!(
-        "ring {} in {} segments of {} MiB",
+        "ring {} in {} segments of {}",
         storage.dir.display(),
         storage.budget / storage.segment,
-        storage.segment >> 20
+        segment_size(storage.segment)
     );
     for broker in settings.uplink.brokers() {
         let tls = if broker.tls.is_some() { "TLS" } else { "no TLS" };

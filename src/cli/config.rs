@@ -3,18 +3,21 @@
 //! The running agent finds the request and decides.
 #![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
 use super::print_text;
 use crate::agent::config_thread::REQUEST;
-use crate::escape::shown_json;
+use crate::escape::{shown_json, shown_lines};
 use crate::remote_config::durable_files::RealFiles;
 use crate::remote_config::startup::state_dir;
 use crate::remote_config::state_record::{ConfigPhase, ConfigState, ConfigVersion};
 use crate::remote_config::state_store::{self, Files as _};
+use crate::remote_config::validation;
+use crate::settings::load;
+use crate::units::Digest;
 
 /// Arguments of `taimat config`.
 #[derive(Debug, clap::Args)]
@@ -56,7 +59,7 @@ enum ConfigCommand {
 /// # Errors
 /// There is no readable state.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let dir = args.state.unwrap_or_else(|| state_dir(&args.config));
+    let dir = args.state.clone().unwrap_or_else(|| state_dir(&args.config));
     if !dir.is_dir() {
         bail!("{}: no stored configuration; was the agent started with --state?", dir.display());
     }
@@ -64,12 +67,21 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let record = state_store::load(&files)
         .with_context(|| format!("{}: no readable record", dir.display()))?;
     match args.what {
-        ConfigCommand::Show { json: true, .. } => println!("{}", shown_json(&record)?),
+        ConfigCommand::Show { json: true, .. } => {
+            let mut shown = serde_json::to_value(&record)?;
+            shown["file_problem"] = serde_json::json!(file_problem(&args.config, &record));
+            println!("{}", shown_json(&shown)?);
+        }
         ConfigCommand::Show { text: true, .. } => {
             let text = state_store::text(&files, &record.committed.sha256);
             print_text(&text.context("its text is unreadable")?);
         }
-        ConfigCommand::Show { .. } => show(&record),
+        ConfigCommand::Show { .. } => {
+            show(&record);
+            if let Some(problem) = file_problem(&args.config, &record) {
+                println!("{}", shown_lines(&problem));
+            }
+        }
         ConfigCommand::History => history(&record),
         ConfigCommand::Rollback { nth } => {
             let Some(old) = nth.checked_sub(1).and_then(|nth| record.older.get(nth)) else {
@@ -110,6 +122,41 @@ fn show(record: &ConfigState) {
     }
 }
 
+/// Why the configuration file is not in force though it was edited; `None` for a file that is, or
+/// that a remote change replaced.
+fn file_problem(path: &Path, record: &ConfigState) -> Option<String> {
+    let name = path.display();
+    let text = match load::read(path) {
+        Ok(text) => text,
+        Err(reason) => {
+            return Some(format!(
+                "{name} cannot be read, so the last known good is in force: {reason}"
+            ));
+        }
+    };
+    let sha256 = Digest::of(text.as_bytes());
+    let known = [&record.committed, &record.bootstrap].into_iter().chain(&record.older);
+    let tried = match &record.phase {
+        ConfigPhase::Idle => None,
+        ConfigPhase::Staged(trial) | ConfigPhase::Trial(trial) => Some(&trial.next),
+    };
+    if known.chain(tried).any(|version| version.sha256 == sha256) {
+        return None;
+    }
+    if let Err(refusal) = validation::judge(&text, &load::read) {
+        return Some(format!(
+            "{name} was edited and is rejected, so the last known good stays in force: {}",
+            refusal.line()
+        ));
+    }
+    let why = match &record.last {
+        Some(last) if last.next.sha256 == sha256 => "its trial failed, see the last change",
+        _ if record.file == sha256 => "it was rejected, see the agent's log",
+        _ => "the agent has not read it yet; it looks every two seconds",
+    };
+    Some(format!("{name} was edited and is not in force: {why}"))
+}
+
 fn history(record: &ConfigState) {
     println!("0  {}", line(&record.committed));
     record.older.iter().enumerate().for_each(|(n, old)| println!("{}  {}", n + 1, line(old)));
@@ -118,4 +165,34 @@ fn history(record: &ConfigState) {
 
 fn line(version: &ConfigVersion) -> String {
     format!("{} sha256 {} of {}", version.id, &version.sha256.hex()[..16], version.at)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_rejected_edit_of_the_file_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("taimat.toml");
+        let good = "site = \"km-17\"\ncamera.main_url = \"rtsp://x/\"\nstorage.dir = \"/r\"\n\
+                    uplink.host = \"localhost\"\n";
+        let mut record =
+            ConfigState::of_file(Digest::of(good.as_bytes()), String::new(), BTreeSet::new());
+        let problem = |text: &str, record: &ConfigState| {
+            std::fs::write(&path, text).unwrap();
+            file_problem(&path, record)
+        };
+        assert_eq!(problem(good, &record), None);
+        let unread = problem(&format!("{good}motion.sensitivity = 3\n"), &record).unwrap();
+        assert!(unread.contains("has not read it yet"), "{unread}");
+        let bad = format!("{good}motion.sensitivity = 77\n");
+        record.file = Digest::of(bad.as_bytes());
+        let rejected = problem(&bad, &record).unwrap();
+        assert!(rejected.contains("rejected") && rejected.contains("motion.sensitivity"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(file_problem(&path, &record).unwrap().contains("cannot be read"));
+    }
 }

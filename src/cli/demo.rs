@@ -28,6 +28,8 @@ use crate::uplink::client::Options;
 
 /// Time after the demo for promised files to arrive, seconds.
 const DRAIN: Duration = Duration::from_secs(25);
+/// Wait for the first pictures of the simulated camera at most; it takes 2 s on two cores.
+const CAMERA_START: Duration = Duration::from_secs(30);
 
 /// Arguments of `taimat demo`.
 #[derive(Debug, clap::Args)]
@@ -86,6 +88,11 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
         disturbance: args.disturbance,
         ..camera::Options::default()
     })?;
+    // Without pictures it would be a camera that is down.
+    let until = Instant::now() + CAMERA_START;
+    while !lens.is_ready() && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let login = out.join("camera.login");
     std::fs::write(&login, "admin:taimat\n")?;
     let text = format!(

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::broker::{Broker, ended, random_id, signing_key};
 use super::office_filter::{
-    EVENT_KINDS, FILE_KINDS, Wanted, check_gap_flags, explain_empty, filter, span,
+    EVENT_KINDS, FILE_KINDS, Wanted, check_gap_flags, ensure_known, explain_empty, filter, span,
 };
 use super::office_print::{Lines, show, show_check};
 use super::run::on_signal;
@@ -135,7 +135,8 @@ enum OfficeCommand {
     Cmd {
         /// The site, or `fleet` for all devices (each answers within `within` seconds; the command shows the first answer).
         site: String,
-        /// The command: clip-get (from, to), clip-cancel (fid), snapshot, event-get (ring, seq), lock (from, to, reason), unlock (id),
+        /// The command: clip-get (from, to), clip-cancel (fid), snapshot, event-get (ring=ID as ring-status
+        /// answers it, seq=[[FIRST,LAST],...]: ranges of numbers as office gaps shows them), lock (from, to, reason), unlock (id),
         /// locks, ring-status, log-tail (lines), restart (boot), ping, config-show, config-check (config=@FILE, probe=yes).
         name: String,
         /// Arguments, key=value; key=@FILE reads the value from a file.
@@ -263,6 +264,7 @@ fn lock(
     if let Some((site, reason)) = locked {
         let (from, to) = span(from, to)?;
         let now = SystemClock::new().now().wall;
+        ensure_known(&archive, &site)?;
         archive.lock(&site, (&from.rfc3339(), &to.rfc3339()), &reason, &now.rfc3339())?;
     } else if let Some(id) = end {
         anyhow::ensure!(archive.unlock(id)?, "there is no lock {id}");
@@ -376,10 +378,13 @@ fn arguments(pairs: &[String], is_signed: bool) -> anyhow::Result<Map<String, Va
             ),
             // The arguments of a signed command are strings.
             None if is_signed => json!(value),
-            // Numbers and lists are JSON, everything else is a string.
+            // Whole numbers and lists are JSON, everything else is a string: an id such as 12e4 must
+            // arrive as it was typed.
             None => serde_json::from_str(value)
                 .ok()
-                .filter(|read: &Value| !read.is_string())
+                .filter(|read: &Value| {
+                    !read.is_string() && (!read.is_number() || *value == *read.to_string())
+                })
                 .unwrap_or_else(|| json!(value)),
         };
         args.insert(key.into(), value);

@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use super::broker::{Broker, ended as ended_in_flags, random_id, signing_key};
+use super::office_filter::ensure_known;
 use super::text_diff::diff;
 use crate::clock::SystemClock;
 use crate::escape::{shown, shown_json, shown_lines};
@@ -191,7 +192,7 @@ fn push(
     let (key, key_id) = signing_key(&pushing.sign)?;
     let valid = Duration::from_secs(u64::from(pushing.valid) * 3600);
     let signing = Signing { key, key_id, valid };
-    let archive = Archive::open(&pushing.dir)?;
+    let archive = Archive::open_existing(&pushing.dir)?;
     let timeout = Duration::from_secs(pushing.wait);
     let mut driver = RolloutDriver::new(archive, signing, texts, wave, timeout)?;
     let options = pushing.broker.options(format!("taimat-config-{}", random_id()?))?;
@@ -246,14 +247,20 @@ fn print_summary(summary: &RolloutSummary) {
         "{committed} committed, {already} had it already, {} failed, {waiting} not begun{without}",
         failed.len()
     );
-    for (site, reason) in failed {
-        println!("{site} FAILED: {}", shown(reason));
+    if !failed.is_empty() {
+        println!("{}", failed_line(failed));
     }
     if *documents_sent == 0 && !summary.is_complete() {
         println!("nothing was sent");
     } else if !summary.is_complete() {
         println!("run the same command again to continue");
     }
+}
+
+/// The sites that failed. The lines of progress hold the reasons.
+fn failed_line(failed: &[(SiteId, String)]) -> String {
+    let sites: Vec<&str> = failed.iter().map(|(site, _)| site.as_str()).collect();
+    format!("failed, for the reasons above: {}", sites.join(", "))
 }
 
 /// Prints the progress of a rollout and asks before each wave.
@@ -298,7 +305,7 @@ fn asked(devices: usize) -> bool {
 
 fn show(site: &str, dir: &Path, text: bool) -> anyhow::Result<ExitCode> {
     let site = SiteId::parse(site).map_err(anyhow::Error::msg)?;
-    let archive = Archive::open(dir)?;
+    let archive = Archive::open_read_only(dir)?;
     let report = archive
         .reported(&site)?
         .with_context(|| format!("{site} has not reported its configuration"))?;
@@ -320,7 +327,11 @@ fn show(site: &str, dir: &Path, text: bool) -> anyhow::Result<ExitCode> {
 
 fn history(site: &str, dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let site = SiteId::parse(site).map_err(anyhow::Error::msg)?;
-    let rows = Archive::open(dir)?.configs(&site)?;
+    let archive = Archive::open_read_only(dir)?;
+    let rows = archive.configs(&site)?;
+    if rows.is_empty() {
+        ensure_known(&archive, site.as_str())?;
+    }
     if json {
         println!("{}", shown_json(&rows)?);
         return Ok(ExitCode::SUCCESS);
@@ -403,6 +414,7 @@ mod tests {
             stream.write_all(&[0x20, 3, 0, 0x87, 0]).unwrap();
         });
         let (file, sign, archive) = (at("km-17.toml"), at("office.sign.key"), at("archive"));
+        Archive::open(Path::new(&archive)).unwrap();
         let push = ["office", "config", "push", "km-17", &file, "--yes", "--port", &port];
         let files = ["--sign", &sign, "--dir", &archive];
         assert_eq!(taimat(&[&push[..], &files[..]].concat()), code(ExitCode::from(2)));

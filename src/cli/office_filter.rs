@@ -77,13 +77,16 @@ pub(super) fn explain_empty(
         let known = kinds.join(", ");
         return Err(Usage(format!("--kind {word}: unknown kind; use one of {known}")).into());
     }
-    if let Some(site) = lines.site.as_deref().filter(|_| empty) {
-        let there = archive.sites()?.iter().any(|row| row.site == site);
-        ensure!(
-            there,
-            "--site {site}: not in this archive; taimat office sites lists the known sites"
-        );
-    }
+    lines.site.as_deref().filter(|_| empty).map_or(Ok(()), |site| ensure_known(archive, site))
+}
+
+/// Refuses a site that the archive does not know.
+///
+/// # Errors
+/// Names the site.
+pub(super) fn ensure_known(archive: &Archive, site: &str) -> anyhow::Result<()> {
+    let there = archive.sites()?.iter().any(|row| row.site == site);
+    ensure!(there, "site {site}: not in this archive; taimat office sites lists the known sites");
     Ok(())
 }
 

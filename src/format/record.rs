@@ -210,7 +210,7 @@ pub(crate) mod tests {
         })
     }
 
-    fn record() -> RingRecord {
+    pub(crate) fn record() -> RingRecord {
         RingRecord {
             seq: 7,
             lap: 2,

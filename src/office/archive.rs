@@ -63,6 +63,15 @@ impl Archive {
         Ok(archive)
     }
 
+    /// Opens an archive for writing, and makes none.
+    ///
+    /// # Errors
+    /// `NotFound` when `dir` holds no archive; otherwise as [`Archive::open`].
+    pub fn open_existing(dir: &Path) -> Result<Archive, ArchiveError> {
+        super::queries::ensure_there(dir)?;
+        Archive::open(dir)
+    }
+
     /// Opens an archive over any index and file store, or makes one; `dir` only names it in errors.
     ///
     /// # Errors

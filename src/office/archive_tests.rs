@@ -240,6 +240,14 @@ fn missing_numbers_are_shown_requested_and_explained() {
         "data": {"ring": "0000000000000001", "found": 1, "gone": [[4, 4]]}});
     take(&mut archive, &up("rsp"), answer.to_string().as_bytes());
     assert!(shown(&archive).contains(&row(4, 4, "not on the device any more")));
+    // Asked for by hand, the device names as gone what it delivered long ago.
+    let answer = json!({"req_id": "by-hand", "cmd": "event-get", "status": "ok",
+        "data": {"ring": "0000000000000001", "found": 0, "gone": [[1, 2], [5, 8]]}});
+    take(&mut archive, &up("rsp"), answer.to_string().as_bytes());
+    let gone: Vec<_> =
+        shown(&archive).into_iter().filter(|row| row.2 == "not on the device any more").collect();
+    let why = "not on the device any more";
+    assert_eq!(gone, [row(4, 4, why), row(7, 8, why)]);
 }
 
 #[test]

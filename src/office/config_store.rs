@@ -95,8 +95,8 @@ impl Archive {
         )?;
         for (part, last) in [("last", &report["last"]), ("refused", &report["refused"])] {
             if let Some(id) = last["id"].as_str() {
-                // A rejected repetition of the running document leaves it committed.
-                let change = "UPDATE configs SET outcome = ?3 WHERE site = ?1 AND id = ?2 AND (?4 OR outcome != 'committed')";
+                // A repetition is rejected as `replayed`; the first outcome says what happened.
+                let change = "UPDATE configs SET outcome = ?3 WHERE site = ?1 AND id = ?2 AND (?4 OR outcome = '' OR outcome LIKE 'busy:%')";
                 self.index.change(
                     change,
                     params![site.as_str(), id, outcome(part, last), part == "last"],
@@ -276,6 +276,13 @@ mod tests {
             "committed",
             "a repetition leaves it committed"
         );
+        let id = id.replace("-2", "-1");
+        let whys = ["busy", "schema", "replayed", "expired"];
+        for why in whys {
+            let refused = json!({"id": id, "refusal": {"why": why, "detail": "so"}});
+            take("config/reported", &json!({"phase": "committed", "refused": refused}));
+        }
+        assert_eq!(archive.configs(&site).unwrap()[0].outcome, "schema: so", "the first reason");
         assert_eq!(
             archive.config_text(&site, &document(1).sha256()).unwrap().unwrap(),
             "version 1"

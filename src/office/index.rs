@@ -62,7 +62,7 @@ pub fn free(dir: &Path) -> std::io::Result<u64> {
 }
 
 /// Checks that the disk has room for the index.
-///
+//////
 /// SQLite writes its shared memory through a memory map. On a full disk such a write raises SIGBUS,
 /// which ends the process, instead of returning an error.
 ///

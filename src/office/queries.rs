@@ -13,6 +13,7 @@ use super::archive::Archive;
 use super::error::{ArchiveError, Named as _};
 use super::file_store::DiskStore;
 use super::index::{self, Index};
+use super::range_set::Ranges;
 
 /// Wait for the lock of the index while the office writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -109,6 +110,20 @@ pub struct Filter {
     pub limit: u32,
 }
 
+/// Checks that `dir` holds an archive.
+///
+/// # Errors
+/// `NotFound` with the directory.
+pub(super) fn ensure_there(dir: &Path) -> Result<(), ArchiveError> {
+    if dir.join(index::NAME).symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let dir = dir.display();
+    Err(ArchiveError::NotFound(format!(
+        "no archive in {dir}; name the directory of taimat office run --dir"
+    )))
+}
+
 impl Archive {
     /// Opens an archive for queries, beside the office that writes it.
     ///
@@ -116,14 +131,10 @@ impl Archive {
     /// `NotFound` when `dir` holds no archive; otherwise the failure of the database.
     pub fn open_read_only(dir: &Path) -> Result<Archive, ArchiveError> {
         let path = dir.join(index::NAME);
+        ensure_there(dir)?;
         index::check_files(dir)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let db = match Connection::open_with_flags(&path, flags) {
-            Err(_) if !path.exists() => {
-                return Err(ArchiveError::NotFound(format!("no archive at {}", path.display())));
-            }
-            opened => opened.named(|| path.display().to_string())?,
-        };
+        let db = Connection::open_with_flags(&path, flags).named(|| path.display().to_string())?;
         db.busy_timeout(BUSY_TIMEOUT).named(|| path.display().to_string())?;
         Ok(Archive::over(dir.to_owned(), Index::over(db, None), Arc::new(DiskStore::new(dir))))
     }
@@ -258,16 +269,22 @@ impl Archive {
             let mut query = self.index.db.prepare_cached(
                 "SELECT first, last, reason FROM given_up WHERE site = ?1 AND ring = ?2",
             )?;
-            let given_up = query.query_map(params![site, ring], |row| {
-                Ok(GapRow {
+            let given_up = query
+                .query_map(params![site, ring], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                .collect::<Result<Vec<(u64, u64, String)>, _>>()?;
+            // A device names as gone what it delivered long ago, and drops what is on its way.
+            let received =
+                if given_up.is_empty() { Ranges::default() } else { self.received(&site, &ring)? };
+            for (first, last, why) in given_up {
+                let lost = received.missing(first, last.saturating_add(1), usize::MAX);
+                rows.extend(lost.into_iter().map(|(first, end)| GapRow {
                     site: site.clone(),
                     ring: ring.clone(),
-                    first: row.get(0)?,
-                    last: row.get(1)?,
-                    why: row.get(2)?,
-                })
-            })?;
-            rows.extend(given_up.collect::<Result<Vec<_>, _>>()?);
+                    first,
+                    last: end - 1,
+                    why: why.clone(),
+                }));
+            }
         }
         rows.truncate(filter.limit as usize);
         Ok(rows)

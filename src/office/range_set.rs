@@ -64,7 +64,7 @@ impl Ranges {
     pub fn missing(&self, from: u64, size: u64, most: usize) -> Vec<(u64, u64)> {
         let mut missing = Vec::new();
         let mut at = from;
-        for (start, end) in self.0.iter().filter(|(_, end)| *end > from) {
+        for (start, end) in self.0.iter().filter(|(start, end)| *end > from && *start < size) {
             if *start > at {
                 missing.push((at, (*start).min(size)));
             }

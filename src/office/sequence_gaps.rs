@@ -117,6 +117,19 @@ impl Archive {
             .query_row(params![site.as_str(), ring, RINGS_MAX], |row| row.get(0))?)
     }
 
+    /// The sequence numbers of the stored events of a ring.
+    pub(super) fn received(&self, site: &str, ring: &str) -> Result<Ranges, ArchiveError> {
+        let mut received = Ranges::default();
+        let query = "SELECT seq FROM events WHERE site = ?1 AND ring = ?2 ORDER BY seq";
+        let mut query = self.index.db.prepare_cached(query)?;
+        let mut rows = query.query(params![site, ring])?;
+        while let Some(row) = rows.next()? {
+            let seq: u64 = row.get(0)?;
+            received.add(seq, seq + 1);
+        }
+        Ok(received)
+    }
+
     /// The ranges `[first, last]` of `from..=to` that are neither stored nor recorded as lost.
     pub(super) fn missing(
         &self,

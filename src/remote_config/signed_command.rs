@@ -49,7 +49,7 @@ pub const KNOWN: &str = "clip-get, clip-cancel, snapshot, event-get, lock, unloc
 
 /// What becomes of an unsigned command where a key is enrolled.
 const SIGN_IT: &str =
-    "this box takes only signed commands (remote.keys): sign it with office cmd … --sign KEY";
+    "this device takes only signed commands (remote.keys): sign it with office cmd … --sign KEY";
 
 /// Whether this version has a command of that name.
 fn is_known(name: &str) -> bool {

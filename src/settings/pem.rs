@@ -48,11 +48,7 @@ fn check_tls(section: &str, tls: &TlsSettings, read: ReadFile<'_>) -> Vec<Proble
             if let Err(error) =
                 CertifiedKey::from_der(chain, private, &rustls::crypto::ring::default_provider())
             {
-                problems.push(bad(
-                    "key_file",
-                    key,
-                    format!("does not match the certificate in {}: {error}", cert.display()),
-                ));
+                problems.push(bad("key_file", key, unfit(cert, &error)));
             }
         }
         (chain, private) => {
@@ -61,6 +57,30 @@ fn check_tls(section: &str, tls: &TlsSettings, read: ReadFile<'_>) -> Vec<Proble
         }
     }
     problems
+}
+
+/// Why a key does not go with a certificate, and what to do.
+pub fn unfit(cert: &Path, error: &rustls::Error) -> String {
+    let cert = cert.display();
+    match error {
+        rustls::Error::InconsistentKeys(_) => {
+            format!(
+                "is not the key of the certificate in {cert}; name the key that was made with it"
+            )
+        }
+        error => format!("cannot be used with the certificate in {cert}: {error}"),
+    }
+}
+
+/// Why a file yields no private key, and what to do.
+pub fn no_private_key(error: &rustls_pki_types::pem::Error) -> String {
+    match error {
+        rustls_pki_types::pem::Error::NoItemsFound => {
+            "holds no private key; name the file that begins with -----BEGIN PRIVATE KEY-----"
+                .into()
+        }
+        error => format!("holds no readable private key: {error}"),
+    }
 }
 
 fn authority(path: &Path, read: ReadFile<'_>) -> Result<(), String> {
@@ -77,13 +97,17 @@ fn certificates(path: &Path, read: ReadFile<'_>) -> Result<Vec<CertificateDer<'s
     let text = read(path)?;
     let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     let list = list.map_err(|error| format!("is not PEM: {error}"))?;
-    if list.is_empty() { Err("has no certificate".into()) } else { Ok(list) }
+    if list.is_empty() {
+        Err("holds no certificate; name the file that begins with -----BEGIN CERTIFICATE-----"
+            .into())
+    } else {
+        Ok(list)
+    }
 }
 
 fn private_key(path: &Path, read: ReadFile<'_>) -> Result<PrivateKeyDer<'static>, String> {
     let text = read(path)?;
-    PrivateKeyDer::from_pem_slice(text.as_bytes())
-        .map_err(|error| format!("has no private key: {error}"))
+    PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| no_private_key(&error))
 }
 
 #[cfg(test)]
@@ -121,6 +145,15 @@ mod tests {
         };
         assert!(wrong("/ca", "/cert", "/key").is_empty());
         assert_eq!(wrong("/ca", "/cert", "/other"), ["uplink.key_file"]);
+        let mut settings = test_settings();
+        let identity = |key: &str| Some(("/cert".into(), key.into()));
+        for (key, sentence) in [("/other", "is not the key of"), ("/cert", "holds no private key")]
+        {
+            settings.uplink.tls = Some(TlsSettings { ca: "/ca".into(), identity: identity(key) });
+            let reason = check(&settings.uplink, &read).remove(0).reason;
+            assert!(reason.contains(sentence) && reason.contains("; name"), "{reason}");
+            assert!(!reason.contains("KeyMismatch") && !reason.contains("items"), "{reason}");
+        }
         assert_eq!(
             wrong("/text", "/key", "/cert"),
             ["uplink.ca_file", "uplink.cert_file", "uplink.key_file"]

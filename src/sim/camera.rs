@@ -177,6 +177,12 @@ impl SimCamera {
         format!("rtsp://{}/sub", self.addr)
     }
 
+    /// True once every stream can be described.
+    pub fn is_ready(&self) -> bool {
+        let has_sets = |stream: &Stream| stream.sets.read().is_ok_and(|sets| sets.is_some());
+        self.shared.streams.iter().all(has_sets)
+    }
+
     /// The faults of this camera.
     pub fn faults(&self) -> &Arc<Faults> {
         &self.shared.faults

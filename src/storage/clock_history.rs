@@ -84,6 +84,25 @@ impl ClockHistory {
         out
     }
 
+    /// Notes the start of the first boot of a ring whose clock is not set yet. Returns true for a
+    /// new mapping, which the caller must save. The mapping corrects no time.
+    pub fn note_unset_start(&mut self, boot: Boot, now: Timestamp) -> bool {
+        let first = self.known.is_empty() && now.quality == ClockQuality::Unset;
+        if first {
+            let offset = now.wall.0 - now.mono.0 as i64;
+            self.known.push_back(BootClock { boot, from: now.mono, offset, quality: now.quality });
+        }
+        first
+    }
+
+    /// Start of the oldest boot that is known; `None` if its clock was never set.
+    pub fn first_start(&self) -> Option<Timestamp> {
+        let BootClock { boot, from, offset, quality } = *self.known.front()?;
+        let wall = WallTime((from.0 as i64).saturating_add(offset));
+        let start = self.date(boot, Timestamp { mono: from, wall, quality });
+        (start.quality > ClockQuality::Unset).then_some(start)
+    }
+
     /// Compares the clocks of this boot. Returns a new mapping, which the caller must save, when
     /// the clock is valid for the first time, has better quality, or was set.
     pub fn learn(&mut self, boot: Boot, now: Timestamp) -> Option<ClockSet> {
@@ -94,7 +113,8 @@ impl ClockHistory {
         let before = *self.last_offset.get_or_insert(offset);
         let quality = self.last_quality;
         let step = offset - before;
-        let known = self.known.back().is_some_and(|known| known.boot == boot);
+        let is_set = |known: &BootClock| known.quality > ClockQuality::Unset;
+        let known = self.known.back().is_some_and(|known| known.boot == boot && is_set(known));
         let changed = now.quality > quality
             || Duration::from_micros(step.unsigned_abs()) > STEP_MIN
             || !known && now.quality > ClockQuality::Unset;

@@ -282,6 +282,11 @@ impl RealDisk {
     /// Creates a file under a temporary name and renames it when complete. A partial file would be
     /// taken for a file of another size.
     fn make(&self, partial: &Path, path: &Path, len: u64) -> io::Result<()> {
+        // Every other kind of file gives way to the rename.
+        if std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
+            let reason = "is a directory, not a file: move it away, then start again";
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, reason));
+        }
         // A power cut may have left one, or it may be a link that leads elsewhere.
         remove_if_there(partial)?;
         let file = OpenOptions::new().write(true).create_new(true).open(partial)?;
@@ -461,6 +466,15 @@ mod tests {
         disk.create(FileId::Journal, 4096).unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), [7; 64]);
         assert_eq!(disk.read(FileId::Journal, 0, 8).unwrap(), [0; 8]);
+    }
+
+    #[test]
+    fn a_directory_in_place_of_the_journal_is_named_with_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("journal.taimat")).unwrap();
+        let disk = RealDisk::open(dir.path(), false).unwrap();
+        let fault = disk.create(FileId::Journal, 4096).unwrap_err().to_string();
+        assert!(fault.contains("journal.taimat") && fault.contains("move it away"), "{fault}");
     }
 
     #[test]

@@ -326,14 +326,17 @@ impl Engine {
     /// Updates the clock history and stores it in the journal.
     fn learn_clock(&mut self, now: Timestamp, out: &mut Vec<StorageUpdate>) {
         let boot = self.boot;
-        let Some(set) = self.ring.clock_history_mut().learn(boot, now) else {
+        let history = self.ring.clock_history_mut();
+        let noted = history.note_unset_start(boot, now);
+        let set = history.learn(boot, now);
+        if set.is_none() && !noted {
             return;
-        };
+        }
         let bytes = self.ring.index().clock_history.encode();
         if let Err(JournalFault::Disk(fault)) = self.journal.save(Cell::Clock, bytes) {
             out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
         }
-        out.push(StorageUpdate::ClockSet(set));
+        out.extend(set.map(StorageUpdate::ClockSet));
     }
 
     fn count(&mut self, now: MonoTime, out: &mut Vec<StorageUpdate>) {

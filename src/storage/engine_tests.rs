@@ -624,3 +624,43 @@ fn a_ring_without_room_grows_when_there_is_room() {
     bench.wait(70_000_000);
     assert_eq!((counts(&bench).budget, counts(&bench).short), (8 * small().segment, 0));
 }
+
+#[test]
+fn a_first_boot_without_a_picture_is_recorded_as_a_gap() {
+    for is_set_late in [false, true] {
+        let mut bench = Bench::new(small());
+        if is_set_late {
+            let (quality, wall) = (ClockQuality::Unset, WallTime(1_000_000));
+            bench.now = Timestamp { wall, quality, ..bench.now };
+        }
+        bench.wait(100_000);
+        bench.wait(4_900_000);
+        bench.now = bench.now.at(bench.now.mono);
+        bench.now.wall = WallTime(NOON + 5_000_000);
+        bench.now.quality = ClockQuality::Ntp;
+        bench.wait(10_000_000);
+        // A second boot without a picture changes nothing.
+        for _ in 0..2 {
+            bench.restart(small());
+            bench.wait(10_000_000);
+        }
+        bench.record(20);
+        assert_eq!(bench.gaps(), [(GapReason::PowerCut, 1, 351)], "{is_set_late}");
+        bench.is_whole();
+        bench.restart(small());
+        bench.record(20);
+        assert_eq!(bench.gaps().len(), 1, "the next gap is that of the last restart");
+    }
+}
+
+#[test]
+fn a_first_boot_that_never_had_the_time_begins_no_gap() {
+    let mut bench = Bench::new(small());
+    let (quality, wall) = (ClockQuality::Unset, WallTime(1_000_000));
+    bench.now = Timestamp { wall, quality, ..bench.now };
+    bench.wait(10_000_000);
+    bench.now = Timestamp { wall: WallTime(NOON), quality: ClockQuality::Ntp, ..bench.now };
+    bench.restart(small());
+    bench.record(20);
+    assert_eq!(bench.gaps(), []);
+}

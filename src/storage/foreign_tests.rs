@@ -348,6 +348,32 @@ fn a_journal_that_grew_is_read_as_it_was_made() {
     assert_eq!(waiting(&bench.disk), entries);
 }
 
+#[test]
+fn a_journal_some_blocks_too_short_or_too_long_is_named() {
+    for blocks in [-9, -5, -2, -1, 1, 2, 5, 9] {
+        let mut bench = ring("km-17", 1, 60);
+        let entries = checked(&bench.disk).entries;
+        let mut card = bench.disk.durable();
+        let before = card.file(FileId::Journal).unwrap().bytes();
+        let len = (before.len() as i64 + blocks * 4096) as usize;
+        card.create(FileId::Journal, len as u64);
+        card.write(FileId::Journal, 0, &before[..len.min(before.len())]);
+        bench.disk = FaultyDisk::with(card, None);
+        let stated = format!("has {len} bytes instead of {}", before.len());
+        let lines = problems(&bench.disk);
+        assert!(lines.iter().any(|line| line.contains(&stated)), "{blocks}: {lines:?}");
+        bench.restart(of_site("km-17"));
+        let names = |update: &StorageUpdate| match update {
+            StorageUpdate::Trouble { detail, lost } => {
+                detail.contains(&stated) && *lost == (blocks < 0)
+            }
+            _ => false,
+        };
+        assert!(bench.update.iter().any(names), "{blocks}: {:?}", bench.update);
+        assert_eq!(checked(&bench.disk).entries, entries, "{blocks}");
+    }
+}
+
 /// The numbers whose records end before byte `end` of a segment's file, and all numbers it holds.
 fn numbers_before(bench: &Bench, at: usize, end: u64) -> (BTreeSet<u64>, BTreeSet<u64>) {
     let segment = &bench.engine.ring.index().live()[at];

@@ -210,7 +210,9 @@ impl Journal {
                 };
                 loaded.ring = number(1).map(RingId);
                 loaded.record = number(9).unwrap_or(0);
-                loaded.snapshots = side_files::decode(&slot.bytes).map(|(snapshots, _)| snapshots);
+                let stated = side_files::decode(&slot.bytes);
+                loaded.snapshots = stated.map(|(snapshots, _)| snapshots);
+                loaded.stated_slots = stated.map(|(_, slots)| slots);
             }
             CELL => loaded.cells.extend(cell_of(slot.key).map(|cell| (cell, slot.bytes))),
             ENTRY | FREE if at >= RESERVED && entry_id.0 > 0 => {

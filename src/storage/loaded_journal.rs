@@ -32,6 +32,8 @@ pub struct LoadedJournal {
     pub record: u64,
     /// Bytes of the snapshots file, as the last start made it.
     pub snapshots: Option<u64>,
+    /// Number of slots that its newest start record states; `None` if it states none.
+    pub stated_slots: Option<u64>,
     /// Its own number of slots, in front of the entries those that are reserved; 0 where there is none.
     pub slots: u64,
 }

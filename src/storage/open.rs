@@ -156,7 +156,10 @@ impl Engine {
     fn continue_recording(&mut self, found: &Recovery, loaded: &LoadedJournal) {
         self.media_end = found.media;
         let reason = if loaded.clean { GapReason::Stopped } else { GapReason::PowerCut };
-        self.open_gap = found.end.map(|(_, from)| OpenGap { from, reason, bytes: 0 });
+        // Without any footage the gap begins where the first boot began.
+        let begin = || loaded.clock_history().first_start().filter(|_| found.next_seq == 1);
+        let from = found.end.map(|(_, from)| from).or_else(begin);
+        self.open_gap = from.map(|from| OpenGap { from, reason, bytes: 0 });
         // Missing records are recorded in the next head instead.
         let recorded = found.gaps.iter().filter(|gap| gap.reason != GapReason::Missing);
         self.pending_gaps = recorded.cloned().collect();

@@ -33,20 +33,22 @@ pub(super) fn decode(start: &[u8]) -> Option<(u64, u64)> {
     ))
 }
 
-/// The number of slots of a journal file of `len` bytes: by its length where copy B lies as that says, else as its start record says.
+/// The number of slots of a journal file of `len` bytes: as its start record says if so many fit, else by its length.
 pub(super) fn slots_in(disk: &dyn Disk, len: u64) -> u64 {
     let start = |at: u64| {
         let bytes = disk.read(FileId::Journal, at, BLOCK as usize).ok()?;
         Slot::decode(&bytes).filter(|slot| slot.kind == START)
     };
     let by_length = slots_of(len).min(SLOTS_MAX);
-    if by_length <= RESERVED as u64 || start(copy_b(by_length)).is_some() {
-        return by_length;
-    }
-    let stated = start(0).and_then(|slot| decode(&slot.bytes)).map(|(_, slots)| slots);
-    let fits =
-        |slots: &u64| *slots > RESERVED as u64 && *slots <= SLOTS_MAX && file_len(*slots) <= len;
+    let found = start(0).or_else(|| start(copy_b(by_length)));
+    let stated = found.and_then(|slot| decode(&slot.bytes)).map(|(_, slots)| slots);
+    let fits = |slots: &u64| is_possible(*slots) && file_len(*slots) <= len;
     stated.filter(fits).unwrap_or(by_length)
+}
+
+/// Whether a journal may have so many slots.
+fn is_possible(slots: u64) -> bool {
+    slots > RESERVED as u64 && slots <= SLOTS_MAX
 }
 
 /// Bytes of a snapshots file of `len` bytes that may be ours.
@@ -62,8 +64,9 @@ pub fn faults(
     kept: &LoadedJournal,
     configured: Option<u64>,
 ) -> Vec<(FileId, String, bool)> {
-    let journal =
-        files.get(&FileId::Journal).map(|len| (FileId::Journal, *len, file_len(kept.slots)));
+    // Blocks that are missing or too many do not show in the slots by length.
+    let slots = kept.stated_slots.filter(|slots| is_possible(*slots)).unwrap_or(kept.slots);
+    let journal = files.get(&FileId::Journal).map(|len| (FileId::Journal, *len, file_len(slots)));
     let snapshots =
         files.get(&FileId::Snapshots).filter(|len| configured != Some(**len)).zip(kept.snapshots);
     let snapshots = snapshots.map(|(len, stated)| (FileId::Snapshots, *len, stated));

@@ -76,7 +76,7 @@ fn discovery(site: &SiteId, birth: &Birth) -> Value {
     json!({
         "device": {
             "identifiers": [format!("taimat-{site}")], "name": format!("taimat {site}"), "manufacturer": "taimat",
-            "model": "roadside box", "sw_version": birth.version,
+            "model": "roadside device", "sw_version": birth.version,
         },
         "origin": {"name": "taimat", "sw_version": birth.version},
         "components": {

@@ -15,6 +15,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::cert_expiry;
+use crate::settings::pem::{no_private_key, unfit};
 use crate::settings::{TlsSettings, load};
 use crate::units::WallTime;
 
@@ -46,12 +47,12 @@ pub fn config(
         Some((chain, key)) => {
             let text =
                 load::read(key).map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
-            let private = PrivateKeyDer::from_pem_slice(text.as_bytes())
-                .map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
-            let chain = certificates(chain)?;
+            let private = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| {
+                anyhow::anyhow!("{}: {}", key.display(), no_private_key(&error))
+            })?;
             builder
-                .with_client_auth_cert(chain, private)
-                .with_context(|| format!("{}: key and certificate do not match", key.display()))?
+                .with_client_auth_cert(certificates(chain)?, private)
+                .map_err(|error| anyhow::anyhow!("{}: {}", key.display(), unfit(chain, &error)))?
         }
     };
     if let Some(name) = name {

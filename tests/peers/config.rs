@@ -565,7 +565,8 @@ fn a_rollout_of_fifty_devices_stops_at_the_failing_one() {
         "{}",
         output(&out)
     );
-    assert!(last.contains("km-23 FAILED: trial: no key frame"), "{}", output(&out));
+    assert!(last.contains("above: km-23"), "{}", output(&out));
+    assert_eq!(output(&out).matches("km-23: FAILED: trial: no key frame").count(), 1);
     assert_eq!(fleet.committed(), 29);
     fleet.mend();
     let out = fleet_push();

@@ -9,6 +9,10 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 use crate::analytics::detect::picture::Grid;
+use crate::regular_file::{Links, read};
+
+/// Bytes of one mask at most.
+const MASK_MAX: u64 = 64 << 20;
 
 /// Value of a moving pixel.
 const MOVING: u8 = 255;
@@ -72,7 +76,8 @@ impl Masks {
         };
         let numbers: Vec<usize> = names.iter().filter_map(digits).collect();
         let first = names.first().with_context(|| format!("no masks in {}", dir.display()))?;
-        let head = std::fs::read(dir.join(first))?;
+        let head = read(&dir.join(first), Links::Follow, MASK_MAX)
+            .with_context(|| dir.join(first).display().to_string())?;
         // Width and height of a PNG (ISO/IEC 15948 11.2.2).
         let size = |at: usize| {
             head.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes)

@@ -28,9 +28,13 @@ use self::source::Source;
 #[cfg(feature = "sim")]
 use crate::analytics::detect::stages::Stage;
 use crate::analytics::detect::stages::Stages;
+use crate::regular_file::{Links, read_text};
 use crate::settings::MotionSettings;
 #[cfg(feature = "sim")]
 use crate::sim::scene::Disturbance;
+
+/// Bytes of a file of labels at most.
+const LABELS_MAX: u64 = 64 << 20;
 
 /// Arguments of `taimat eval-motion`.
 #[derive(Debug, clap::Args)]
@@ -191,8 +195,8 @@ impl Truth {
             |name: &str| video.parent().map(|dir| dir.join(name)).filter(|path| path.exists());
         let spans = match truth.map(Path::to_owned).or_else(|| near("labels.json")) {
             Some(path) => {
-                let text =
-                    std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+                let text = read_text(&path, Links::Follow, LABELS_MAX)
+                    .with_context(|| path.display().to_string())?;
                 let labels =
                     serde_json::from_str(&text).with_context(|| path.display().to_string())?;
                 score::spans(&labels, video)

@@ -15,6 +15,7 @@ use crate::analytics::detect::picture::Picture;
 use crate::analytics::params::PIXELS_MAX;
 use crate::camera::{Codec, Frame, StreamRole, TrackKind, TrackParams};
 use crate::cli::mp4_samples;
+use crate::regular_file::{Links, check_name, read};
 #[cfg(feature = "sim")]
 use crate::sim::scene::Disturbance;
 use crate::units::{Digest, MonoTime, Timestamp};
@@ -22,6 +23,9 @@ use crate::units::{Digest, MonoTime, Timestamp};
 /// File extensions of videos in a directory.
 const VIDEOS: [&str; 11] =
     ["mp4", "mov", "mkv", "avi", "webm", "ts", "h264", "264", "h265", "265", "hevc"];
+
+/// Bytes of one video at most: it is read into memory.
+const VIDEO_MAX: u64 = 8 << 30;
 
 /// A video.
 pub struct Source {
@@ -67,6 +71,8 @@ impl Source {
     /// Neither the agent's decoders nor ffmpeg can read it.
     pub fn open(path: &Path, fps: f64) -> anyhow::Result<Source> {
         let name = path.display().to_string();
+        // ffmpeg would wait for ever for what a named pipe gives.
+        check_name(path, Links::Follow).with_context(|| name.clone())?;
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         let elementary = match extension.as_str() {
             "h264" | "264" => Some(Codec::H264),
@@ -74,10 +80,10 @@ impl Source {
             _ => None,
         };
         if let Some(codec) = elementary {
-            return Ok(coded(name, units(&std::fs::read(path)?, codec, fps)?));
+            return Ok(coded(name, units(&read(path, Links::Follow, VIDEO_MAX)?, codec, fps)?));
         }
         if matches!(extension.as_str(), "mp4" | "mov")
-            && let Ok(frames) = mp4_samples::frames(&std::fs::read(path)?)
+            && let Ok(frames) = mp4_samples::frames(&read(path, Links::Follow, VIDEO_MAX)?)
         {
             return Ok(coded(name, frames));
         }
@@ -338,6 +344,18 @@ pub fn scene(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_named_pipe_is_no_video_and_never_waits() {
+        use crate::regular_file::tests::{at_once, named_pipe};
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a.h264", "a.mp4", "a.mkv", "a"] {
+            let path = dir.path().join(name);
+            named_pipe(&path);
+            let error = at_once(move || Source::open(&path, 25.0).err().map(|e| format!("{e:#}")));
+            assert!(error.is_some_and(|error| error.contains("named pipe")), "{name}");
+        }
+    }
 
     #[test]
     fn an_elementary_stream_is_split_into_its_access_units() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use super::{Dir, Progress, Range, open};
@@ -58,12 +58,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (disk, index, _) = open(&args.dir.dir)?;
     let exported = export_spans(args, &site, &disk, &index, (from, to))?;
     let missing = lost_between(disk.as_ref(), &index, (from, to));
-    ensure!(
-        !exported.files.is_empty(),
-        "no footage between these times{}; see taimat ring list --dir {}",
-        missing.first().map(|lost| format!(": {lost}")).unwrap_or_default(),
-        args.dir.dir.display()
-    );
+    if exported.files.is_empty() {
+        let gaps = in_order(gaps_between(disk.as_ref(), &index, from, to));
+        return nothing(args, &gaps, &missing, &exported.unread);
+    }
     let edges = edges(disk.as_ref(), &index, args, exported.extent);
     // Records missing before the first file or behind the last are a gap in none of them.
     let is_unnamed = |lost: &&MissingRecords| {
@@ -163,6 +161,43 @@ fn path_of_part(out: &Path, part: u32) -> PathBuf {
     }
 }
 
+/// Says why there is no file.
+fn nothing(
+    args: &Args,
+    gaps: &[Gap],
+    missing: &[MissingRecords],
+    unread: &[u64],
+) -> anyhow::Result<ExitCode> {
+    let zone = &args.range.zone;
+    if args.json {
+        let gaps: Vec<Value> = gaps.iter().map(|gap| gap_json(gap, zone)).collect();
+        let document = json!({"files": [], "edges": [], "gaps": gaps, "missing": missing, "unreadable": unread});
+        println!("{}", shown_json(&document)?);
+    }
+    let gaps = gaps.iter().map(|gap| format!("missing {}", gap_text(gap, zone)));
+    let why: Vec<String> = gaps.chain(missing.iter().map(ToString::to_string)).collect();
+    bail!(
+        "no footage between these times{}{}; see taimat ring list --dir {}",
+        if why.is_empty() { "" } else { ": " },
+        why.join("; "),
+        args.dir.dir.display()
+    )
+}
+
+/// Gaps by their begin.
+fn in_order(mut gaps: Vec<Gap>) -> Vec<Gap> {
+    gaps.sort_by_key(|gap| (gap.from.wall, gap.to.wall));
+    gaps
+}
+
+fn gap_text(gap: &Gap, zone: &DisplayZone) -> String {
+    format!("{} to {}: {}", zone.show(gap.from.wall), zone.show(gap.to.wall), reason(gap))
+}
+
+fn gap_json(gap: &Gap, zone: &DisplayZone) -> Value {
+    json!({"from": zone.show(gap.from.wall), "to": zone.show(gap.to.wall), "reason": reason(gap)})
+}
+
 /// Records of the range that are in no file.
 fn lost_between(
     disk: &dyn Disk,
@@ -195,9 +230,7 @@ impl Edge {
         let begin = asked < reached;
         let (from, ends, lies) =
             if begin { ("from", "begins", "before") } else { ("to", "ends", "behind") };
-        let gap = |gap: &Gap| {
-            format!("{} to {}: {}", zone.show(gap.from.wall), zone.show(gap.to.wall), reason(gap))
-        };
+        let gap = |gap: &Gap| gap_text(gap, zone);
         let why = match gaps.is_empty() {
             true => format!("what lies {lies} is not in the ring"),
             false => format!("missing {}", gaps.iter().map(gap).collect::<Vec<_>>().join("; ")),
@@ -210,8 +243,7 @@ impl Edge {
     }
 
     fn json(&self, zone: &DisplayZone) -> Value {
-        let gap = |gap: &Gap| json!({"from": zone.show(gap.from.wall), "to": zone.show(gap.to.wall), "reason": reason(gap)});
-        let gaps: Vec<Value> = self.gaps.iter().map(gap).collect();
+        let gaps: Vec<Value> = self.gaps.iter().map(|gap| gap_json(gap, zone)).collect();
         json!({"asked": zone.show(self.asked), "reached": zone.show(self.reached), "gaps": gaps})
     }
 }
@@ -232,9 +264,9 @@ fn edges(
         return Vec::new();
     };
     let early = (args.range.from.is_some() && begin > from)
-        .then(|| (from, begin, gaps_between(disk, index, from, begin)));
+        .then(|| (from, begin, in_order(gaps_between(disk, index, from, begin))));
     let late = (args.range.to.is_some() && end < to)
-        .then(|| (to, end, gaps_between(disk, index, end, to)));
+        .then(|| (to, end, in_order(gaps_between(disk, index, end, to))));
     [early, late]
         .into_iter()
         .flatten()
@@ -247,8 +279,8 @@ fn describe(args: &Args, path: &Path, span: &Span, size: u64) -> Value {
     let zone = &args.range.zone;
     let (begin, last) = (span.fragments[0].start, &span.fragments[span.fragments.len() - 1]);
     let end = last.end();
-    let gaps: Vec<Value> = span
-        .gaps
+    let found = in_order(span.gaps.clone());
+    let gaps: Vec<Value> = found
         .iter()
         .map(|gap| json!({"from": zone.show(gap.from.wall), "to": zone.show(gap.to.wall), "reason": gap.reason.as_str()}))
         .collect();
@@ -260,7 +292,7 @@ fn describe(args: &Args, path: &Path, span: &Span, size: u64) -> Value {
             zone.show(end.wall),
             begin.quality.as_str()
         );
-        for gap in &span.gaps {
+        for gap in &found {
             println!(
                 "  missing {} to {}: {}",
                 zone.show(gap.from.wall),
@@ -303,4 +335,34 @@ fn copy(clip: &VirtualClip, file: &mut File) -> anyhow::Result<()> {
         progress.at(offset, clip.len());
     }
     Ok(file.sync_all()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::units::Timestamp;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn an_export_inside_a_gap_names_the_gaps_in_order() {
+        let at =
+            |second: i64| Timestamp { wall: WallTime(second * 1_000_000), ..Timestamp::default() };
+        let gap = |from, to, reason| Gap { from: at(from), to: at(to), reason, bytes: 0 };
+        let gaps =
+            in_order(vec![gap(20, 30, GapReason::PowerCut), gap(10, 20, GapReason::CameraDown)]);
+        for json in [&[][..], &["--json"]] {
+            let line = ["taimat", "--dir", "/ring"].iter().chain(json);
+            let Ok(line) = Line::try_parse_from(line) else { panic!("the arguments are wrong") };
+            let error = nothing(&line.args, &gaps, &[], &[]).unwrap_err().to_string();
+            let places = ["camera_down", "power_cut"].map(|reason| error.find(reason));
+            assert!(places[0].is_some() && places[0] < places[1], "{error}");
+        }
+    }
 }

@@ -21,6 +21,9 @@ use crate::units::{Boot, Timestamp, WallTime};
 /// Two stretches closer than this are one in the list, microseconds.
 const JOIN: u64 = 100_000;
 
+/// A larger step of the wall clock begins another stretch, microseconds.
+const STEP: u64 = 500_000;
+
 /// Arguments of `taimat ring list`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -171,18 +174,23 @@ fn damage(
     MissingRecords { to: behind.or(around.to), ..around }
 }
 
-/// Extends the last stretch, or starts another.
+/// Extends the last stretch, or starts another. A step of the wall clock starts another.
 fn footage(index: &Index, record: &RingRecord, lines: &mut Vec<Line>) {
     let begin = index.clock_history.date(record.boot, record.start);
     let end = begin.after(record.duration);
+    // Records may overlap: only the offset of the two clocks shows a step.
+    let offset = |stamp: Timestamp| stamp.wall.0.saturating_sub_unsigned(stamp.mono.0);
     match lines.last_mut() {
         Some(Line::Footage(last))
             if last.boot == record.boot
                 && begin.mono.since(last.end.mono) <= JOIN
-                && begin.wall.0.abs_diff(last.end.wall.0) <= JOIN * 5
+                && offset(begin).abs_diff(offset(last.end)) <= STEP
                 && begin.quality == last.begin.quality =>
         {
-            (last.end, last.records.1) = (end, record.seq);
+            if end.mono > last.end.mono {
+                last.end = end;
+            }
+            last.records.1 = record.seq;
             last.bytes += u64::from(record.payload);
         }
         _ => {
@@ -291,5 +299,50 @@ fn table(lines: &[Line], locks: &[Lock], lost: &Ranges, zone: &DisplayZone) {
         for (first, last) in missing_of(lock, lost) {
             println!("  MISSING of it: {} in no file", numbers(first, last));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::record::tests::record;
+    use crate::units::{ClockQuality, MonoTime};
+
+    /// The rows of records of 1 s that start at these moments (monotonic and wall clock, 0.1 s).
+    fn rows(starts: &[(u64, i64)]) -> Vec<(u64, u64)> {
+        let mut lines = Vec::new();
+        for (seq, (mono, wall)) in starts.iter().enumerate() {
+            let start = Timestamp {
+                mono: MonoTime(mono * 100_000),
+                wall: WallTime(wall * 100_000),
+                quality: ClockQuality::Ntp,
+            };
+            let record = RingRecord {
+                seq: seq as u64,
+                boot: Boot(1),
+                start,
+                duration: 1_000_000,
+                ..record()
+            };
+            footage(&Index::default(), &record, &mut lines);
+        }
+        let rows = lines.iter().map(|line| match line {
+            Line::Footage(stretch) => stretch.records,
+            _ => panic!("no footage"),
+        });
+        rows.collect()
+    }
+
+    #[test]
+    fn records_that_overlap_are_one_row() {
+        assert_eq!(rows(&[(100, 100), (104, 104)]), [(0, 1)]);
+        assert_eq!(rows(&[(100, 100), (110, 110), (118, 118)]), [(0, 2)]);
+    }
+
+    #[test]
+    fn a_break_or_a_step_of_the_clock_begins_another_row() {
+        assert_eq!(rows(&[(100, 100), (112, 112)]), [(0, 0), (1, 1)]);
+        assert_eq!(rows(&[(100, 100), (110, 116)]), [(0, 0), (1, 1)]);
+        assert_eq!(rows(&[(100, 100), (110, 104)]), [(0, 0), (1, 1)]);
     }
 }
