@@ -64,6 +64,7 @@ mod ring_statement;
 pub mod scan;
 pub(crate) mod scrub;
 pub(crate) mod segment_index;
+mod dir_check;
 pub(crate) mod side_files;
 pub(crate) mod snapshots;
 pub(crate) mod thread;

@@ -156,6 +156,7 @@ impl Engine {
             waiting: Vec::new(),
             recent: VecDeque::new(),
             next_counts: now.mono,
+            next_dir_check: now.mono,
             refused_since: None,
             refusals: 0,
             wear_reported: false,

@@ -213,3 +213,43 @@ fn fails_over_from_half_open_and_deaf_connections() {
     rig.wait_until_whole(EVENTS, 180);
     assert_eq!(agent.terminate(), Some(0));
 }
+
+#[test]
+#[ignore = "another broker: tests/run --full"]
+fn mosquitto_with_a_message_limit_gets_smaller_chunks() {
+    let Some(broker) = Mosquitto::start("message_size_limit 20000") else { return };
+    let rig = delivers("Mosquitto, limit of 20,000 bytes", broker.port, broker.port, "");
+    let log = rig.log();
+    assert!(log.contains("packet too large (0x95): raise the broker's limit"), "{log}");
+    assert_eq!(log.matches("broker connected").count(), 1, "no refusal ends the session");
+}
+
+#[test]
+#[ignore = "another broker: tests/run --full"]
+fn mosquitto_of_qos_0_is_refused_by_name() {
+    let Some(broker) = Mosquitto::start("max_qos 0") else { return };
+    for protocol in ["5", "3.1.1"] {
+        let camera = camera();
+        let more = format!("protocol = \"{protocol}\"");
+        let rig = Rig::new(&camera, broker.port, broker.port, &more);
+        let _agent = rig.agent_with(SHOW);
+        wait_for("the reason is not in the log", 30, || rig.log().contains("allow QoS 1"));
+    }
+}
+
+#[test]
+#[ignore = "another broker: tests/run --full"]
+fn two_devices_of_one_site_are_named_on_both() {
+    for protocol in ["5", "3.1.1"] {
+        let Some(broker) = Mosquitto::start("") else { return };
+        let camera = camera();
+        let more = format!("protocol = \"{protocol}\"");
+        let rigs = [(); 2].map(|()| Rig::new(&camera, broker.port, broker.port, &more));
+        let _agents = rigs.each_ref().map(|rig| rig.agent_with(SHOW));
+        for rig in &rigs {
+            wait_for("the other device is not named", 120, || {
+                rig.log().contains("another client uses this client id")
+            });
+        }
+    }
+}
