@@ -228,7 +228,7 @@ fn mosquitto_with_a_message_limit_gets_smaller_chunks() {
 #[ignore = "another broker: tests/run --full"]
 fn mosquitto_of_qos_0_is_refused_by_name() {
     let Some(broker) = Mosquitto::start("max_qos 0") else { return };
-    // Mosquitto tells a client of 3.1.1 nothing: the default, "auto", begins with 5.
+    // Mosquitto gives a client of 3.1.1 no reason: the default, "auto", begins with 5.
     let camera = camera();
     let rig = Rig::new(&camera, broker.port, broker.port, "");
     let _agent = rig.agent();
