@@ -237,18 +237,17 @@ fn mosquitto_of_qos_0_is_refused_by_name() {
 
 #[test]
 #[ignore = "another broker: tests/run --full"]
-fn two_devices_of_one_site_are_named_on_both() {
+fn two_devices_of_one_site_are_named_by_one() {
     for protocol in ["5", "3.1.1"] {
         let Some(broker) = Mosquitto::start("") else { return };
         let camera = camera();
         let more = format!("protocol = \"{protocol}\"");
         let rigs = [(); 2].map(|()| Rig::new(&camera, broker.port, broker.port, &more));
         let _agents = rigs.each_ref().map(|rig| rig.agent());
-        for rig in &rigs {
-            // Each rests for up to 5 min after it was taken over.
-            wait_for("the other device is not named", 330, || {
-                rig.log().contains("another client uses this client id")
-            });
-        }
+        // Mosquitto 2.0.11 closes without a reason. The device that is closed three times names the
+        // other one and rests, so that the other one keeps its session.
+        wait_for("the other device is not named", 120, || {
+            rigs.iter().any(|rig| rig.log().contains("another client uses this client id"))
+        });
     }
 }
