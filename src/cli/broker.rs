@@ -14,7 +14,8 @@ use rustls_pki_types::pem::PemObject as _;
 use crate::regular_file::{Links, TEXT_MAX, read_text};
 use crate::settings::{Login, Protocol, TlsSettings, key_id, parse};
 use crate::units::{Digest, Secret};
-use crate::uplink::client::{self, Disconnected, Options};
+use crate::uplink::client::{Disconnected, Options};
+use crate::uplink::connection_end;
 use crate::uplink::tls;
 
 /// How to reach the broker.
@@ -96,7 +97,7 @@ fn read_login(path: &Path) -> anyhow::Result<Login> {
 
 /// Why a connection ended, in the words of the office's flags.
 pub(super) fn ended(options: &Options, ended: &Disconnected) -> String {
-    format!("{}:{}: {}", options.host, options.port, client::in_flags(&ended.reason))
+    format!("{}:{}: {}", options.host, options.port, connection_end::in_flags(&ended.reason))
 }
 
 /// Reads the signing key of `--sign`; returns it with its key id.

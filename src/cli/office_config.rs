@@ -27,7 +27,7 @@ use crate::office::rollout_driver::{
 use crate::regular_file::{Links, TEXT_MAX, read_text};
 use crate::settings::parse;
 use crate::units::{Digest, SiteId};
-use crate::uplink::client;
+use crate::uplink::connection_end;
 
 /// Arguments of `taimat office config`.
 #[derive(Debug, clap::Args)]
@@ -272,7 +272,7 @@ impl RolloutObserver for Terminal {
     fn progress(&mut self, progress: Progress) {
         match progress {
             Progress::Disconnected(_) => {
-                eprintln!("{}", shown(&client::in_flags(&progress.to_string())));
+                eprintln!("{}", shown(&connection_end::in_flags(&progress.to_string())));
             }
             _ => println!("{}", shown(&progress.to_string())),
         }

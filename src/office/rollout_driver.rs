@@ -267,7 +267,10 @@ impl RolloutDriver {
                 self.accepted.insert(site);
                 return;
             }
-            Acked::NotAuthorized(reason) | Acked::Invalid(reason) | Acked::Busy(reason) => reason,
+            Acked::NotAuthorized(reason)
+            | Acked::Invalid(reason)
+            | Acked::Busy(reason)
+            | Acked::TooLarge(reason) => reason,
         };
         observer.progress(Progress::Rejected(site.clone(), reason.clone()));
         let is_other_open = self.pending.values().any(|pending| pending.site == site);

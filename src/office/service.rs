@@ -120,7 +120,7 @@ pub async fn run(
         report(Notice::Disconnected {
             host: office.options.host.clone(),
             port: office.options.port,
-            reason: client::in_flags(&ended.reason),
+            reason: crate::uplink::connection_end::in_flags(&ended.reason),
             may_be_duplicate: started.elapsed() < DUPLICATE_WITHIN
                 && ended.reason.contains("closed by peer"),
         });

@@ -269,7 +269,7 @@ impl World {
         self.connected = true;
         self.conn += 1;
         let mut out = Vec::new();
-        let limits = delivery::BrokerLimits { receive_max: 20, max_packet: 1 << 20, retain: true };
+        let limits = delivery::BrokerLimits::of_broker(20, 1 << 20);
         self.link.connected(self.now, self.conn, limits, 0, &mut out);
         self.link.message(
             self.now,

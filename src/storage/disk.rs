@@ -123,6 +123,10 @@ pub trait Disk: Send + Sync {
     fn forget(&self, file: FileId);
     /// Free bytes of the file system available to this process.
     fn available(&self) -> u64;
+    /// Why new files would no longer be in the directory that was opened; `None` while it is there.
+    fn lost_dir(&self) -> Option<String> {
+        None
+    }
     /// Longest flush since the last call, microseconds; 0 if not measured.
     fn take_slowest_sync(&self) -> u64 {
         0
@@ -377,6 +381,19 @@ impl Disk for RealDisk {
         let _ = self
             .file(file)
             .map(|handle| rustix::fs::fadvise(&*handle, 0, None, rustix::fs::Advice::DontNeed));
+    }
+
+    fn lost_dir(&self) -> Option<String> {
+        let opened = self._lock.as_ref()?.metadata().ok()?;
+        let there = std::fs::symlink_metadata(self.dir.join("lock"));
+        let is_same = there
+            .as_ref()
+            .is_ok_and(|found| (found.dev(), found.ino()) == (opened.dev(), opened.ino()));
+        let what = if there.is_ok() { "replaced" } else { "removed, moved or unmounted" };
+        (!is_same).then(|| {
+            let dir = self.dir.display();
+            format!("ring directory {dir} was {what}: put it back, then restart taimat")
+        })
     }
 
     fn available(&self) -> u64 {

@@ -84,6 +84,8 @@ pub struct Engine {
     /// The newest fragments, oldest first.
     pub(super) recent: VecDeque<RecentFragment>,
     pub(super) next_counts: MonoTime,
+    /// Next check that the ring directory is still there.
+    pub(super) next_dir_check: MonoTime,
     /// Time of the first of the rejected fragments; `None` when the last write succeeded.
     pub(super) refused_since: Option<MonoTime>,
     /// Rejected journal writes in a row.
@@ -311,6 +313,7 @@ impl Engine {
         }
         self.learn_clock(now, out);
         self.scrub.step(now.mono, &self.card, &mut self.ring, out);
+        self.check_dir(now.mono, out);
         if now.mono >= self.next_counts {
             self.next_counts = now.mono.plus(COUNTS_INTERVAL);
             if self.ring.grow(now.mono) {

@@ -104,6 +104,10 @@ impl Disk for FallbackDisk {
         if self.holds(file) { Ok(()) } else { self.disk.sync(file) }
     }
 
+    fn lost_dir(&self) -> Option<String> {
+        self.disk.lost_dir()
+    }
+
     fn forget(&self, file: FileId) {
         self.disk.forget(file);
     }

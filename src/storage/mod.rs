@@ -74,6 +74,7 @@ mod record_inventory;
 pub mod scan;
 pub(crate) mod scrub;
 pub(crate) mod segment_index;
+mod dir_check;
 pub(crate) mod side_files;
 pub(crate) mod snapshots;
 pub(crate) mod thread;

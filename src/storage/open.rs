@@ -143,6 +143,7 @@ impl Engine {
             waiting: Vec::new(),
             recent: VecDeque::new(),
             next_counts: now,
+            next_dir_check: now,
             refused_since: None,
             refusals: 0,
             wear_reported: false,

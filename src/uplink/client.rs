@@ -11,6 +11,7 @@ use std::time::Duration;
 use rumqttc::v5::mqttbytes::v5 as p5;
 use rumqttc::{TlsConfiguration, Transport, v5};
 
+use super::connection_end::{QOS_0, acked, ended_v5, ended_v311};
 use super::delivery::{Acked, BrokerLimits};
 use super::failover::ConnectFault;
 use crate::settings::{Login, Protocol};
@@ -268,6 +269,9 @@ impl Connection {
             }
             v5::Event::Incoming(p5::Packet::SubAck(ack)) => {
                 let granted = |code: &p5::SubscribeReasonCode| match code {
+                    p5::SubscribeReasonCode::Success(v5::mqttbytes::QoS::AtMostOnce) => {
+                        Err(QOS_0.to_owned())
+                    }
                     p5::SubscribeReasonCode::Success(_) => Ok(()),
                     code => Err(format!("{code:?}")),
                 };
@@ -287,14 +291,13 @@ impl Connection {
         match event {
             rumqttc::Event::Incoming(rumqttc::Packet::ConnAck(_)) => {
                 self.up = true;
-                ClientEvent::Connected(BrokerLimits {
-                    receive_max: u16::MAX,
-                    max_packet: PACKET_MAX,
-                    retain: true,
-                })
+                ClientEvent::Connected(BrokerLimits::of_broker(u16::MAX, PACKET_MAX))
             }
             rumqttc::Event::Incoming(rumqttc::Packet::SubAck(ack)) => {
                 let granted = |code: &rumqttc::SubscribeReasonCode| match code {
+                    rumqttc::SubscribeReasonCode::Success(rumqttc::QoS::AtMostOnce) => {
+                        Err(QOS_0.to_owned())
+                    }
                     rumqttc::SubscribeReasonCode::Success(_) => Ok(()),
                     rumqttc::SubscribeReasonCode::Failure => Err("refused".to_owned()),
                 };
@@ -337,168 +340,15 @@ fn limits(properties: Option<&p5::ConnAckProperties>) -> BrokerLimits {
         receive_max: properties.and_then(|p| p.receive_max).unwrap_or(u16::MAX),
         max_packet: properties.and_then(|p| p.max_packet_size).unwrap_or(PACKET_MAX),
         retain: properties.and_then(|p| p.retain_available) != Some(0),
+        at_least_once: properties.and_then(|p| p.max_qos) != Some(0),
     }
-}
-
-/// Maps a PUBACK reason (MQTT 5, 3.4.2.1).
-fn acked(reason: p5::PubAckReason) -> Acked {
-    use p5::PubAckReason as Reason;
-    let text = format!("{reason:?}");
-    match reason {
-        Reason::Success => Acked::Accepted,
-        Reason::NoMatchingSubscribers => Acked::NoSubscriber,
-        Reason::NotAuthorized => Acked::NotAuthorized(text),
-        Reason::TopicNameInvalid | Reason::PayloadFormatInvalid => {
-            Acked::Invalid(format!("the broker rejects it: {text}"))
-        }
-        Reason::QuotaExceeded
-        | Reason::PacketIdentifierInUse
-        | Reason::UnspecifiedError
-        | Reason::ImplementationSpecificError => Acked::Busy(text),
-    }
-}
-
-/// Maps the end of a connection; `up` when CONNACK was received.
-fn ended_v5(error: &v5::ConnectionError, up: bool) -> Disconnected {
-    use v5::{ConnectionError as Error, StateError};
-    let fault = match error {
-        Error::ConnectionRefused(code) => refused_v5(*code),
-        Error::MqttState(StateError::ServerDisconnect { reason_code, .. }) => {
-            disconnected(*reason_code)
-        }
-        Error::Io(error) => io_fault(error, up),
-        Error::Timeout(_) => ConnectFault::Unreachable,
-        Error::MqttState(
-            StateError::Deserialization(_) | StateError::ConnectionAborted | StateError::Io(_),
-        ) if !up => ConnectFault::Version,
-        Error::MqttState(StateError::ConnectionAborted) => ConnectFault::Closed,
-        Error::MqttState(StateError::Io(error)) => io_fault(error, up),
-        Error::NotConnAck(_) => ConnectFault::Version,
-        _ => ConnectFault::Lost,
-    };
-    ended(error.to_string(), fault)
-}
-
-fn ended_v311(error: &rumqttc::ConnectionError, up: bool) -> Disconnected {
-    use rumqttc::{ConnectReturnCode as Code, ConnectionError as Error, StateError};
-    let fault = match error {
-        Error::ConnectionRefused(Code::RefusedProtocolVersion) => ConnectFault::Version,
-        Error::ConnectionRefused(Code::ServiceUnavailable) => ConnectFault::Busy,
-        Error::ConnectionRefused(_) => ConnectFault::Refused,
-        Error::Io(error) => io_fault(error, up),
-        Error::NetworkTimeout => ConnectFault::Unreachable,
-        Error::MqttState(
-            StateError::Deserialization(_) | StateError::ConnectionAborted | StateError::Io(_),
-        ) if !up => ConnectFault::Version,
-        Error::MqttState(StateError::ConnectionAborted) => ConnectFault::Closed,
-        Error::MqttState(StateError::Io(error)) => io_fault(error, up),
-        Error::NotConnAck(_) => ConnectFault::Version,
-        _ => ConnectFault::Lost,
-    };
-    ended(error.to_string(), fault)
-}
-
-/// Maps a CONNACK reason (MQTT 5, 3.2.2.2).
-fn refused_v5(code: p5::ConnectReturnCode) -> ConnectFault {
-    use p5::ConnectReturnCode as Code;
-    match code {
-        Code::UnsupportedProtocolVersion | Code::RefusedProtocolVersion => ConnectFault::Version,
-        Code::RetainNotSupported => ConnectFault::Retain,
-        Code::ServerBusy
-        | Code::ServerUnavailable
-        | Code::ServiceUnavailable
-        | Code::QuotaExceeded
-        | Code::ConnectionRateExceeded => ConnectFault::Busy,
-        Code::UseAnotherServer | Code::ServerMoved => ConnectFault::Unreachable,
-        Code::Success | Code::UnspecifiedError | Code::ImplementationSpecificError => {
-            ConnectFault::Lost
-        }
-        _ => ConnectFault::Refused,
-    }
-}
-
-/// Maps the reason of the broker's DISCONNECT (MQTT 5, 3.14.2.1).
-fn disconnected(code: p5::DisconnectReasonCode) -> ConnectFault {
-    use p5::DisconnectReasonCode as Code;
-    match code {
-        Code::ServerBusy
-        | Code::MessageRateTooHigh
-        | Code::QuotaExceeded
-        | Code::ConnectionRateExceeded => ConnectFault::Busy,
-        Code::SessionTakenOver => ConnectFault::TakenOver,
-        Code::NotAuthorized | Code::AdministrativeAction => ConnectFault::Refused,
-        Code::UseAnotherServer | Code::ServerMoved => ConnectFault::Unreachable,
-        Code::RetainNotSupported => ConnectFault::Retain,
-        _ => ConnectFault::Lost,
-    }
-}
-
-fn io_fault(error: &std::io::Error, up: bool) -> ConnectFault {
-    use std::io::ErrorKind as Kind;
-    let text = error.to_string();
-    let cut = if up { ConnectFault::Closed } else { ConnectFault::Version };
-    match error.kind() {
-        Kind::ConnectionRefused
-        | Kind::HostUnreachable
-        | Kind::NetworkUnreachable
-        | Kind::TimedOut
-        | Kind::AddrNotAvailable => ConnectFault::Unreachable,
-        Kind::UnexpectedEof
-        | Kind::ConnectionReset
-        | Kind::ConnectionAborted
-        | Kind::BrokenPipe => cut,
-        // Errors of the resolver have no `ErrorKind` of their own.
-        _ if text.contains("lookup address") || text.contains("resolve") => ConnectFault::Name,
-        _ => ConnectFault::Lost,
-    }
-}
-
-/// Adds the setting that a fault concerns. TLS alerts (RFC 8446, 6.2) arrive as text inside an I/O
-/// error.
-fn ended(reason: String, fault: ConnectFault) -> Disconnected {
-    let reason = crate::redact::masked(&reason);
-    let advice = if reason.contains("fatal alert") {
-        "the broker does not accept this device's certificate: check uplink.cert_file and the certificate authority of the broker"
-    } else if reason.contains("invalid peer certificate") {
-        "this device does not trust the broker's certificate: check uplink.ca_file and uplink.host"
-    } else if fault == ConnectFault::Refused {
-        "the broker refuses this device: check uplink.login_file, uplink.cert_file and the log of the broker"
-    } else if fault == ConnectFault::Name {
-        "the broker's name has no address: check uplink.host and this device's DNS"
-    } else {
-        // rumqttc reports an oversized packet as text only, which differs between its versions.
-        let text = reason.to_lowercase();
-        let too_large = text.contains("payload size") && text.contains("exceeded");
-        return Disconnected {
-            reason,
-            fault: if too_large { ConnectFault::TooLarge } else { fault },
-        };
-    };
-    Disconnected {
-        reason: format!("{advice} ({reason})"),
-        fault: if fault == ConnectFault::Name { fault } else { ConnectFault::Refused },
-    }
-}
-
-/// Replaces the settings in a reason by the flags of the office commands.
-pub fn in_flags(reason: &str) -> String {
-    let replacements = [
-        ("this device's certificate", "this office's certificate"),
-        ("this device's DNS", "this computer's DNS"),
-        ("this device", "this office"),
-        ("uplink.login_file", "--login"),
-        ("uplink.cert_file", "--cert"),
-        ("uplink.ca_file", "--ca"),
-        ("uplink.host", "--broker"),
-    ];
-    replacements
-        .iter()
-        .fold(reason.to_owned(), |reason, (setting, flag)| reason.replace(setting, flag))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::connection_end::ended;
     use super::*;
+    use crate::uplink::connection_end::in_flags;
 
     #[test]
     fn reasons_for_an_office_name_its_flags_and_no_device() {
@@ -570,5 +420,90 @@ mod tests {
         ] {
             assert_eq!(refused(code).fault, fault);
         }
+    }
+
+    /// Sends these packets after CONNACK and reports what the client makes of them.
+    async fn answered(
+        connack: &'static [u8],
+        packets: &'static [u8],
+    ) -> (Vec<String>, Disconnected) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let broker = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = [0; 4096];
+            let _ = stream.read(&mut bytes).await;
+            stream.write_all(connack).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let _ = stream.read(&mut bytes).await;
+            let _ = stream.write_all(packets).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        });
+        let options = Options {
+            client_id: "km-17".into(),
+            host: "127.0.0.1".into(),
+            port,
+            tls: None,
+            login: None,
+            keep_alive: 30,
+            protocol: Protocol::V5,
+            will: None,
+        };
+        let (sender, mut connection) = connect(&options);
+        for token in 1..=3 {
+            assert!(sender.publish(token, "t", vec![1], false));
+        }
+        let mut seen = Vec::new();
+        let ended = loop {
+            match connection.poll().await {
+                Ok(ClientEvent::Other) => {}
+                Ok(event) => seen.push(format!("{event:?}")),
+                Err(ended) => break ended,
+            }
+        };
+        broker.await.unwrap();
+        (seen, ended)
+    }
+
+    const CONNACK: &[u8] = &[0x20, 3, 0, 0, 0];
+
+    #[tokio::test]
+    async fn an_unlisted_puback_reason_refuses_one_publish_only() {
+        let packets = &[0x40, 3, 0, 1, 0x95, 0x40, 4, 0, 2, 0xb7, 0, 0x40, 2, 0, 3, 0xe0, 1, 0x8e];
+        let (seen, ended) = answered(CONNACK, packets).await;
+        assert_eq!(seen.len(), 4, "{seen:?}");
+        assert!(seen[1].starts_with("Acked(1, TooLarge(\"packet too large (0x95)"), "{seen:?}");
+        assert!(seen[2].starts_with("Acked(2, Invalid(") && seen[2].contains("0xb7"), "{seen:?}");
+        assert_eq!(seen[3], "Acked(3, Accepted)");
+        assert_eq!(ended.fault, ConnectFault::TakenOver, "a DISCONNECT of one byte has a reason");
+        assert!(ended.reason.contains("session taken over (0x8e)"), "{}", ended.reason);
+    }
+
+    #[tokio::test]
+    async fn a_disconnect_names_its_reason_and_text() {
+        let packets = &[0xe0, 7, 0x95, 5, 0x1f, 0, 2, b'n', b'o'];
+        let (_, ended) = answered(CONNACK, packets).await;
+        assert!(ended.reason.contains("packet too large (0x95)"), "{}", ended.reason);
+        assert!(ended.reason.ends_with("(no)"), "{}", ended.reason);
+        let (_, ended) = answered(CONNACK, &[0xe0, 1, 0xc1]).await;
+        assert_eq!(ended.fault, ConnectFault::Lost, "{}", ended.reason);
+    }
+
+    #[tokio::test]
+    async fn a_broker_of_qos_0_says_so_in_its_limits() {
+        let connack = &[0x20, 5, 0, 0, 2, 0x24, 0];
+        let (seen, _) = answered(connack, &[0xe0, 0]).await;
+        assert!(seen[0].contains("at_least_once: false"), "{seen:?}");
+        let (_, ended) = answered(&[0x20, 3, 0, 0x9b, 0], &[]).await;
+        assert_eq!((ended.reason.as_str(), ended.fault), (QOS_0, ConnectFault::Refused));
+    }
+
+    #[test]
+    fn a_certificate_of_the_future_has_a_fault_of_its_own() {
+        let reason = "invalid peer certificate: certificate not valid yet: verification time 20";
+        let ended = ended(reason.into(), ConnectFault::Lost);
+        assert_eq!(ended.fault, ConnectFault::NotYetValid);
+        assert!(ended.reason.contains("clock"), "{}", ended.reason);
     }
 }

@@ -9,7 +9,8 @@
 //! | no matching subscribers (0x10) | publish again when an archive comes online, or after 10 s, doubling to 5 min |
 //! | quota, packet id in use, unspecified (0x97, 0x91, 0x80, 0x83) | publish nothing for 10 s, doubling to 5 min |
 //! | not authorized (0x87) | alarm; events, or files, pause for 10 min or until the next connection |
-//! | topic or payload invalid (0x90, 0x99), larger than the broker's packets | returned as rejected |
+//! | packet too large (0x95), which MQTT 5 does not list here | chunks of half the size and an alarm; what cannot be smaller is returned as rejected |
+//! | topic or payload invalid (0x90, 0x99), any other code, larger than the broker's packets | returned as rejected |
 //!
 //! What belongs here: the exchange as a pure state machine. Requests are handled here, publishes in
 //! `outgoing`, received messages in `incoming`, their rate limits in `admission`. What does not:
@@ -43,6 +44,8 @@ const RESERVE: u64 = 4;
 const OVERHEAD: u32 = 256;
 /// Bytes of a PUBLISH packet besides topic and payload: headers, lengths, packet id, no properties.
 const HEADER: usize = 16;
+/// Smallest chunk that a broker's refusals lead to. The topic of a chunk is nearly as long.
+const CHUNK_FLOOR: u32 = 128;
 /// Small messages queued for the broker. The oldest is dropped when the queue is full; its command
 /// can be repeated.
 const QUEUED_MAX: usize = 32;
@@ -71,6 +74,8 @@ pub enum Acked {
     NotAuthorized(String),
     /// The publish itself is invalid; holds the reason.
     Invalid(String),
+    /// The broker takes no message of this size; holds the reason.
+    TooLarge(String),
 }
 
 /// Limits of the broker, from its CONNACK.
@@ -82,6 +87,15 @@ pub struct BrokerLimits {
     pub max_packet: u32,
     /// The broker supports retained messages.
     pub retain: bool,
+    /// The broker supports QoS 1, which receipts need.
+    pub at_least_once: bool,
+}
+
+impl BrokerLimits {
+    /// The limits of a broker that supports retained messages and QoS 1.
+    pub fn of_broker(receive_max: u16, max_packet: u32) -> BrokerLimits {
+        BrokerLimits { receive_max, max_packet, retain: true, at_least_once: true }
+    }
 }
 
 /// An effect that the uplink task executes.
@@ -186,6 +200,8 @@ pub struct Delivery {
     chunk: u32,
     /// Largest chunk by the limits of the broker.
     chunk_now: u32,
+    /// Largest chunk by the limits that a broker did not announce, from its refusals.
+    chunk_learned: u32,
     protocol: FileProtocol,
     connected: Option<u64>,
     limits: BrokerLimits,
@@ -223,9 +239,10 @@ impl Delivery {
             boot,
             chunk: settings.chunk,
             chunk_now: settings.chunk,
+            chunk_learned: u32::MAX,
             protocol: settings.files,
             connected: None,
-            limits: BrokerLimits { receive_max: 1, max_packet: u32::MAX, retain: true },
+            limits: BrokerLimits::of_broker(1, u32::MAX),
             window: 1,
             hosts: BTreeSet::new(),
             assume_archive: false,
@@ -291,7 +308,8 @@ impl Delivery {
         self.chunk_now = self
             .chunk
             .min(limits.max_packet.saturating_sub(OVERHEAD))
-            .max(CHUNK_MIN.min(limits.max_packet / 2));
+            .max(CHUNK_MIN.min(limits.max_packet / 2))
+            .min(self.chunk_learned);
         self.files_from = now.mono.plus_micros(file_delay);
         self.busy = BusyPause::default();
         self.forbidden = BTreeMap::new();
@@ -408,6 +426,7 @@ impl Delivery {
     /// When the file protocol changes, every file exchange restarts.
     fn change(&mut self, settings: &UplinkSettings) {
         self.chunk = settings.chunk;
+        self.chunk_learned = u32::MAX;
         self.bandwidth.change(settings.pace);
         if std::mem::replace(&mut self.protocol, settings.files) != settings.files {
             self.files.values_mut().for_each(Transfer::restart);

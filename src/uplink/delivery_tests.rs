@@ -27,7 +27,7 @@ fn new() -> Delivery {
 }
 
 fn limits() -> BrokerLimits {
-    BrokerLimits { receive_max: 20, max_packet: 1 << 20, retain: true }
+    BrokerLimits { receive_max: 20, max_packet: 1 << 20, retain: true, at_least_once: true }
 }
 
 fn file(len: usize) -> (Manifest, Arc<Vec<u8>>) {
@@ -702,4 +702,77 @@ fn a_file_over_emqx_is_receipted_by_the_answer_to_fin() {
     }
     assert_eq!(topics_seen[..3], ["$file-async/F/init", "$file-async/F/0", "$file-async/F/4096"]);
     assert!(topics_seen.last().unwrap().starts_with("$file-async/F/fin/9000/"));
+}
+
+/// Delivers a file and two events, one of 3,000 bytes, through a broker that refuses payloads over
+/// `limit`. Gives the largest chunk, the receipted and returned entries, and the alarms.
+fn through_a_limit(limit: usize) -> (usize, Vec<EntryId>, Vec<EntryId>, usize) {
+    let (mut delivery, mut archive, mut out) = (new(), Archive::default(), Vec::new());
+    delivery.connected(stamp(1), 1, limits(), 0, &mut out);
+    let host = br#"{"v":1,"state":"online","host":"a"}"#;
+    delivery.message(stamp(1), "taimat/v1/host/a/state", host, &mut out);
+    delivery.assume_archive(true);
+    let (manifest, bytes) = file(20_000);
+    let message = Message::File { manifest: Box::new(manifest), source: bytes.clone() };
+    delivery.request(stamp(1), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
+    for (entry_id, len) in [(2, 3_000), (3, 10)] {
+        let payload =
+            format!("{{\"id\":\"e{entry_id}\",\"x\":\"{}\"}}", "x".repeat(len)).into_bytes();
+        let message = Message::Event { id: format!("e{entry_id}"), payload };
+        let entry_id = EntryId(entry_id);
+        delivery.request(stamp(1), UplinkRequest::Send { entry_id, message }, &mut out);
+    }
+    let (mut largest, mut receipted, mut returned, mut alarms) = (0, Vec::new(), Vec::new(), 0);
+    for second in 2..4_000 {
+        let now = stamp(second * 100_000);
+        delivery.advance(now, &mut out);
+        while !out.is_empty() {
+            for effect in std::mem::take(&mut out) {
+                match effect {
+                    DeliveryEffect::Publish { token, topic, payload, .. } => {
+                        let fits = payload.len() <= limit;
+                        let answer =
+                            if fits { Acked::Accepted } else { Acked::TooLarge("0x95".into()) };
+                        delivery.acked(now, token, answer, &mut out);
+                        if fits && topic.contains("/file/") && !topic.ends_with("init") {
+                            largest = largest.max(payload.len());
+                        }
+                        if let Some(ack) = archive.take(&topic, &payload).filter(|_| fits) {
+                            let ack = serde_json::to_vec(&ack).unwrap();
+                            delivery.message(now, "taimat/v1/km-17/dn/ack", &ack, &mut out);
+                        }
+                    }
+                    DeliveryEffect::Read { entry_id, offset, len } => {
+                        let piece = bytes[offset as usize..][..len as usize].to_vec();
+                        delivery.chunk(now, entry_id, offset, Ok(piece), &mut out);
+                    }
+                    DeliveryEffect::Update(UplinkUpdate::Receipted { entry_id }) => {
+                        receipted.push(entry_id)
+                    }
+                    DeliveryEffect::Update(UplinkUpdate::Returned { entry_id, .. }) => {
+                        returned.push(entry_id)
+                    }
+                    DeliveryEffect::Update(UplinkUpdate::Alarm { .. }) => alarms += 1,
+                    DeliveryEffect::Update(_) => {}
+                }
+            }
+        }
+    }
+    receipted.sort_unstable();
+    returned.sort_unstable();
+    (largest, receipted, returned, alarms)
+}
+
+#[test]
+fn a_limit_that_the_broker_does_not_announce_is_obeyed() {
+    let (largest, receipted, returned, alarms) = through_a_limit(2_000);
+    assert!((500..=2_000).contains(&largest), "{largest}");
+    assert_eq!((receipted, returned), (vec![EntryId(1), EntryId(3)], vec![EntryId(2)]));
+    assert!((2..=5).contains(&alarms), "{alarms}");
+}
+
+#[test]
+fn what_never_fits_is_given_up_and_the_rest_goes_on() {
+    let (_, receipted, returned, _) = through_a_limit(60);
+    assert_eq!((receipted, returned), (vec![EntryId(3)], vec![EntryId(1), EntryId(2)]));
 }

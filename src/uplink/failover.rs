@@ -9,6 +9,7 @@
 //! | *busy*, *quota exceeded*, *rate exceeded* | pause of 30 s to 5 min for this broker |
 //! | *session taken over*, or closed within 10 s after CONNACK for the third time in a row | another client uses this client id: an alarm, and the same pause |
 //! | not authorized, banned, untrusted certificate | pause of 1 min for this broker, doubling to 30 min: an operator must act |
+//! | certificate not valid yet while this device's clock is not set | pause of 15 s to 30 s for this broker: the clock is set soon |
 //! | anything else | the next broker |
 //!
 //! After every broker was tried, a pause with full jitter follows, from 1 s doubling to 5 min. A
@@ -35,6 +36,8 @@ const SHORT_SESSIONS_MAX: u32 = 3;
 /// First and longest pause for a broker that refuses the device, in microseconds.
 const REFUSED_MIN: u64 = 60_000_000;
 const REFUSED_MAX: u64 = 1_800_000_000;
+/// Longest pause while the clock is not set, in microseconds.
+const CLOCK_PAUSE: u64 = 30_000_000;
 /// Microseconds after which a connection counts as stable: its end is no failure.
 const STABLE_AFTER: u64 = 30_000_000;
 /// Longest time on a fallback broker, in microseconds.
@@ -61,8 +64,19 @@ pub enum ConnectFault {
     TakenOver,
     /// A received message exceeds [`super::client::PACKET_MAX`].
     TooLarge,
+    /// The broker's certificate is not valid yet by this device's clock.
+    NotYetValid,
+    /// The same while the clock of this device is not set.
+    ClockUnset,
     /// The broker refuses the device: an operator must act.
     Refused,
+}
+
+impl ConnectFault {
+    /// True for a fault that only an operator ends.
+    pub fn needs_operator(self) -> bool {
+        matches!(self, ConnectFault::Refused | ConnectFault::NotYetValid)
+    }
 }
 
 /// The next connection attempt.
@@ -175,6 +189,7 @@ impl BrokerSelector {
         self.back_off(now, fault, random);
         let quick = part(PAUSE_MIN, random);
         let pause = match up_for {
+            _ if fault == ConnectFault::ClockUnset => quick,
             Some(micros) if micros >= STABLE_AFTER => {
                 self.at = 0;
                 self.failures = 0;
@@ -193,7 +208,9 @@ impl BrokerSelector {
             ConnectFault::Busy | ConnectFault::TakenOver => {
                 BUSY_MIN + part(PAUSE_MAX - BUSY_MIN, random)
             }
-            ConnectFault::Refused => {
+            // The clock may be set at any moment.
+            ConnectFault::ClockUnset => CLOCK_PAUSE / 2 + part(CLOCK_PAUSE / 2, random),
+            ConnectFault::Refused | ConnectFault::NotYetValid => {
                 let longest = doubled(REFUSED_MIN, broker.refusals, REFUSED_MAX);
                 broker.refusals += 1;
                 longest / 2 + part(longest / 2, random)
@@ -353,6 +370,15 @@ mod tests {
     fn a_busy_broker_is_paused_for_half_a_minute_at_least() {
         let mut selector = BrokerSelector::new(1, None);
         assert!(selector.ended(at(0), ConnectFault::Busy, 0.0) >= 30 * SECOND);
+    }
+
+    #[test]
+    fn an_unset_clock_is_retried_within_half_a_minute() {
+        let mut selector = BrokerSelector::new(1, None);
+        for _ in 0..100 {
+            let pause = selector.ended(at(0), ConnectFault::ClockUnset, 0.999_999) / SECOND;
+            assert!((14..=30).contains(&pause), "{pause}");
+        }
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) mod task;
 pub(crate) mod bandwidth;
 mod file_reader;
 mod broker_address;
+pub(crate) mod broker_reason;
+pub(crate) mod connection_end;
 mod subscriptions;
 pub(crate) mod failover;
 pub mod tls;
@@ -204,6 +206,8 @@ pub enum Alarm {
     Certificate,
     /// Another client uses this device's client id.
     ClientId,
+    /// The broker takes no message of a size that the device sends.
+    MessageSize,
 }
 
 impl Alarm {
@@ -221,6 +225,7 @@ impl Alarm {
             Alarm::NotAuthorized => "not_authorized",
             Alarm::Certificate => "certificate",
             Alarm::ClientId => "client_id",
+            Alarm::MessageSize => "message_size",
         }
     }
 }

@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 
 use super::broker_address::address;
 use super::client::{self, ClientEvent, Connection, Disconnected, Options, Sender};
+use super::connection_end;
 use super::delivery::{Delivery, DeliveryEffect, Token, connection_number};
 use super::failover::{Attempt, BrokerSelector, ConnectFault};
 use super::file_reader::{FileReader, Piece, ReadRequest};
@@ -100,6 +101,7 @@ pub async fn run(
         };
         let now = uplink.clock.now();
         uplink.down_since = now.mono;
+        let ended = connection_end::by_clock(ended, now);
         let fault = uplink.selector.diagnose(now.mono, ended.fault);
         let pause = uplink.selector.ended(now.mono, fault, random());
         let mut out = Vec::new();
@@ -109,7 +111,7 @@ pub async fn run(
         if ended.fault == ConnectFault::TooLarge {
             uplink.reduce_subscriptions(now.mono, &mut out);
         }
-        uplink.delivery.lost(ended.reason, ended.fault == ConnectFault::Refused, &mut out);
+        uplink.delivery.lost(ended.reason, ended.fault.needs_operator(), &mut out);
         uplink.execute(out, None).await;
         if std::mem::take(&mut uplink.fresh) {
             continue;
@@ -195,10 +197,7 @@ impl Uplink {
         let options = match self.options(conn, &broker, attempt).await {
             Ok(options) => options,
             Err(error) => {
-                return Some(Disconnected {
-                    reason: format!("{error:#}"),
-                    fault: ConnectFault::Refused,
-                });
+                return Some(connection_end::unusable(&error));
             }
         };
         let (sender, mut connection) = client::connect(&options);
@@ -223,6 +222,9 @@ impl Uplink {
                     if let Some(ended) = self.subscribed(&granted, &options.client_id).await {
                         return Some(ended);
                     }
+                }
+                TaskEvent::Client(Ok(ClientEvent::Connected(limits))) if !limits.at_least_once => {
+                    return Some(connection_end::of_qos_0());
                 }
                 TaskEvent::Client(Ok(event)) => {
                     self.handle_client_event(event, conn, &broker, &sender).await

@@ -213,3 +213,41 @@ fn fails_over_from_half_open_and_deaf_connections() {
     rig.wait_until_whole(EVENTS, 180);
     assert_eq!(agent.terminate(), Some(0));
 }
+
+#[test]
+#[ignore = "another broker: tests/run --full"]
+fn mosquitto_with_a_message_limit_gets_smaller_chunks() {
+    let Some(broker) = Mosquitto::start("message_size_limit 20000") else { return };
+    let rig = delivers("Mosquitto, limit of 20,000 bytes", broker.port, broker.port, "");
+    let log = rig.log();
+    assert!(log.contains("packet too large (0x95): raise the broker's limit"), "{log}");
+    assert_eq!(log.matches("broker connected").count(), 1, "no refusal ends the session");
+}
+
+#[test]
+#[ignore = "another broker: tests/run --full"]
+fn mosquitto_of_qos_0_is_refused_by_name() {
+    let Some(broker) = Mosquitto::start("max_qos 0") else { return };
+    // Mosquitto gives a client of 3.1.1 no reason: the default, "auto", begins with 5.
+    let camera = camera();
+    let rig = Rig::new(&camera, broker.port, broker.port, "");
+    let _agent = rig.agent();
+    wait_for("the reason is not in the log", 30, || rig.log().contains("allow QoS 1"));
+}
+
+#[test]
+#[ignore = "another broker: tests/run --full"]
+fn two_devices_of_one_site_are_named_by_one() {
+    for protocol in ["5", "3.1.1"] {
+        let Some(broker) = Mosquitto::start("") else { return };
+        let camera = camera();
+        let more = format!("protocol = \"{protocol}\"");
+        let rigs = [(); 2].map(|()| Rig::new(&camera, broker.port, broker.port, &more));
+        let _agents = rigs.each_ref().map(|rig| rig.agent());
+        // Mosquitto 2.0.11 closes without a reason. The device that is closed three times names the
+        // other one and rests, so that the other one keeps its session.
+        wait_for("the other device is not named", 120, || {
+            rigs.iter().any(|rig| rig.log().contains("another client uses this client id"))
+        });
+    }
+}

@@ -9,8 +9,8 @@ use super::super::topics::DownTopic;
 use super::super::wire::Ack;
 use super::super::{Alarm, ReturnReason, UplinkUpdate, emqx_file_transfer, topics};
 use super::{
-    Acked, BusyPause, Delivery, DeliveryEffect, PublishClass, PublishSubject, ScheduledCommand,
-    Token, UnackedPublish,
+    Acked, BusyPause, CHUNK_FLOOR, Delivery, DeliveryEffect, PublishClass, PublishSubject,
+    ScheduledCommand, Token, UnackedPublish,
 };
 use crate::remote_config::signed_document::DOCUMENT_MAX;
 use crate::units::{Digest, EntryId, MonoTime, Timestamp};
@@ -255,6 +255,7 @@ impl Delivery {
             }
             Acked::Busy(reason) => self.broker_busy(now.mono, subject, &reason),
             Acked::NotAuthorized(reason) => self.forbid(now.mono, subject.class(), reason, out),
+            Acked::TooLarge(reason) => self.refused_size(subject, reason, out),
             Acked::Invalid(reason) => {
                 self.counts.refused += 1;
                 if let PublishSubject::Event(entry_id) | PublishSubject::File(entry_id, _) = subject
@@ -264,6 +265,43 @@ impl Delivery {
             }
         }
         self.advance(now, out);
+    }
+
+    /// The broker takes no message of this size. Chunks become smaller; anything else is dropped.
+    fn refused_size(
+        &mut self,
+        subject: PublishSubject,
+        reason: String,
+        out: &mut Vec<DeliveryEffect>,
+    ) {
+        self.counts.refused += 1;
+        match subject {
+            PublishSubject::File(entry_id, bytes) if bytes > u64::from(CHUNK_FLOOR) => {
+                let half = (bytes as u32 / 2).max(CHUNK_FLOOR);
+                if half < self.chunk_now {
+                    self.alarm_size(bytes, &reason, &format!("chunks now have {half} bytes"), out);
+                    (self.chunk_now, self.chunk_learned) = (half, half);
+                }
+                self.files.get_mut(&entry_id).into_iter().for_each(Transfer::restart);
+            }
+            PublishSubject::Event(entry_id) => {
+                let bytes = self.events.get(&entry_id).map_or(0, |event| event.payload.len());
+                self.alarm_size(bytes as u64, &reason, "an event is dropped", out);
+                self.returned(entry_id, ReturnReason::Refused(reason), out);
+            }
+            PublishSubject::File(entry_id, bytes) => {
+                self.alarm_size(bytes, &reason, "a file is dropped", out);
+                self.returned(entry_id, ReturnReason::Refused(reason), out);
+            }
+            PublishSubject::Other => self.alarm_size(0, &reason, "an answer is dropped", out),
+        }
+    }
+
+    fn alarm_size(&self, bytes: u64, reason: &str, outcome: &str, out: &mut Vec<DeliveryEffect>) {
+        let what = if bytes > 0 { format!("{bytes} bytes") } else { "this size".to_owned() };
+        let detail = format!("the broker takes no message of {what}, {outcome}: {reason}");
+        tracing::warn!(detail, "message refused for its size");
+        out.push(DeliveryEffect::Update(UplinkUpdate::Alarm { what: Alarm::MessageSize, detail }));
     }
 
     fn broker_busy(&mut self, now: MonoTime, subject: PublishSubject, reason: &str) {
