@@ -4,18 +4,21 @@
 //! * [`auth_limiter`]: limits the tries of one password; pure.
 //! * [`timeline`]: maps RTP media time to our clocks; pure.
 //! * [`rtsp`]: the RTSP client, around `retina`; [`rtsp_setup`]: session setup.
+//! * [`quirk`]: tolerated deviations by name; [`track_format`]: payload of a track, from SDP.
 //! * [`track_params`]: codec parameters as sample entries.
 //!
 //! What belongs here: everything between the camera's socket and a [`Frame`]. What does not:
 //! storage, decoding, analysis.
 
 pub(crate) mod auth_limiter;
+pub mod quirk;
 pub mod rtsp;
 pub(crate) mod rtsp_setup;
 #[cfg(all(test, feature = "sim"))]
 mod rtsp_tests;
 pub(crate) mod supervisor;
 pub(crate) mod timeline;
+pub mod track_format;
 pub(crate) mod track_params;
 
 use std::sync::Arc;
