@@ -448,6 +448,8 @@ impl Agent {
                 );
             }
             CameraUpdate::Counts { role, counts } => *self.gauges.camera_counts_mut(role) = counts,
+            // The camera task has logged them.
+            CameraUpdate::Quirks { .. } => {}
         }
     }
 

@@ -3,7 +3,8 @@
 //! * [`supervisor`]: connect, stall, backoff of one stream; pure.
 //! * [`auth_limiter`]: limits the tries of one password; pure.
 //! * [`timeline`]: maps RTP media time to our clocks; pure.
-//! * [`rtsp`]: the RTSP client, around `retina`; [`rtsp_setup`]: session setup.
+//! * [`session_places`]: which stream does without where a camera has one place; pure.
+//! * [`rtsp`]: the RTSP client machine (pure) and the task that drives it.
 //! * [`quirk`]: tolerated deviations by name; [`track_format`]: payload of a track, from SDP.
 //! * [`track_params`]: codec parameters as sample entries.
 //!
@@ -12,10 +13,11 @@
 
 pub(crate) mod auth_limiter;
 pub mod quirk;
+mod rtp_stub;
 pub mod rtsp;
-pub(crate) mod rtsp_setup;
 #[cfg(all(test, feature = "sim"))]
 mod rtsp_tests;
+pub(crate) mod session_places;
 pub(crate) mod supervisor;
 pub(crate) mod timeline;
 pub mod track_format;
@@ -26,6 +28,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::units::{Digest, Timestamp};
+
+/// The cause of a failure, and its detail for operators.
+pub type Failure = (CameraFault, String);
 
 /// A stream of the camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -203,6 +208,13 @@ pub enum CameraUpdate {
         role: StreamRole,
         /// The counters.
         counts: CameraCounts,
+    },
+    /// The deviations of this session: after set-up, and when another one is found.
+    Quirks {
+        /// The stream.
+        role: StreamRole,
+        /// Counts by name.
+        quirks: quirk::QuirkCounts,
     },
 }
 
