@@ -4,6 +4,7 @@
 //! * [`auth_limiter`]: limits the tries of one password; pure.
 //! * [`timeline`]: maps RTP media time to our clocks; pure.
 //! * [`rtsp`]: the RTSP client, around `retina`; [`rtsp_setup`]: session setup.
+//! * [`rtp`]: from RTP packets to access units; pure.
 //! * [`quirk`]: tolerated deviations by name; [`track_format`]: payload of a track, from SDP.
 //! * [`track_params`]: codec parameters as sample entries.
 //!
@@ -12,6 +13,7 @@
 
 pub(crate) mod auth_limiter;
 pub mod quirk;
+pub mod rtp;
 pub mod rtsp;
 pub(crate) mod rtsp_setup;
 #[cfg(all(test, feature = "sim"))]
