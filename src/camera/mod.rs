@@ -5,6 +5,7 @@
 //! * [`timeline`]: maps RTP media time to our clocks; pure.
 //! * [`session_places`]: which stream does without where a camera has one place; pure.
 //! * [`rtsp`]: the RTSP client machine (pure) and the task that drives it.
+//! * [`rtp`]: from RTP packets to access units; pure.
 //! * [`quirk`]: tolerated deviations by name; [`track_format`]: payload of a track, from SDP.
 //! * [`track_params`]: codec parameters as sample entries.
 //!
@@ -13,7 +14,7 @@
 
 pub(crate) mod auth_limiter;
 pub mod quirk;
-mod rtp_stub;
+pub mod rtp;
 pub mod rtsp;
 #[cfg(all(test, feature = "sim"))]
 mod rtsp_tests;

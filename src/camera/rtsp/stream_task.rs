@@ -19,7 +19,7 @@ use super::connection::{Connection, UdpPorts};
 use super::set_up::Sound;
 use crate::camera::auth_limiter::{AuthPermit, AuthRest};
 use crate::camera::quirk::QuirkCounts;
-use crate::camera::rtp_stub::{MediaUnit, Received, TrackReceiver};
+use crate::camera::rtp::{MediaUnit, Received, TrackReceiver};
 use crate::camera::session_places::{SUB_REST, SharedSessions};
 use crate::camera::supervisor::{StreamCheck, StreamSupervisor};
 use crate::camera::timeline::Timeline;
