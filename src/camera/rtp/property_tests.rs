@@ -123,7 +123,10 @@ fn session(world: &World) -> (Vec<Nals>, Nals) {
         }
     }
     // A camera drops packets itself, and so does the network; the first picture arrives.
-    let keep = |at: usize, random: &mut Rng| at < 60 || random.below(1000) >= world.loss;
+    // The loss of the last packet shows only in the next one.
+    let last = packets.len() - 1;
+    let keep =
+        |at: usize, random: &mut Rng| at < 60 || at == last || random.below(1000) >= world.loss;
     let mut arriving: Nals = Vec::new();
     for (at, packet) in packets.into_iter().enumerate() {
         if keep(at, &mut random) {

@@ -157,6 +157,10 @@ impl Pictures {
             Some(_) => self.drop_silently(),
             None => {}
         }
+        if self.marker == Marker::Right && self.unit.as_ref().is_some_and(|unit| !unit.marked) {
+            // Its end has not come.
+            self.drop_silently();
+        }
         self.close();
     }
 
@@ -180,7 +184,8 @@ impl Pictures {
     /// Whether a step of the sequence numbers is loss.
     fn judge_step(&mut self, packet: &Ordered<'_>, time: i64) -> bool {
         let Some(witness) = &mut self.witness else { return true };
-        if witness.packet(time, packet.lost > 0, peek(self.codec, packet.payload)) {
+        if witness.packet((time, packet.marker), packet.lost > 0, peek(self.codec, packet.payload))
+        {
             self.quirks.note(Quirk::SequenceNoise);
         }
         !witness.ignores()

@@ -2,8 +2,8 @@
 //!
 //! TCP loses nothing, but a camera drops packets when its own queue is full. Some number the
 //! packets of all tracks with one counter, though, and each of their pictures would seem damaged.
-//! The pictures themselves decide: where nothing is missing at many steps in a row, no fragment, no
-//! first slice, no time stamp, the numbers are ignored.
+//! The pictures themselves decide: where at many steps in a row one picture ended with its marker bit
+//! and the next one begins, no time stamp between them missing, the numbers are ignored.
 
 use super::super::limits::{WITNESS_MIN, WITNESS_WITHIN};
 use super::super::payload::Fragment;
@@ -20,6 +20,8 @@ pub(super) struct Witness {
     latest: Option<i64>,
     /// The NAL unit of which not all fragments have come.
     open: Option<[u8; 2]>,
+    /// The latest packet had the marker bit.
+    marked: bool,
     /// Verdict for the session: the numbers mean nothing.
     ignored: bool,
 }
@@ -30,9 +32,14 @@ impl Witness {
         self.ignored
     }
 
-    /// One packet: its time stamp, whether a step is before it, and the fragment that it is. True
-    /// when the verdict falls.
-    pub(super) fn packet(&mut self, time: i64, step: bool, piece: Option<Fragment<'_>>) -> bool {
+    /// One packet: its time stamp and marker bit, whether a step is before it, and the fragment that
+    /// it is. True when the verdict falls.
+    pub(super) fn packet(
+        &mut self,
+        (time, marker): (i64, bool),
+        step: bool,
+        piece: Option<Fragment<'_>>,
+    ) -> bool {
         if self.ignored {
             return false;
         }
@@ -43,19 +50,20 @@ impl Witness {
         if ahead != 0 && (first || usual || self.since > WITNESS_WITHIN) {
             self.step = Some(ahead).filter(|ahead| *ahead > 0);
         }
-        let harmless = match (self.open, &piece) {
-            (Some(open), Some(piece)) => ahead == 0 && !piece.start && piece.header == open,
-            (Some(_), None) => false,
-            (None, Some(piece)) => usual && piece.start,
-            (None, None) => usual,
-        };
+        let (open, marked) = (self.open, std::mem::replace(&mut self.marked, marker));
         self.open = piece.filter(|piece| !piece.end).map(|piece| piece.header);
         self.since = self.since.saturating_add(1);
         if !step {
             return false;
         }
         let dense = std::mem::take(&mut self.since) <= WITNESS_WITHIN;
-        self.harmless = if harmless && dense { self.harmless + 1 } else { 0 };
+        let starts = piece.is_none_or(|piece| piece.start);
+        if ahead == 0 && open.is_some() != starts {
+            // Within a picture: no evidence for either.
+            return false;
+        }
+        let harmless = usual && ahead > 0 && marked && open.is_none() && starts && dense;
+        self.harmless = if harmless { self.harmless + 1 } else { 0 };
         self.ignored = self.harmless >= WITNESS_MIN;
         self.ignored
     }
@@ -70,13 +78,21 @@ mod tests {
         let mut witness = Witness::default();
         let mut verdict = 0;
         for at in 0..200 {
-            verdict += usize::from(witness.packet(at * 3600, at % 3 == 2, None));
+            verdict += usize::from(witness.packet((at * 3600, true), at % 3 == 2, None));
         }
         assert!(verdict == 1 && witness.ignores());
         let mut witness = Witness::default();
         for at in 0..2000 {
             let missing = at / 3 * 3600;
-            assert!(!witness.packet(at * 3600 + missing, at % 3 == 0, None), "{at}");
+            assert!(!witness.packet((at * 3600 + missing, true), at % 3 == 0, None), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_missing_marker_is_harm() {
+        let mut witness = Witness::default();
+        for at in 0..2000 {
+            assert!(!witness.packet((at * 3600, at % 5 != 0), at % 3 == 0, None), "{at}");
         }
     }
 
@@ -84,7 +100,7 @@ mod tests {
     fn rare_steps_are_loss_whatever_the_pictures_say() {
         let mut witness = Witness::default();
         for at in 0..20_000 {
-            assert!(!witness.packet(at * 3600, at % 100 == 0, None));
+            assert!(!witness.packet((at * 3600, true), at % 100 == 0, None));
         }
     }
 }
