@@ -205,12 +205,14 @@ impl Gauges {
             .collect()
     }
 
-    fn recording_counters(&self) -> [(&'static str, u64); 25] {
+    fn recording_counters(&self) -> [(&'static str, u64); 27] {
         let (s, [main, sub]) = (&self.storage, &self.camera_counts);
         [
             ("camera.connect_failures", self.camera_tries),
             ("camera.lost_packets", main.lost_packets),
             ("camera.bad_packets", main.bad_packets),
+            ("camera.sound_dropped", main.sound.dropped),
+            ("camera.sound_padded", main.sound.padded),
             ("camera.sub_lost_packets", sub.lost_packets),
             ("camera.sub_bad_packets", sub.bad_packets),
             ("storage.payload", s.payload),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::sound_clock::SoundCounts;
 use super::{CameraCounts, CameraFault, CameraUpdate, StreamRole};
 use crate::units::{MonoTime, Timestamp};
 
@@ -22,6 +23,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const GOOD_AFTER: Duration = Duration::from_secs(60);
 /// Shortest time limit for a key frame: three of the longest GOP of cameras without a smart codec.
 const KEY_FRAME_LIMIT_MIN: Duration = Duration::from_secs(30);
+/// Time of media from which on the pause after a session is at most a quarter of it.
+const PROPORTIONAL_AFTER: Duration = Duration::from_secs(8);
 /// Longest time limit for a key frame: three GOPs of 10 min, the longest that smart codecs (H.264+,
 /// H.265+) are known to use.
 const KEY_FRAME_LIMIT_MAX: Duration = Duration::from_secs(1800);
@@ -62,6 +65,8 @@ pub struct StreamSupervisor {
     reported_fault: Option<CameraFault>,
     /// Errors since the last frame.
     errors: u32,
+    /// Shortest pause after the next failure.
+    least_pause: Duration,
     counts: CameraCounts,
     /// Counters at the last report.
     reported_counts: CameraCounts,
@@ -90,6 +95,7 @@ impl StreamSupervisor {
             good_since: None,
             reported_fault: None,
             errors: 0,
+            least_pause: Duration::ZERO,
             counts: CameraCounts::default(),
             reported_counts: CameraCounts::default(),
             counts_reported_at: now.mono,
@@ -137,6 +143,11 @@ impl StreamSupervisor {
     /// Counts RTP packets lost before a frame of any track.
     pub fn lost(&mut self, packets: u32) {
         self.counts.lost_packets += u64::from(packets);
+    }
+
+    /// Notes the corrections of the sound so far, for the counters.
+    pub fn sound(&mut self, counts: SoundCounts) {
+        self.counts.sound = counts;
     }
 
     /// Counts a packet that could not be used. Returns a failure only after [`ERRORS_MAX`] of them
@@ -187,6 +198,11 @@ impl StreamSupervisor {
         StreamCheck::Fine
     }
 
+    /// The pause after the next failure is at least this long.
+    pub fn rest_at_least(&mut self, pause: Duration) {
+        self.least_pause = pause;
+    }
+
     /// Records the end of a session or of a failed try. Returns the updates to send and the pause
     /// before the next try. `locked_for` is the remaining lockout of the password, `random` is
     /// uniform in 0..1.
@@ -197,12 +213,19 @@ impl StreamSupervisor {
         locked_for: Duration,
         random: f64,
     ) -> (Vec<CameraUpdate>, Duration) {
+        let good = self
+            .good_since
+            .map_or(Duration::ZERO, |since| self.last_frame.mono.duration_since(since));
         self.playing = false;
         self.good_since = None;
         let locked = !locked_for.is_zero();
         let fault = if locked { CameraFault::LockedOut } else { fault };
-        let ceiling = BACKOFF[(self.tries as usize).min(BACKOFF.len() - 1)];
-        let pause = locked_for.max(BACKOFF_MIN + ceiling.mul_f64(random));
+        let mut ceiling = BACKOFF[(self.tries as usize).min(BACKOFF.len() - 1)];
+        if good >= PROPORTIONAL_AFTER {
+            ceiling = ceiling.min(good / 4);
+        }
+        let least = locked_for.max(std::mem::take(&mut self.least_pause));
+        let pause = least.max(BACKOFF_MIN + ceiling.mul_f64(random));
         self.tries += 1;
         let mut update = Vec::new();
         // A lockout is reported even within an outage: an operator must correct the password.
@@ -268,6 +291,21 @@ mod tests {
     }
 
     #[test]
+    fn pauses_stay_short_after_sessions_with_good_media() {
+        let mut supervisor = supervisor();
+        for round in 0..10 {
+            let begin = 100 * round;
+            supervisor.connected(at(begin));
+            for second in 0..=10 {
+                supervisor.frame(at(begin + second), true, String::new);
+            }
+            let closed = CameraFault::Closed;
+            let (_, pause) = supervisor.failed(closed, String::new(), Duration::ZERO, 1.0);
+            assert!(pause <= Duration::from_millis(2_750), "{pause:?} after round {round}");
+        }
+    }
+
+    #[test]
     fn a_lockout_is_reported_once_and_waited_for() {
         let mut supervisor = supervisor();
         let (update, pause) = supervisor.failed(
@@ -329,8 +367,8 @@ mod tests {
         }
         assert_eq!(
             unreachable(&mut supervisor, 1.0),
-            BACKOFF_MIN + Duration::from_secs(30),
-            "50 s are not enough"
+            BACKOFF_MIN + Duration::from_secs(49) / 4,
+            "49 s are not enough"
         );
         supervisor.connected(at(200));
         for second in (200..250).chain(257..300) {
@@ -399,7 +437,8 @@ mod tests {
             supervisor.frame(at(second), true, String::new);
         }
         supervisor.lost(7);
-        let counts = CameraCounts { lost_packets: 7, bad_packets: 30_000 };
+        let counts =
+            CameraCounts { lost_packets: 7, bad_packets: 30_000, ..CameraCounts::default() };
         assert_eq!(
             supervisor.check(at(40), at(10).mono),
             StreamCheck::Report(CameraUpdate::Counts { role: StreamRole::Main, counts })
