@@ -46,6 +46,8 @@ Examples:
   taimat discover --interface eth0 --login-file camera.login --json
   taimat discover --host 192.168.1.20 --login-file camera.login --write taimat.toml --site km-17
 
+docs/discover.md has an example with explanations.
+
 Exit codes: 0 a camera with a stream was found (and FILE written), 1 none was found, or stopped by a signal,
 2 wrong usage: also several cameras and no --camera, a FILE that exists, a directory of --ring that cannot be used.";
 

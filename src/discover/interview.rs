@@ -82,6 +82,8 @@ struct Interview<'a, E> {
     requests: u32,
     /// The camera's clock less this machine's, microseconds.
     ahead: i64,
+    /// The same, by the last `Date` of a response.
+    date_ahead: Option<i64>,
 }
 
 /// Asks a camera. `services` are the places where its Device service may be; the first that answers is used.
@@ -100,6 +102,7 @@ pub fn interview<E: Exchange>(
         is_refused: false,
         requests: 0,
         ahead: 0,
+        date_ahead: None,
     };
     let Some(device) = asking.time(services, &mut answers) else { return answers };
     answers.is_onvif = true;
@@ -109,6 +112,13 @@ pub fn interview<E: Exchange>(
     }
     let media = asking.media_services(&device, &mut answers);
     asking.streams(&device, &media, &mut answers);
+    if answers.time.is_none() {
+        // A camera that hides its clock shows it in its responses.
+        let ours = asking.exchange.now();
+        let utc = asking.date_ahead.map(|ahead| ours.plus_micros(ahead));
+        answers.time =
+            utc.map(|utc| (CameraTime { utc: Some(utc), ..CameraTime::default() }, ours));
+    }
     answers
 }
 
@@ -271,7 +281,7 @@ impl<E: Exchange> Interview<'_, E> {
                 true
             }
             // A token was refused: perhaps the camera's clock is not what it was taken for.
-            _ if had_token => !std::mem::replace(refused_here, true) && self.clock_from(response),
+            _ if had_token => !std::mem::replace(refused_here, true) && self.take_date(),
             _ => {
                 self.proof = Proof::Token;
                 true
@@ -279,12 +289,9 @@ impl<E: Exchange> Interview<'_, E> {
         }
     }
 
-    /// Takes the camera's time from the `Date` of a response; true if that changes something.
-    fn clock_from(&mut self, response: &Response) -> bool {
-        let date = response.values("date").next();
-        let parsed = date.and_then(|text| jiff::fmt::rfc2822::parse(text).ok());
-        let Some(parsed) = parsed else { return false };
-        let ahead = parsed.timestamp().as_microsecond() - self.exchange.now().0;
+    /// Takes the camera's time from the last `Date`; true if that changes something.
+    fn take_date(&mut self) -> bool {
+        let Some(ahead) = self.date_ahead else { return false };
         let changed = (ahead - self.ahead).abs() > CLOCK_MATTERS;
         self.ahead = ahead;
         changed
@@ -309,7 +316,13 @@ impl<E: Exchange> Interview<'_, E> {
         }
         let body = soap::envelope(&header, &question.body);
         let posted = self.exchange.post(service, authorization.as_deref(), &body);
-        posted.map_err(CallError::Network)
+        let response = posted.map_err(CallError::Network)?;
+        let date = response.values("date").next();
+        if let Some(date) = date.and_then(|text| jiff::fmt::rfc2822::parse(text).ok()) {
+            let ahead = date.timestamp().as_microsecond() - self.exchange.now().0;
+            self.date_ahead = Some(ahead);
+        }
+        Ok(response)
     }
 }
 

@@ -121,12 +121,13 @@ pub fn search(
     let begin = Instant::now();
     let mut due = ws_discovery::schedule(random()).into_iter().peekable();
     let mut devices = Devices::default();
+    let mut buffer = vec![0; DATAGRAM_MAX];
     while begin.elapsed() < how_long {
         if due.next_if(|at| begin.elapsed() >= *at).is_some() {
             send(&askers, &probes, &mut search.notes);
         }
         for asker in &askers {
-            hear(asker, &mut devices, &mut progress);
+            hear(asker, &mut buffer, &mut devices, &mut progress);
         }
         std::thread::sleep(POLL);
     }
@@ -163,11 +164,10 @@ fn send(askers: &[Asker], probes: &[String], notes: &mut Vec<String>) {
     }
 }
 
-fn hear(asker: &Asker, devices: &mut Devices, progress: &mut impl FnMut(&str)) {
-    let mut buffer = vec![0; DATAGRAM_MAX];
+fn hear(asker: &Asker, buffer: &mut [u8], devices: &mut Devices, progress: &mut impl FnMut(&str)) {
     for _ in 0..TURN {
         // An error of one datagram (a port that is closed over there) is no error of the search.
-        let Ok((length, from)) = asker.socket.recv_from(&mut buffer) else { return };
+        let Ok((length, from)) = asker.socket.recv_from(buffer) else { return };
         if !devices.has_room() {
             continue;
         }

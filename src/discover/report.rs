@@ -154,7 +154,8 @@ fn address(address: &SocketAddr) -> String {
 fn clock(time: &CameraTime, ours: WallTime) -> Option<Clock> {
     let camera = time.utc?;
     let (offset, zone, ntp) = (time.offset, time.zone.clone(), time.ntp);
-    Some(Clock { camera, ahead: camera.0 - ours.0, offset, zone, ntp })
+    // It tells whole seconds: half of one has passed on average.
+    Some(Clock { camera, ahead: camera.plus_micros(500_000).0 - ours.0, offset, zone, ntp })
 }
 
 fn stream(
@@ -214,7 +215,8 @@ fn clock_advice(clock: &Clock, offset: i32) -> Vec<String> {
             distance(clock.ahead)
         ));
     }
-    if let Some(other) = clock.offset.filter(|other| *other != offset) {
+    // A board whose zone is UTC has none of its own.
+    if let Some(other) = clock.offset.filter(|other| *other != offset && offset != 0) {
         lines.push(format!(
             "its zone is {}, this machine's {}: set the zone",
             utc(other),
@@ -325,7 +327,7 @@ impl Stream {
 pub fn json(cameras: &[Camera]) -> Value {
     let one = |(at, camera): (usize, &Camera)| {
         let clock = camera.clock.as_ref().map(|clock| {
-            json!({"utc": clock.camera, "ahead_seconds": (clock.ahead as f64 / 1e5).round() / 10.0,
+            json!({"utc": clock.camera.rfc3339(), "ahead_seconds": (clock.ahead as f64 / 1e5).round() / 10.0,
                 "utc_offset_minutes": clock.offset, "zone": clock.zone, "ntp": clock.ntp})
         });
         json!({"camera": at + 1, "address": camera.address, "interface": camera.interface, "model": masked(&camera.model),
@@ -346,8 +348,9 @@ pub fn table(cameras: &[Camera]) -> String {
         None => "unknown".to_owned(),
         Some(clock) => {
             let zone = clock.offset.map_or(String::new(), |offset| format!(", {}", utc(offset)));
-            let off = clock.ahead.abs() > CLOCK_TOLERANCE;
-            let words = if off {
+            let words = if clock.camera.0 < NEVER_SET_BEFORE {
+                "never set".into()
+            } else if clock.ahead.abs() > CLOCK_TOLERANCE {
                 distance(clock.ahead).replace("ahead of", "ahead")
             } else {
                 "right".into()

@@ -113,7 +113,7 @@ struct Printed {
 
 /// Runs `taimat discover`; nothing it prints holds a password or a control character.
 fn discover(words: &[&str]) -> Printed {
-    let Output { status, stdout, stderr } = taimat().arg("discover").args(words).output().unwrap();
+    let Output { status, stdout, stderr } = taimat().arg("discover").args(words).env("TZ", "Asia/Ho_Chi_Minh").output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let run = Printed { code: status.code(), out: text(stdout), err: text(stderr) };
     println!("$ taimat discover {}\n{}{}\n", words.join(" "), run.err, run.out);
@@ -175,6 +175,9 @@ fn without_a_login() {
 fn with_a_login(login: &str) {
     let run = discover(&["--login-file", login, "--interface", "cam0"]);
     assert_eq!(run.code, Some(0));
+    let docs = include_str!("../../docs/discover.md");
+    let (_, example) = docs.split_once("$ taimat discover --login-file camera.login\n").unwrap();
+    assert_eq!(run.out, example.split("```").next().unwrap(), "the example of docs/discover.md");
     for wanted in [
         "main rtsp://10.77.0.2:8554/main\n",
         "sub  rtsp://10.77.0.2:8554/sub\n",
