@@ -154,7 +154,7 @@ fn address(address: &SocketAddr) -> String {
 fn clock(time: &CameraTime, ours: WallTime) -> Option<Clock> {
     let camera = time.utc?;
     let (offset, zone, ntp) = (time.offset, time.zone.clone(), time.ntp);
-    // It tells whole seconds: half of one has passed on average.
+    // It answers in whole seconds: half of one has passed on average.
     Some(Clock { camera, ahead: camera.plus_micros(500_000).0 - ours.0, offset, zone, ntp })
 }
 
