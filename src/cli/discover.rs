@@ -114,7 +114,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         println!("{}", report::table(&cameras).trim_end());
     }
     if !cameras.iter().any(|camera| camera.main.is_some()) {
-        eprintln!("{}", nothing(&args, &cameras));
+        eprintln!("{}", nothing(&cameras));
         return Ok(ExitCode::FAILURE);
     }
     if let Some(target) = written {
@@ -123,12 +123,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn nothing(args: &Args, cameras: &[Camera]) -> &'static str {
-    match (cameras.is_empty(), &args.host) {
-        (true, _) => {
+fn nothing(cameras: &[Camera]) -> &'static str {
+    match cameras.is_empty() {
+        true => {
             "no camera answered: is it in this network, is ONVIF switched on in it, does a firewall drop UDP answers? --host ADDRESS asks it without a search"
         }
-        (false, _) => "no camera named a stream: the lines with ? say why",
+        false => "no camera named a stream: the lines with ? say why",
     }
 }
 

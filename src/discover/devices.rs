@@ -114,7 +114,7 @@ fn device(sender: &Sender) -> Device {
 /// Ports and paths that a device names, those beside its own address first, and the usual one last.
 fn services(xaddrs: &[String], address: &SocketAddr) -> Vec<Service> {
     let own = address.ip().to_string();
-    let is_own = |text: &&String| text.contains(&format!("//{own}")) || text.contains(&own);
+    let is_own = |text: &&String| text.contains(&own);
     let (near, far): (Vec<&String>, Vec<&String>) = xaddrs.iter().partition(is_own);
     let usual = Service { port: 80, path: PATH.into() };
     let mut found: Vec<Service> = Vec::new();

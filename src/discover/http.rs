@@ -80,12 +80,15 @@ enum Chunk {
     End,
 }
 
+/// Status, headers, and how the end of the body is known.
+type Head = (u16, Vec<(String, String)>, Framing);
+
 /// Reads one response from pieces of any size. Each byte is looked at a bounded number of times.
 #[derive(Debug, Default)]
 pub struct ResponseReader {
     pending: Vec<u8>,
     searched: usize,
-    head: Option<(u16, Vec<(String, String)>, Framing)>,
+    head: Option<Head>,
     body: Vec<u8>,
 }
 

@@ -199,6 +199,26 @@ fn the_next_address_is_asked_where_one_is_dead() {
 }
 
 #[test]
+fn media_2_is_asked_alone_where_a_device_has_nothing_else() {
+    let second = "<GetProfilesResponse><Profiles token='b'><Configurations><VideoEncoder GovLength='30'><Encoding>H265</Encoding>\
+        <Resolution><Width>1280</Width><Height>720</Height></Resolution></VideoEncoder></Configurations></Profiles></GetProfilesResponse>";
+    let answer = |to: &Service, _: Option<&str>, body: &str| match body {
+        _ if body.contains("<GetServices ") => {
+            response(200, &[], &SERVICES.replace("ver10/media", "ver20/media"))
+        }
+        _ if body.contains("<GetProfiles ") => response(200, &[], second),
+        _ if body.contains("<GetStreamUri ") => {
+            assert!(to.path == "/media" && body.contains("ver20/media"), "{body}");
+            response(200, &[], "<GetStreamUriResponse><Uri>/b</Uri></GetStreamUriResponse>")
+        }
+        _ => open(body),
+    };
+    let (answers, _) = ask(&answer, &device(80), None);
+    assert_eq!(answers.uris["b"], "/b");
+    assert_eq!(answers.choices[0].main.encoder.as_ref().unwrap().gop, Some(30));
+}
+
+#[test]
 fn endless_faults_end_the_interview() {
     let answer = |_: &Service, _: Option<&str>, _: &str| response(500, &[], "<Fault/>");
     let (answers, asked) = ask(&answer, &device(80), Some(&login()));

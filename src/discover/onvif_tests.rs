@@ -1,5 +1,7 @@
 //! Questions over TCP to simulated ONVIF cameras on this machine.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::device::{PATH, Service};
@@ -11,6 +13,10 @@ use crate::sim::onvif_camera::{Login, OnvifCamera, Options};
 use crate::units::Secret;
 
 fn camera(login: Login, is_odd: bool) -> OnvifCamera {
+    camera_ahead(login, is_odd, 0)
+}
+
+fn camera_ahead(login: Login, is_odd: bool, ahead: i64) -> OnvifCamera {
     let uris = match is_odd {
         false => ["rtsp://127.0.0.1:8554/main", "rtsp://127.0.0.1:8554/sub"],
         true => ["rtsp://admin:s/3cr3t@0.0.0.0:8554/main?a=1&b=2", "/sub"],
@@ -21,6 +27,7 @@ fn camera(login: Login, is_odd: bool) -> OnvifCamera {
         port: 0,
         uris: uris.map(str::to_owned),
         login,
+        ahead,
         is_odd,
     };
     OnvifCamera::start(options).unwrap()
@@ -51,7 +58,11 @@ fn an_open_camera_names_its_streams_and_its_clock() {
     assert_eq!(found.sub.as_ref().unwrap().url, "rtsp://127.0.0.1:8554/sub");
     let clock = found.clock.as_ref().unwrap();
     assert!(clock.ahead.abs() < 2_000_000 && clock.offset == Some(420), "{clock:?}");
-    assert!(found.warnings.is_empty() && found.problems.is_empty(), "{}", table(&[found.clone()]));
+    assert!(
+        found.warnings.is_empty() && found.problems.is_empty(),
+        "{}",
+        table(std::slice::from_ref(&found))
+    );
     assert_eq!(found.model, "Taimat Road 1");
 }
 
@@ -59,7 +70,7 @@ fn an_open_camera_names_its_streams_and_its_clock() {
 fn the_odd_camera_is_understood_with_its_login() {
     let odd = camera(Login::Token, true);
     let found = asked(&odd, Some("taimat"));
-    let text = table(&[found.clone()]);
+    let text = table(std::slice::from_ref(&found));
     assert_eq!(found.main.as_ref().unwrap().url, "rtsp://127.0.0.1:8554/main?a=1&b=2", "{text}");
     assert_eq!(found.sub.as_ref().unwrap().url, "rtsp://127.0.0.1/sub", "{text}");
     assert_eq!(found.firmware, "1.0 caf\u{e9}");
@@ -68,6 +79,18 @@ fn the_odd_camera_is_understood_with_its_login() {
     }
     assert!(!text.contains("s/3cr3t") && !text.contains("taimat"), "{text}");
     assert!(found.problems.is_empty(), "{text}\n{:?}", odd.asked());
+}
+
+#[test]
+fn a_login_carries_the_time_of_a_clock_that_is_hours_off() {
+    for ahead in [-7 * 3600, 29 * 3600 + 120] {
+        let found = asked(&camera_ahead(Login::Token, false, ahead), Some("taimat"));
+        let text = table(std::slice::from_ref(&found));
+        assert!(found.main.is_some() && found.problems.is_empty(), "{text}");
+        let words = if ahead < 0 { "7 h 0 min behind" } else { "1 d 5 h ahead" };
+        assert!(text.contains(&format!("{words}, UTC+7")), "{text}");
+        assert!(text.contains("set its time by NTP"), "{text}");
+    }
 }
 
 #[test]

@@ -49,8 +49,11 @@ pub struct Options {
     pub port: u16,
     /// Addresses of main and sub-stream, as it names them.
     pub uris: [String; 2],
-    /// How it asks for the login `admin`, `taimat`.
+    /// How it asks for the login `admin`, `taimat`. It answers its time only to questions without a login; the odd
+    /// camera only to those with one.
     pub login: Login,
+    /// Seconds that its clock is ahead.
+    pub ahead: i64,
     /// Everything that cameras do otherwise: its clock stands in 1970, it hides it without a login, it answers a hundred times, in odd
     /// XML and odd HTTP, in Latin-1, with faults and addresses that do not work.
     pub is_odd: bool,
@@ -257,7 +260,8 @@ fn unix_seconds() -> i64 {
 
 /// Seconds since 1970 of the camera's clock: that of the odd one begins in 1970 when it is switched on.
 fn seconds(shared: &Shared) -> i64 {
-    unix_seconds() - if shared.options.is_odd { shared.started } else { 0 }
+    let begin = if shared.options.is_odd { shared.started } else { 0 };
+    unix_seconds() - begin + shared.options.ahead
 }
 
 fn respond(request: &str, shared: &Shared) -> Vec<u8> {
@@ -271,7 +275,9 @@ fn respond(request: &str, shared: &Shared) -> Vec<u8> {
         return refusal(shared);
     }
     let (status, inner) = match question.as_str() {
-        "GetSystemDateAndTime" => ("200 OK", time(shared)),
+        "GetSystemDateAndTime" if shared.options.is_odd || !request.contains("Security") => {
+            ("200 OK", time(shared))
+        }
         "GetDeviceInformation" => (
             "200 OK",
             "<tds:GetDeviceInformationResponse><tds:Manufacturer>Taimat</tds:Manufacturer><tds:Model>Road 1</tds:Model>\

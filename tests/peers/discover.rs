@@ -90,7 +90,8 @@ fn cameras() {
     let interface = index("cam1").unwrap();
     let start = |v4: Ipv4Addr, local: &str, port, uris: [String; 2], login, is_odd| {
         let addresses = vec![IpAddr::V4(v4), local.parse().unwrap()];
-        OnvifCamera::start(Options { addresses, interface, port, uris, login, is_odd }).unwrap()
+        OnvifCamera::start(Options { addresses, interface, port, uris, login, ahead: 0, is_odd })
+            .unwrap()
     };
     let _plain =
         start(PLAIN, PLAIN_LOCAL, 80, [lens.main_url(), lens.sub_url()], Login::Open, false);
@@ -113,7 +114,8 @@ struct Printed {
 
 /// Runs `taimat discover`; nothing it prints holds a password or a control character.
 fn discover(words: &[&str]) -> Printed {
-    let Output { status, stdout, stderr } = taimat().arg("discover").args(words).env("TZ", "Asia/Ho_Chi_Minh").output().unwrap();
+    let Output { status, stdout, stderr } =
+        taimat().arg("discover").args(words).env("TZ", "Asia/Ho_Chi_Minh").output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let run = Printed { code: status.code(), out: text(stdout), err: text(stderr) };
     println!("$ taimat discover {}\n{}{}\n", words.join(" "), run.err, run.out);
