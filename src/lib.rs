@@ -28,6 +28,7 @@ pub(crate) mod regular_file;
 pub mod settings;
 pub mod remote_config;
 pub mod camera;
+pub mod discover;
 pub mod format;
 pub(crate) mod frame_queue;
 pub mod storage;

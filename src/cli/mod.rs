@@ -21,6 +21,7 @@ pub(crate) mod config;
 pub(crate) mod demo;
 #[cfg(feature = "office")]
 mod text_diff;
+pub(crate) mod discover;
 pub mod eval_motion;
 #[cfg(feature = "sim")]
 pub(crate) mod load_test;
@@ -63,6 +64,8 @@ enum Command {
     CheckConfig(check_config::Args),
     /// On the device: show its configurations, or go back to an older one (office config: from the office).
     Config(config::Args),
+    /// Find cameras on the local network: their streams, clocks and what to set in them.
+    Discover(discover::Args),
     /// Connect to a camera and print what it sends.
     Probe(probe::Args),
     /// On the device: list, check, export or lock the footage on its card (office lock: files in the archive).
@@ -129,6 +132,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(args),
         Command::CheckConfig(args) => check_config::run(args),
         Command::Config(args) => config::run(args),
+        Command::Discover(args) => discover::run(args),
         Command::Probe(args) => probe::run(args),
         Command::Ring(args) => ring::run(args),
         Command::EvalMotion(args) => eval_motion::run(args),

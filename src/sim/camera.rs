@@ -52,7 +52,9 @@ pub struct Options {
     pub sound: Sound,
     /// Request Basic authentication (RFC 7617), as old cameras do, instead of Digest.
     pub basic: bool,
-    /// Port on 127.0.0.1; 0 for any free one.
+    /// Address to listen on.
+    pub ip: std::net::IpAddr,
+    /// Port; 0 for any free one.
     pub port: u16,
 }
 
@@ -79,6 +81,7 @@ impl Default for Options {
             login: Some(("admin".into(), "taimat".into())),
             sound: Sound::None,
             basic: false,
+            ip: std::net::Ipv4Addr::LOCALHOST.into(),
             port: 0,
         }
     }
@@ -133,7 +136,7 @@ impl SimCamera {
     pub fn start(options: Options) -> anyhow::Result<SimCamera> {
         let scene = Scene::new(options.seed, options.disturbance, options.seconds);
         let listener =
-            std::net::TcpListener::bind(("127.0.0.1", options.port)).context("simulated camera")?;
+            std::net::TcpListener::bind((options.ip, options.port)).context("simulated camera")?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let stream = || Stream { units: broadcast::channel(LAG).0, sets: RwLock::new(None) };

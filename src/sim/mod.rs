@@ -2,6 +2,7 @@
 //!
 //! * [`scene`]: a road and its traffic. [`encode`]: pictures → H.264.
 //! * [`camera`]: RTSP camera (`rtp`: its packets, `rtsp_auth`: its login). [`broker`]: MQTT broker of the demo.
+//! * [`onvif_camera`]: what a camera answers to WS-Discovery and ONVIF, also an odd one.
 //! * [`faulty_broker`]: MQTT broker with faults. [`mqtt_codec`]: its packets.
 //! * [`faulty_proxy`]: TCP proxy with network faults.
 //! * [`rng`]: random numbers from a seed.
@@ -31,6 +32,7 @@ pub(crate) mod cow_image;
 pub(crate) mod crash_explorer;
 pub(crate) mod faulty_disk;
 pub mod encode;
+pub mod onvif_camera;
 pub mod faulty_broker;
 pub(crate) mod crash_image;
 pub(crate) mod segment_cache;

@@ -14,6 +14,7 @@ mod decode;
 mod demo;
 mod deploy;
 mod deploy_broker;
+mod discover;
 mod edge;
 mod outages;
 mod harness;
