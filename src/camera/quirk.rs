@@ -11,11 +11,17 @@ pub enum Quirk {
     CSeq,
     /// Lines end with LF alone, or blanks and folding stand where the grammar has none.
     LineEnds,
+    /// Several pictures in a row carry one time stamp.
+    RepeatedStamps,
+    /// The time stamps do not move.
+    FrozenStamps,
+    /// The time stamps jump: the clock was set, or single stamps are wrong.
+    JumpingStamps,
 }
 
 impl Quirk {
     /// All quirks with their stable names, what they mean, and what the device does.
-    pub const ALL: [(Quirk, &'static str, &'static str); 2] = [
+    pub const ALL: [(Quirk, &'static str, &'static str); 5] = [
         (
             Quirk::CSeq,
             "cseq",
@@ -25,6 +31,21 @@ impl Quirk {
             Quirk::LineEnds,
             "line_ends",
             "header lines are not formed as RFC 2326 demands; they are read all the same",
+        ),
+        (
+            Quirk::RepeatedStamps,
+            "repeated_stamps",
+            "several pictures in a row carry one time stamp; they are spread up to the next one",
+        ),
+        (
+            Quirk::FrozenStamps,
+            "frozen_stamps",
+            "the time stamps do not move; pictures are dated by their arrival",
+        ),
+        (
+            Quirk::JumpingStamps,
+            "jumping_stamps",
+            "a time stamp does not continue those before; time goes on from the picture before",
         ),
     ];
 
