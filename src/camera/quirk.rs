@@ -339,6 +339,8 @@ impl Quirk {
             Quirk::KeepAliveRefused,
             "keep_alive_refused",
             "keep-alive requests are refused; another method is used, and media itself is the sign of life",
+        ),
+        (
             Quirk::RepeatedStamps,
             "repeated_stamps",
             "several pictures in a row carry one time stamp; they are spread up to the next one",
