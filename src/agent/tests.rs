@@ -8,6 +8,7 @@ use super::outbox_entry::{Entry, OPEN_MAX, OWED_MAX, ZONES_MAX};
 use super::*;
 use crate::analytics::{MotionPhase, MotionUpdate};
 use crate::camera::CameraFault;
+use crate::camera::clock_belief::{ClockFault, ClockReport};
 use crate::evidence::manifest::Purpose;
 use crate::outbox::Priority;
 use crate::remote_config::state_machine::{ConfigMachine, ProvenSettings};
@@ -686,6 +687,9 @@ fn a_camera_outage_becomes_a_gap_record_and_two_events() {
     }));
     bench.give(up(stamp(40)));
     assert!(bench.has("camera.down") && bench.has("camera.up"));
+    let report = ClockReport { fault: Some(ClockFault::Fast), rate: 1.25 };
+    bench.give(AgentInput::Camera(CameraUpdate::Clock { role: StreamRole::Main, report }));
+    assert!(bench.has("camera.clock"));
     assert_eq!(bench.log.iter().filter(|line| *line == "note gap camera_down").count(), 1);
 }
 
