@@ -8,8 +8,9 @@
 //!   [`ring_geometry`] has its sizes.
 //! * [`pins`]: footage that must not be evicted. [`locks`]: evidence locks, which outlive restarts.
 //! * [`engine`]: owns ring, journal and snapshots; frames and requests in, updates out.
-//!   `engine_gaps` records gaps (`open_gap`: one without an end); `engine_queries` answers queries
-//!   (`pending_query`: one whose footage is not durable yet) and keeps locks. [`open`] opens it.
+//!   `engine_gaps` records gaps (`open_gap`: one without an end), `engine_audio` keeps audio and
+//!   media time in order; `engine_queries` answers queries (`pending_query`: one whose footage is not
+//!   durable yet) and keeps locks. [`open`] opens it.
 //! * [`messages`]: the requests and updates. [`thread`]: the loop around the engine.
 //!
 //! Reading:
@@ -44,6 +45,7 @@ pub(crate) mod clock_history;
 mod damage_exclusion;
 pub mod disk;
 pub mod engine;
+mod engine_audio;
 mod engine_gaps;
 mod engine_queries;
 pub(crate) mod fallback;
