@@ -117,7 +117,7 @@ pub enum Quirk {
 
 impl Quirk {
     /// All quirks with their stable names, what they mean, and what the device does.
-    pub const ALL: [(Quirk, &'static str, &'static str); 46] = [
+    pub const ALL: [(Quirk, &'static str, &'static str); 53] = [
         (
             Quirk::CSeq,
             "cseq",
