@@ -95,7 +95,7 @@ pub(super) struct StampRepair {
     /// Highest stamp since the last step, and the highest before it arrived: B-frames lie between.
     highest: i64,
     below: i64,
-    /// Stamp of the last frame.
+    /// The stamp of the last frame.
     stamp: i64,
     /// Arrival of the highest stamp.
     risen_at: i64,

@@ -169,7 +169,7 @@ impl Timeline {
         self.session.as_ref().map_or(0, |(repair, ruler)| repair.usual_step(ruler.rate()))
     }
 
-    /// A change in whether the stamps can be believed, once.
+    /// A change in whether the stamps can be trusted, once.
     pub fn report(&mut self) -> Option<ClockReport> {
         self.belief.report()
     }
