@@ -180,6 +180,9 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
         let now = self.stream.clock.now();
         self.playing_since = Some(now.mono);
         self.supervisor.connected(now);
+        // The other stream must know at once that the login is right.
+        let (role, outcome) = (self.stream.role, client.auth_outcome());
+        self.shared().auth.answered(role, now.mono, outcome, 0.0);
         self.sound = client.sound().clone();
         if let Sound::None(reason) = &self.sound {
             tracing::warn!(

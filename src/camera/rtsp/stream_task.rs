@@ -207,7 +207,11 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
         let (now, role) = (self.now(), self.stream.role);
         let outcome = client.map_or(NotAsked, Client::auth_outcome);
         let full = client.is_some_and(Client::is_full);
-        let rest = self.shared().auth.answered(role, now, outcome, random());
+        // While it played, the outcome was reported at its begin.
+        let rest = match self.playing_since {
+            Some(_) => AuthRest::None,
+            None => self.shared().auth.answered(role, now, outcome, random()),
+        };
         let places = &mut self.shared().places;
         match role {
             StreamRole::Main => places.main_ended(now, full),
