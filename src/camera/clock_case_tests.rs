@@ -14,6 +14,18 @@ fn error_of(sent: &[Sent], from: usize) -> i64 {
 }
 
 #[test]
+fn frozen_stamps_read_every_100_ms_are_spread() {
+    let mut sent = camera(1000, |_| 0);
+    for frame in &mut sent {
+        frame.arrival = (frame.captured / 100_000 + 1) * 100_000;
+    }
+    let got = play(&mut FrameClock::new(0), &sent);
+    check(&got);
+    let steps: Vec<i64> = got.windows(2).map(|pair| pair[1].pts - pair[0].pts).collect();
+    assert!(steps[4..].iter().all(|step| (15_000..80_000).contains(step)), "{steps:?}");
+}
+
+#[test]
 fn stamps_in_milliseconds_are_dated_right() {
     let sent: Vec<Sent> = (0..3000_i64)
         .map(|n| {

@@ -38,6 +38,9 @@ const PAUSE: i64 = 4;
 /// Length of a block of arrivals that gives one measurement of the interval, microseconds, and
 /// measurements of which the median counts: a burst or a stall spoils few of them.
 const BLOCK: i64 = 5_000_000;
+/// Longest wait between frames that arrive together, microseconds: a device reads its sockets in
+/// steps of 100 ms.
+const TOGETHER: i64 = 10_000;
 const BLOCKS_MAX: usize = 9;
 
 /// What was wrong with a stamp.
@@ -113,6 +116,8 @@ pub(super) struct StampRepair {
     rises: u64,
     candidate: Option<Candidate>,
     started: bool,
+    /// Frames that arrived together with the last one, with it.
+    together: i64,
     blocks: Blocks,
 }
 
@@ -135,6 +140,7 @@ impl StampRepair {
             rises: 0,
             candidate: None,
             started: false,
+            together: 1,
             blocks: Blocks::default(),
         }
     }
@@ -310,13 +316,16 @@ impl StampRepair {
         passed.min(room).max(STEP_MIN)
     }
 
-    /// Measures the interval of arrivals.
+    /// Measures the interval of arrivals. Before the first block a wait counts for all frames that
+    /// arrived together before it.
     fn learn_interval(&mut self, waited: i64) {
+        let arrived = std::mem::replace(&mut self.together, 1);
         match self.blocks.learn(waited, self.interval) {
             Some(median) => self.interval = median.max(STEP_MIN),
+            None if waited < TOGETHER => self.together = arrived + 1,
             None if self.blocks.measured.is_empty() => {
                 let most = self.interval / 16;
-                self.interval += (waited - self.interval).clamp(-most, most);
+                self.interval += (waited / arrived - self.interval).clamp(-most, most);
                 self.interval = self.interval.max(STEP_MIN);
             }
             None => {}
