@@ -4,6 +4,7 @@
 //! * [`camera`]: RTSP camera (`rtp`: its packets, `rtsp_auth`: its login). [`broker`]: MQTT broker of the demo.
 //! * [`faulty_broker`]: MQTT broker with faults. [`mqtt_codec`]: its packets.
 //! * [`faulty_proxy`]: TCP proxy with network faults.
+//! * `quirky_camera`: pure RTSP camera with the quirks of cameras in the field.
 //! * [`rng`]: random numbers from a seed.
 //! * [`cow_image`]: copy-on-write card images. [`faulty_disk`]: card that loses power.
 //! * [`office_stub`]: office in memory. [`world`]: the whole agent in a simulated environment.
@@ -45,6 +46,8 @@ mod footage_order;
 mod found_check;
 pub(crate) mod oracle;
 pub mod faulty_proxy;
+#[cfg(test)]
+pub(crate) mod quirky_camera;
 pub mod rng;
 mod rtp;
 mod rtsp_auth;
