@@ -192,6 +192,8 @@ impl Gauges {
             ("camera.connect_failures", self.camera_tries),
             ("camera.lost_packets", main.lost_packets),
             ("camera.bad_packets", main.bad_packets),
+            ("camera.sound_dropped", main.sound.dropped),
+            ("camera.sound_padded", main.sound.padded),
             ("camera.sub_lost_packets", sub.lost_packets),
             ("camera.sub_bad_packets", sub.bad_packets),
             ("storage.payload", s.payload),

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::outbox_entry::{EventClass, ZONES_MAX};
 use crate::analytics::MotionUpdate;
+use crate::camera::StreamRole;
+use crate::camera::clock_belief::{ClockFault, ClockReport};
 use crate::settings::rules::RulePriority;
 use crate::storage::locks::Lock;
 use crate::storage::missing_records::MissingRecords;
@@ -40,6 +42,8 @@ pub mod kind {
     pub const CAMERA_DOWN: &str = "camera.down";
     /// A stream of the camera plays again.
     pub const CAMERA_UP: &str = "camera.up";
+    /// The camera's time stamps cannot be believed, or can again.
+    pub const CAMERA_CLOCK: &str = "camera.clock";
     /// Footage is missing.
     pub const GAP: &str = "gap";
     /// A promised clip or snapshot cannot be delivered.
@@ -120,6 +124,13 @@ pub fn renumbered(payload: &str, seq: u64, ring: RingId) -> String {
         return payload.to_owned();
     };
     serde_json::to_string(&wire::Event { seq, ring, ..event }).unwrap_or_default()
+}
+
+/// Data of a report about the camera's time stamps.
+pub fn camera_clock(role: StreamRole, report: &ClockReport) -> Value {
+    let rate = (report.rate.clamp(0.0, 1000.0) * 1000.0).round() / 1000.0;
+    let fault = report.fault.map_or("none", ClockFault::as_str);
+    json!({"stream": role.as_str(), "fault": fault, "rate": rate})
 }
 
 /// Data of a motion event. `event` is the id of its start event.

@@ -64,6 +64,7 @@ use self::spool::{Draft, EntryKind, Sendable, Spool, TooLarge};
 use self::storage_updates::FaultEventLimiter;
 use self::ulid::Ulids;
 use crate::analytics::AnalyticsUpdate;
+use crate::camera::clock_belief::ClockFault;
 use crate::camera::{CameraUpdate, StreamRole};
 use crate::clip::hasher::{HashRequest, Hashed};
 use crate::health::{CameraState, Gauges};
@@ -446,6 +447,16 @@ impl Agent {
                     pause_ms,
                     "camera connection failed; retrying after the pause"
                 );
+            }
+            CameraUpdate::Clock { role, report } => {
+                let fault = report.fault.map_or("none", ClockFault::as_str);
+                tracing::warn!(
+                    stream = role.as_str(),
+                    fault,
+                    rate = report.rate,
+                    "time stamps of the camera checked; footage is dated by arrivals"
+                );
+                self.event(now, kind::CAMERA_CLOCK, None, events::camera_clock(role, &report));
             }
             CameraUpdate::Counts { role, counts } => *self.gauges.camera_counts_mut(role) = counts,
         }

@@ -2,8 +2,11 @@
 //!
 //! * [`supervisor`]: connect, stall, backoff of one stream; pure.
 //! * [`auth_limiter`]: limits the tries of one password; pure.
-//! * [`timeline`]: maps RTP media time to our clocks; pure.
+//! * [`frame_clock`]: gives frames their capture times; [`sound_clock`]: those of audio; pure.
+//! * [`timeline`]: maps RTP media time to our clocks; [`stamp_repair`], [`clock_ruler`],
+//!   [`clock_belief`]: its parts; pure.
 //! * [`rtsp`]: the RTSP client, around `retina`; [`rtsp_setup`]: session setup.
+//! * [`rtp`]: from RTP packets to access units; pure.
 //! * [`quirk`]: tolerated deviations by name; [`track_format`]: payload of a track, from SDP.
 //! * [`track_params`]: codec parameters as sample entries.
 //!
@@ -11,13 +14,21 @@
 //! storage, decoding, analysis.
 
 pub(crate) mod auth_limiter;
+pub mod clock_belief;
+pub(crate) mod clock_ruler;
+pub mod frame_clock;
 pub mod quirk;
+pub mod rtp;
 pub mod rtsp;
 pub(crate) mod rtsp_setup;
 #[cfg(all(test, feature = "sim"))]
 mod rtsp_tests;
+pub mod sound_clock;
+pub(crate) mod stamp_repair;
 pub(crate) mod supervisor;
-pub(crate) mod timeline;
+pub mod timeline;
+#[cfg(test)]
+mod timeline_tests;
 pub mod track_format;
 pub(crate) mod track_params;
 
@@ -117,13 +128,14 @@ pub struct Frame {
     pub data: Bytes,
     /// True when decoding can start here (IDR, CRA or BLA picture); always true for audio.
     pub key: bool,
-    /// Presentation time in ticks of `params.timescale`, continuous within `run`. The origin is
-    /// arbitrary and the same for video and audio of one run.
+    /// Presentation time in ticks of `params.timescale`, corrected: it is the capture time on the
+    /// monotonic clock, not the camera's stamp. It rises strictly, except for B-frames.
     pub pts: i64,
-    /// Number of this continuous stretch of media time, ascending within one boot of the agent.
-    /// Each reconnect and each jump of the camera's clock starts another run.
+    /// Number of this session's media, ascending within one boot of the agent. Each reconnect starts
+    /// another run; steps of the camera's clock are repaired.
     pub run: u32,
-    /// Capture time on our clocks, derived from media time; never the arrival time alone.
+    /// Capture time on our clocks, derived from media time and the least-delayed arrivals; never
+    /// later than the arrival.
     pub at: Timestamp,
     /// RTP packets lost directly before this frame.
     pub lost: u32,
@@ -158,6 +170,8 @@ pub struct CameraCounts {
     pub lost_packets: u64,
     /// Packets that were damaged or violate their codec.
     pub bad_packets: u64,
+    /// Corrections of the sound by whole frames.
+    pub sound: sound_clock::SoundCounts,
 }
 
 /// An update from a camera task to the agent. Frames go through frame queues instead.
@@ -203,6 +217,14 @@ pub enum CameraUpdate {
         role: StreamRole,
         /// The counters.
         counts: CameraCounts,
+    },
+    /// The camera's time stamps cannot be believed, or can again. Footage is dated by arrivals as
+    /// well as they allow.
+    Clock {
+        /// The stream.
+        role: StreamRole,
+        /// Why they cannot be believed, and their rate.
+        report: clock_belief::ClockReport,
     },
 }
 

@@ -11,11 +11,59 @@ pub enum Quirk {
     CSeq,
     /// Lines end with LF alone, or blanks and folding stand where the grammar has none.
     LineEnds,
+    /// The SSRC changes.
+    SsrcChange,
+    /// Packets of another SSRC among those of the track.
+    ForeignSsrc,
+    /// Another payload type than the SDP says.
+    PayloadTypeChange,
+    /// Packets of another payload type among those of the track.
+    ForeignPayloadType,
+    /// RTCP packets where RTP belongs.
+    RtcpAmongRtp,
+    /// A padding length that cannot be right.
+    Padding,
+    /// Sequence numbers jump.
+    SequenceJump,
+    /// Sequence numbers jump all the time.
+    SequenceNoise,
+    /// Packets in another order (UDP).
+    Reordered,
+    /// Packets that come twice, or too late (UDP).
+    LatePackets,
+    /// The marker bit within pictures.
+    MarkerWrong,
+    /// Pictures without a marker bit.
+    MarkerMissing,
+    /// The marker bit on what is no picture.
+    MarkerElsewhere,
+    /// SEI or delimiters with time stamps of their own.
+    SeiAlone,
+    /// More SEI than there is room for.
+    SeiLeftOut,
+    /// Start codes within payloads.
+    StartCodes,
+    /// Payloads or NAL units of no bytes.
+    EmptyNal,
+    /// A last fragment without its end bit.
+    FragmentEnd,
+    /// Fragments that differ in their type.
+    FragmentType,
+    /// Another video codec than the SDP says.
+    OtherCodec,
+    /// No usable parameter sets in the SDP.
+    SetsMissing,
+    /// Parameter sets that change or contradict the SDP.
+    SetsChange,
+    /// A GOP that begins at a recovery point.
+    RecoveryPoint,
+    /// A GOP that begins at an I picture without a sign of it.
+    IntraKey,
 }
 
 impl Quirk {
     /// All quirks with their stable names, what they mean, and what the device does.
-    pub const ALL: [(Quirk, &'static str, &'static str); 2] = [
+    pub const ALL: [(Quirk, &'static str, &'static str); 26] = [
         (
             Quirk::CSeq,
             "cseq",
@@ -25,6 +73,114 @@ impl Quirk {
             Quirk::LineEnds,
             "line_ends",
             "header lines are not formed as RFC 2326 demands; they are read all the same",
+        ),
+        (
+            Quirk::SsrcChange,
+            "ssrc_change",
+            "the SSRC of a track changes; the track follows the one that keeps coming",
+        ),
+        (
+            Quirk::ForeignSsrc,
+            "foreign_ssrc",
+            "packets of another SSRC come while the track goes on; they are dropped",
+        ),
+        (
+            Quirk::PayloadTypeChange,
+            "payload_type",
+            "packets have another payload type than the SDP says; the one that keeps coming is taken",
+        ),
+        (
+            Quirk::ForeignPayloadType,
+            "foreign_payload_type",
+            "packets of another payload type come among those of the track; they are dropped",
+        ),
+        (Quirk::RtcpAmongRtp, "rtcp_among_rtp", "RTCP comes where RTP belongs; it is dropped"),
+        (
+            Quirk::Padding,
+            "padding",
+            "the padding of a packet is longer than the packet; it is taken for payload",
+        ),
+        (
+            Quirk::SequenceJump,
+            "sequence_jump",
+            "sequence numbers jump; a small step forward counts as loss, any other as a restart",
+        ),
+        (
+            Quirk::SequenceNoise,
+            "sequence_noise",
+            "sequence numbers jump all the time; they are ignored",
+        ),
+        (
+            Quirk::Reordered,
+            "reordered",
+            "packets come in another order; they are put in order within 100 ms",
+        ),
+        (Quirk::LatePackets, "late_packets", "packets come twice, or too late; they are dropped"),
+        (
+            Quirk::MarkerWrong,
+            "marker_wrong",
+            "the marker bit stands within pictures; it is ignored, and a picture ends where the next begins",
+        ),
+        (
+            Quirk::MarkerMissing,
+            "marker_missing",
+            "pictures end without a marker bit; they end where the next begins",
+        ),
+        (
+            Quirk::MarkerElsewhere,
+            "marker_elsewhere",
+            "the marker bit stands on SEI or parameter sets; there it is ignored",
+        ),
+        (
+            Quirk::SeiAlone,
+            "sei_alone",
+            "SEI or delimiters have time stamps of their own; they are put before the next picture",
+        ),
+        (
+            Quirk::SeiLeftOut,
+            "sei_left_out",
+            "more SEI than a picture may have; the rest is left out",
+        ),
+        (
+            Quirk::StartCodes,
+            "start_codes",
+            "start codes stand within RTP payloads; the NAL units are separated there",
+        ),
+        (Quirk::EmptyNal, "empty_nal", "payloads or NAL units of no bytes; they are passed over"),
+        (
+            Quirk::FragmentEnd,
+            "fragment_end",
+            "the last fragment of a NAL unit is not marked as such; it ends where the next begins",
+        ),
+        (
+            Quirk::FragmentType,
+            "fragment_type",
+            "the fragments of a NAL unit name different types; the first one counts",
+        ),
+        (
+            Quirk::OtherCodec,
+            "other_codec",
+            "the video has another codec than the SDP says; it is recorded as what it is",
+        ),
+        (
+            Quirk::SetsMissing,
+            "sets_missing",
+            "the SDP has no usable parameter sets; those of the stream are taken",
+        ),
+        (
+            Quirk::SetsChange,
+            "sets_change",
+            "the parameter sets change, or are others than in the SDP; those of the stream count",
+        ),
+        (
+            Quirk::RecoveryPoint,
+            "recovery_point",
+            "a GOP begins at a recovery point; its first pictures may be incomplete",
+        ),
+        (
+            Quirk::IntraKey,
+            "intra_key",
+            "I pictures without any sign of random access; one that comes late enough begins a GOP",
         ),
     ];
 

@@ -1,7 +1,7 @@
 //! The RTSP client around `retina`: runs one task for each stream of the camera.
 //!
 //! It adds what retina leaves to its user: timeouts of each step, stall detection, reconnects, and
-//! the wait for TEARDOWN. [`super::supervisor`] decides when to reconnect, [`super::timeline`]
+//! the wait for TEARDOWN. [`super::supervisor`] decides when to reconnect, [`super::frame_clock`]
 //! computes capture times.
 #![expect(
     clippy::disallowed_methods,
@@ -23,11 +23,11 @@ use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
 use super::auth_limiter::{AuthLimiter, AuthOutcome, AuthPermit};
+use super::frame_clock::FrameClock;
 use super::rtsp_setup::{
     Failure, Sound, check_clock, describe, find, one_line, set_up_sound, setup_options, step,
 };
 use super::supervisor::{StreamCheck, StreamSupervisor};
-use super::timeline::Timeline;
 use super::track_params::{audio_params, video_params};
 use super::{CameraFault, CameraUpdate, Frame, StreamRole, TrackParams};
 use crate::clock::{Clock, random};
@@ -75,15 +75,13 @@ pub async fn run(
         stream.settings.reconnect_after,
         stream.clock.now(),
     );
-    let timeline = Timeline::default();
-    let run = stream.run;
+    let clock = FrameClock::new(stream.run);
     let mut camera = StreamTask {
         stream,
         frames,
         update,
         supervisor,
-        timeline,
-        run,
+        clock,
         video_track: None,
         audio_track: None,
         sound: Sound::Wanted,
@@ -93,7 +91,7 @@ pub async fn run(
         let span = tracing::info_span!(
             "camera",
             stream = camera.stream.role.as_str(),
-            run = camera.run + 1
+            run = camera.clock.run() + 1
         );
         let ended = tokio::select! {
             ended = camera.play(&group).instrument(span) => Some(ended),
@@ -117,8 +115,7 @@ struct StreamTask<F> {
     frames: F,
     update: mpsc::Sender<CameraUpdate>,
     supervisor: StreamSupervisor,
-    timeline: Timeline,
-    run: u32,
+    clock: FrameClock,
     /// Parameters of the current video track; `None` before its first frame.
     video_track: Option<Arc<TrackParams>>,
     /// Parameters of the current audio track; `None` before its first frame, and without audio.
@@ -142,7 +139,7 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
     async fn play(&mut self, group: &Arc<SessionGroup>) -> (Failure, Duration) {
         self.video_track = None;
         self.audio_track = None;
-        self.timeline = Timeline::default();
+        self.clock.restart();
         if let Err(locked_for) = self.acquire_auth().await {
             let detail = "the camera rejected this user and password too often".into();
             return ((CameraFault::LockedOut, detail), locked_for);
@@ -160,7 +157,10 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
                 // The kernel buffers TCP data meanwhile; UDP packets without room are lost.
                 let _low_latency_guard = Some(low_latency_guard)
                     .filter(|_| self.stream.settings.transport == Transport::Udp);
-                (self.receive(demuxed).await, Duration::ZERO)
+                let failure = self.receive(demuxed).await;
+                self.clock.flush();
+                self.pass_on().await;
+                (failure, Duration::ZERO)
             }
             Err(failure) if outcome == AuthOutcome::Rejected => (failure, locked_for),
             Err(failure) => (failure, Duration::ZERO),
@@ -199,6 +199,7 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
                     if let Err(failure) = check_clock(SystemTime::now()) {
                         return failure;
                     }
+                    self.pass_on().await;
                     match self.supervisor.check(self.stream.clock.now(), connected) {
                         StreamCheck::Fine => continue,
                         StreamCheck::Report(update) => {
@@ -232,7 +233,10 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
                         return failure;
                     }
                 }
-                Some(Ok(CodecItem::AudioFrame(frame))) => self.audio(&demuxed, &frame),
+                Some(Ok(CodecItem::AudioFrame(frame))) => {
+                    self.audio(&demuxed, &frame);
+                    self.pass_on().await;
+                }
                 Some(Ok(_)) => {}
             }
             last_error = None;
@@ -253,35 +257,15 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
         let Some(params) = self.video_track.clone() else {
             return Ok(());
         };
-        let clock_rate = i64::from(params.timescale);
-        let placed = self.timeline.map(frame.timestamp().elapsed() * 1_000_000 / clock_rate, now);
-        if placed.new_run {
-            self.run += 1;
-        }
-        // The camera's own ticks, unless it was an outlier: a conversion from microseconds would
-        // round.
-        let elapsed = frame.timestamp().elapsed();
-        let pts = if elapsed * 1_000_000 / clock_rate == placed.pts {
-            elapsed
-        } else {
-            placed.pts * clock_rate / 1_000_000
-        };
         let (key, lost) = (frame.is_random_access_point(), u32::from(frame.loss()));
         let (video_track, audio_track, sound) = (&self.video_track, &self.audio_track, &self.sound);
         self.supervisor.lost(lost);
         let up =
             self.supervisor.frame(now, key, || describe_tracks([video_track, audio_track], sound));
+        let (pts, role) = (frame.timestamp().elapsed(), self.stream.role);
         let data = Bytes::from(frame.into_data());
-        (self.frames)(Arc::new(Frame {
-            role: self.stream.role,
-            params,
-            data,
-            key,
-            pts,
-            run: self.run,
-            at: placed.at,
-            lost,
-        }));
+        self.clock.push(Frame { role, params, data, key, pts, run: 0, at: now, lost });
+        self.pass_on().await;
         if let Some(update) = up {
             let _ = self.update.send(update).await;
         }
@@ -300,23 +284,22 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
             return;
         };
         let pts = frame.timestamp().elapsed();
-        let micros = pts * 1_000_000 / i64::from(params.timescale.max(1));
-        // Audio before the first video frame has no capture time yet.
-        let Some(at) = self.timeline.time_of(micros, self.stream.clock.now()) else {
-            return;
-        };
+        let (at, role) = (self.stream.clock.now(), self.stream.role);
         let (data, lost) = (Bytes::copy_from_slice(frame.data()), u32::from(frame.loss()));
         self.supervisor.lost(lost);
-        (self.frames)(Arc::new(Frame {
-            role: self.stream.role,
-            params,
-            data,
-            key: true,
-            pts,
-            run: self.run,
-            at,
-            lost,
-        }));
+        self.clock.push(Frame { role, params, data, key: true, pts, run: 0, at, lost });
+        self.supervisor.sound(self.clock.sound_counts());
+    }
+
+    /// Passes on the frames that have their times, and what changed in the camera's clock.
+    async fn pass_on(&mut self) {
+        while let Some(frame) = self.clock.pop(self.stream.clock.now()) {
+            (self.frames)(Arc::new(frame));
+        }
+        if let Some(report) = self.clock.report() {
+            let update = CameraUpdate::Clock { role: self.stream.role, report };
+            let _ = self.update.send(update).await;
+        }
     }
 
     /// Connects, sets up the tracks that can be recorded, and plays.

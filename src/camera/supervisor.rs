@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::sound_clock::SoundCounts;
 use super::{CameraCounts, CameraFault, CameraUpdate, StreamRole};
 use crate::units::{MonoTime, Timestamp};
 
@@ -137,6 +138,11 @@ impl StreamSupervisor {
     /// Counts RTP packets lost before a frame of any track.
     pub fn lost(&mut self, packets: u32) {
         self.counts.lost_packets += u64::from(packets);
+    }
+
+    /// Notes the corrections of the sound so far, for the counters.
+    pub fn sound(&mut self, counts: SoundCounts) {
+        self.counts.sound = counts;
     }
 
     /// Counts a packet that could not be used. Returns a failure only after [`ERRORS_MAX`] of them
@@ -399,7 +405,8 @@ mod tests {
             supervisor.frame(at(second), true, String::new);
         }
         supervisor.lost(7);
-        let counts = CameraCounts { lost_packets: 7, bad_packets: 30_000 };
+        let counts =
+            CameraCounts { lost_packets: 7, bad_packets: 30_000, ..CameraCounts::default() };
         assert_eq!(
             supervisor.check(at(40), at(10).mono),
             StreamCheck::Report(CameraUpdate::Counts { role: StreamRole::Main, counts })

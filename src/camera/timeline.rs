@@ -1,211 +1,151 @@
 //! The timeline: maps RTP media time to our clocks.
 //!
 //! Arrival times jitter with the network; media time does not, but its origin is unknown and
-//! cameras report it wrongly. Therefore the earliest arrivals anchor media time, with a slow
-//! correction for drift.
+//! cameras report it wrongly. Therefore stamps are made continuous ([`super::stamp_repair`]), the
+//! least-delayed arrivals give offset and rate of the camera's clock ([`super::clock_ruler`]), and
+//! the stream gets the presentation times of the corrected ruler: they are capture times on the
+//! monotonic clock, so a file lasts as long as what it shows.
+//!
+//! Callers use [`super::frame_clock`], which also holds frames back while a burst arrives.
 
+use std::collections::VecDeque;
+
+use super::clock_belief::{ClockBelief, ClockReport};
+use super::clock_ruler::ClockRuler;
+use super::stamp_repair::{Repaired, StampFault, StampRepair};
 use crate::units::{MonoTime, Timestamp};
 
-/// Deviation of a media time step from the arrival times, above which a frame is an outlier,
-/// microseconds.
-const JUMP: i64 = 5_000_000;
-/// Outliers in a row that start a new run; fewer are damage.
-const JUMPS_MAX: u32 = 3;
-/// Fastest correction of the anchor, parts per million of media time: 500 covers every crystal;
-/// more is no drift.
-const DRIFT_PPM: i64 = 500;
-/// Time after the start of a run in which the anchor follows earlier arrivals at once,
-/// microseconds: on connect, cameras send up to 5 s of buffered media in a burst.
-const SETTLE: i64 = 6_000_000;
-/// Window in which the earliest arrival is searched, microseconds: long enough to contain a moment
-/// without queueing.
-const WINDOW: i64 = 20_000_000;
-/// Step of the presentation time of an outlier, microseconds: one frame at 25 fps.
-const STEP: i64 = 40_000;
+/// Shortest step between two presentation times, microseconds; leaves room for B-frames between.
+const STEP_MIN: i64 = 1_000;
+/// Presentation times that are remembered to place B-frames: the 16 reference pictures of H.264.
+const RECENT_MAX: usize = 17;
 
 /// The times of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed {
-    /// Capture time on our clocks.
+    /// Capture time on our clocks: not after the arrival, and never backwards except for B-frames.
     pub at: Timestamp,
-    /// Presentation time, microseconds; differs from the camera's for an outlier.
+    /// Presentation time, microseconds of the monotonic clock: that of `at`, but strictly rising
+    /// except for B-frames, which lie between their neighbours.
     pub pts: i64,
-    /// The frame starts a new run.
+    /// The frame starts a new run: it is the first of its session.
     pub new_run: bool,
 }
 
-/// The mapping of one stream.
-#[derive(Debug, Default)]
-pub struct Timeline {
-    run: Option<Run>,
+/// A frame whose stamp is repaired and whose arrival is learned, but which has no time yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed {
+    repaired: Repaired,
+    arrival: Timestamp,
+    new_run: bool,
 }
 
-#[derive(Debug)]
-struct Run {
-    /// Monotonic microseconds of media time 0.
-    offset: i64,
-    /// Media time of the first frame, microseconds.
-    start: i64,
-    last_media: i64,
-    last_arrival: MonoTime,
-    last_at: MonoTime,
-    /// Lowest difference of arrival and media time in the window, microseconds.
-    lowest_offset: i64,
-    /// Media time at which the window started, microseconds.
-    window_start: i64,
-    outliers: u32,
+/// The mapping of one track.
+#[derive(Debug, Default)]
+pub struct Timeline {
+    session: Option<(StampRepair, ClockRuler)>,
+    /// Rate of the session before; `None` before the first.
+    rate: Option<f64>,
+    /// Highest presentation time so far, over all sessions.
+    last: i64,
+    last_at: i64,
+    /// Media time and presentation time of recent frames of this session.
+    recent: VecDeque<(i64, i64)>,
+    belief: ClockBelief,
 }
 
 impl Timeline {
-    /// Maps a video frame with presentation time `media` (microseconds) that arrived at `arrival`.
-    pub fn map(&mut self, media: i64, arrival: Timestamp) -> Placed {
-        let Some(run) = &mut self.run else {
-            return self.start_run(media, arrival);
+    /// Starts another session of the same camera: its stamps start anywhere, its rate is kept, and
+    /// capture time does not go back.
+    pub fn restart(&mut self) {
+        self.rate = self.session.take().map(|(_, ruler)| ruler.rate()).or(self.rate);
+        self.recent.clear();
+    }
+
+    /// Maps a frame with presentation stamp `stamp` (microseconds, unwrapped) that arrived at
+    /// `arrival`. `key` is true for a frame that starts a GOP.
+    pub fn map(&mut self, stamp: i64, arrival: Timestamp, key: bool) -> Placed {
+        let observed = self.observe(stamp, arrival, key);
+        self.place(observed)
+    }
+
+    /// Repairs the stamp of a frame and learns from its arrival. All frames must be observed and
+    /// placed in the order of their arrival.
+    pub fn observe(&mut self, stamp: i64, arrival: Timestamp, key: bool) -> Observed {
+        let micros = arrival.mono.0 as i64;
+        let Some((repair, ruler)) = &mut self.session else {
+            let ruler = ClockRuler::new(0, micros, self.rate.unwrap_or(1.0));
+            self.session = Some((StampRepair::new(stamp, micros), ruler));
+            let repaired = Repaired { media: 0, reordered: false, fault: None };
+            return Observed { repaired, arrival, new_run: true };
         };
-        let step = media - run.last_media;
-        let waited = arrival.mono.since(run.last_arrival) as i64;
-        if step < -JUMP || step > waited + JUMP {
-            run.outliers += 1;
-            if run.outliers >= JUMPS_MAX {
-                return self.start_run(media, arrival);
-            }
-            run.last_media += STEP;
-            run.last_arrival = arrival.mono;
-            let pts = run.last_media;
-            return Placed { at: run.capture_time(pts, arrival), pts, new_run: false };
+        ruler.settle(micros);
+        let repaired = repair.repair(stamp, micros, key, ruler);
+        if repaired.fault != Some(StampFault::Outlier) {
+            ruler.observe(repaired.media, micros);
         }
-        run.outliers = 0;
-        run.learn(media, arrival.mono);
-        run.last_media = run.last_media.max(media);
-        run.last_arrival = arrival.mono;
-        Placed { at: run.capture_time(media, arrival), pts: media, new_run: false }
+        self.belief.learn(micros, repaired.fault, ruler.rate());
+        Observed { repaired, arrival, new_run: false }
     }
 
-    /// Capture time of a presentation time of the current run, for audio; `None` before the first
-    /// video frame.
-    pub fn time_of(&self, media: i64, now: Timestamp) -> Option<Timestamp> {
-        let run = self.run.as_ref()?;
-        Some(now.at(MonoTime((media + run.offset).clamp(0, now.mono.0 as i64) as u64)))
+    /// True while a burst may be arriving: a frame is placed better when it ended. `now` is the
+    /// current time.
+    pub fn in_burst(&mut self, now: Timestamp) -> bool {
+        self.session.as_mut().is_some_and(|(_, ruler)| {
+            ruler.settle(now.mono.0 as i64);
+            ruler.in_burst()
+        })
     }
 
-    fn start_run(&mut self, media: i64, arrival: Timestamp) -> Placed {
-        let offset = arrival.mono.0 as i64 - media;
-        // Capture time never moves backwards, not even when a camera restarts.
-        let last_at = self.run.as_ref().map_or(MonoTime(0), |run| run.last_at);
-        let at = MonoTime(arrival.mono.0.max(last_at.0 + 1));
-        self.run = Some(Run {
-            offset,
-            start: media,
-            last_media: media,
-            last_arrival: arrival.mono,
-            last_at: at,
-            lowest_offset: offset,
-            window_start: media,
-            outliers: 0,
-        });
-        Placed { at: arrival.at(at), pts: media, new_run: true }
-    }
-}
-
-impl Run {
-    fn learn(&mut self, media: i64, arrival: MonoTime) {
-        let offset = arrival.0 as i64 - media;
-        if media - self.start < SETTLE {
-            self.offset = self.offset.min(offset);
-            self.lowest_offset = self.offset;
-            self.window_start = media;
-            return;
-        }
-        self.lowest_offset = self.lowest_offset.min(offset);
-        if media - self.window_start >= WINDOW {
-            self.lowest_offset = offset;
-            self.window_start = media;
-        }
-        let most = (media - self.last_media).max(0) * DRIFT_PPM / 1_000_000;
-        self.offset += (self.lowest_offset - self.offset).clamp(-most, most);
-    }
-
-    /// Capture time of a frame, never in the future. B-frames may lie before the previous frame.
-    fn capture_time(&mut self, media: i64, arrival: Timestamp) -> Timestamp {
-        let at = MonoTime((media + self.offset).clamp(1, arrival.mono.0 as i64) as u64);
-        self.last_at = self.last_at.max(at);
-        arrival.at(at)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn arrive(micros: i64) -> Timestamp {
-        Timestamp { mono: MonoTime(micros as u64), ..Timestamp::default() }
-    }
-
-    #[test]
-    fn arrival_jitter_does_not_reach_the_capture_time() {
-        let mut timeline = Timeline::default();
-        let base = 100_000_000;
-        timeline.map(0, arrive(base));
-        for i in 1..200_i64 {
-            let placed = timeline.map(i * 40_000, arrive(base + i * 40_000 + (i * 7919 % 30_000)));
-            assert!(
-                (placed.at.mono.0 as i64 - base - i * 40_000).abs() < 100,
-                "frame {i}: {placed:?}"
-            );
+    /// Ends the wait for the end of a burst.
+    pub fn end_burst(&mut self) {
+        if let Some((_, ruler)) = &mut self.session {
+            ruler.end_burst(false);
         }
     }
 
-    #[test]
-    fn a_burst_of_buffered_media_is_placed_in_the_past() {
-        let mut timeline = Timeline::default();
-        for i in 0..125_i64 {
-            timeline.map(i * 40_000, arrive(100_000_000 + i));
-        }
-        let placed = timeline.map(125 * 40_000, arrive(100_000_125 + 40_000));
-        assert!(placed.at.mono.0.abs_diff(100_000_125) < 50_000, "{placed:?}");
-        assert!(!placed.new_run);
-    }
-
-    #[test]
-    fn three_outliers_start_a_new_run() {
-        let mut timeline = Timeline::default();
-        let mut at = 100_000_000;
-        let mut place = |media| {
-            at += 40_000;
-            timeline.map(media, arrive(at))
+    /// Places an observed frame.
+    pub fn place(&mut self, observed: Observed) -> Placed {
+        let Observed { repaired: Repaired { media, reordered, .. }, arrival, new_run } = observed;
+        let micros = arrival.mono.0 as i64;
+        let wanted = match &mut self.session {
+            Some((_, ruler)) if !reordered => ruler.place(media, micros),
+            _ => micros,
         };
-        assert!(place(0).new_run);
-        place(40_000);
-        let outlier = place(90_000_000);
-        assert!(!outlier.new_run && outlier.pts == 80_000);
-        assert_eq!(place(120_000).pts, 120_000);
-        assert!(!place(-50_000_000).new_run && !place(-49_960_000).new_run);
-        assert!(place(-49_920_000).new_run);
+        let between = if reordered { self.between(media) } else { None };
+        let pts = between.unwrap_or_else(|| wanted.max(self.last + STEP_MIN));
+        self.last = self.last.max(pts);
+        self.recent.push_back((media, pts));
+        if self.recent.len() > RECENT_MAX {
+            self.recent.pop_front();
+        }
+        let mut at = pts.min(micros).max(0);
+        if between.is_none() {
+            at = at.max(self.last_at).min(micros);
+            self.last_at = at;
+        }
+        Placed { at: arrival.at(MonoTime(at as u64)), pts, new_run }
     }
 
-    #[test]
-    fn drift_is_followed_no_faster_than_500_ppm() {
-        let mut timeline = Timeline::default();
-        for i in 0..10_000_i64 {
-            // The camera's clock runs 1000 ppm slow: arrivals fall behind media time.
-            timeline.map(i * 40_000, arrive(100_000_000 + i * 40_040));
-        }
-        let run = timeline.run.unwrap();
-        let moved = run.offset - 100_000_000;
-        assert!(moved > 0 && moved <= 10_000 * 40_000 * 500 / 1_000_000, "{moved}");
+    /// Presentation time of a B-frame, in the place between its neighbours that its stamp gives it.
+    fn between(&self, media: i64) -> Option<i64> {
+        let before = self.recent.iter().filter(|(other, _)| *other < media).max()?;
+        let behind = self.recent.iter().filter(|(other, _)| *other > media).min()?;
+        let (from, to) = (before.1, behind.1);
+        let part = (media - before.0) as f64 / (behind.0 - before.0) as f64;
+        let pts = from + ((to - from) as f64 * part).round() as i64;
+        (to - from >= 2).then(|| pts.clamp(from + 1, to - 1))
     }
 
-    proptest::proptest! {
-        #[test]
-        fn capture_time_is_never_in_the_future(steps in proptest::collection::vec((-9_000_000_i64..9_000_000, 0_i64..900_000), 1..200)) {
-            let mut timeline = Timeline::default();
-            let (mut media, mut at) = (0, 100_000_000);
-            for (step, wait) in steps {
-                media += step;
-                at += wait;
-                let placed = timeline.map(media, arrive(at));
-                proptest::prop_assert!(placed.at.mono.0 as i64 <= at + 1);
-            }
-        }
+    /// Usual time between two frames, microseconds.
+    pub(super) fn usual_step(&self) -> i64 {
+        self.session
+            .as_ref()
+            .map_or(0, |(repair, ruler)| (repair.usual_step() as f64 * ruler.rate()).round() as i64)
+    }
+
+    /// A change in whether the stamps can be believed, once.
+    pub fn report(&mut self) -> Option<ClockReport> {
+        self.belief.report()
     }
 }

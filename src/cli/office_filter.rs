@@ -39,7 +39,7 @@ pub(super) struct Wanted {
 }
 
 /// Kinds of events that this version makes.
-pub(super) const EVENT_KINDS: [&str; 22] = [
+pub(super) const EVENT_KINDS: [&str; 23] = [
     kind::START,
     kind::STOP,
     kind::MOTION_START,
@@ -50,6 +50,7 @@ pub(super) const EVENT_KINDS: [&str; 22] = [
     kind::SEEING,
     kind::CAMERA_DOWN,
     kind::CAMERA_UP,
+    kind::CAMERA_CLOCK,
     kind::GAP,
     kind::FILE_LOST,
     kind::SHED,

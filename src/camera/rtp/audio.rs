@@ -1,0 +1,113 @@
+//! Audio track: the frames of AAC (RFC 3640, high bit rate) and G.711.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::depacketizer::AudioDepacketizer;
+use super::limits::OUT_MAX;
+use super::source::Ordered;
+use super::{MediaUnit, Received, Unwrap};
+use crate::camera::TrackParams;
+use crate::camera::track_format::TrackFormat;
+
+/// The packets of an audio track as frames.
+pub(super) struct Audio {
+    depacketizer: AudioDepacketizer,
+    params: Option<Arc<TrackParams>>,
+    pub(super) out: VecDeque<Received>,
+    unwrap: Unwrap,
+    is_aac: bool,
+    /// Bytes of the AAC frame that comes in fragments.
+    fragments: usize,
+    lost: u32,
+}
+
+impl Audio {
+    pub(super) fn new(format: &TrackFormat) -> Result<Audio, String> {
+        let is_aac = format.encoding == "mpeg4-generic";
+        if is_aac {
+            check_aac(format.fmtp.as_deref().unwrap_or_default())?;
+        }
+        let (depacketizer, params) = AudioDepacketizer::new(format)?;
+        Ok(Audio {
+            depacketizer,
+            params: Some(Arc::new(params)),
+            out: VecDeque::new(),
+            unwrap: Unwrap::default(),
+            is_aac,
+            fragments: 0,
+            lost: 0,
+        })
+    }
+
+    pub(super) fn packet(&mut self, packet: &Ordered<'_>) {
+        let time = self.unwrap.next(packet.time);
+        let broken = packet.lost > 0 || packet.jumped;
+        self.lost = self.lost.saturating_add(packet.lost);
+        if broken {
+            self.fragments = 0;
+        }
+        if packet.payload.is_empty() {
+            return;
+        }
+        let marker = if self.is_aac { self.ends_frame(packet.payload) } else { true };
+        let (out, lost, params) = (&mut self.out, &mut self.lost, &mut self.params);
+        let result = self.depacketizer.payload(
+            packet.payload,
+            (time, marker, broken),
+            |(data, rtp_time)| {
+                if out.len() >= OUT_MAX {
+                    *lost = lost.saturating_add(1);
+                    return;
+                }
+                out.push_back(Received::Unit(MediaUnit {
+                    data,
+                    rtp_time,
+                    arrival: packet.arrival,
+                    key: true,
+                    lost: std::mem::take(lost),
+                    params: params.take(),
+                }));
+            },
+        );
+        if let Err(why) = result {
+            self.fragments = 0;
+            self.lost = self.lost.saturating_add(1);
+            if self.out.len() < OUT_MAX {
+                self.out.push_back(Received::Bad(format!("audio packet: {why}")));
+            }
+        }
+    }
+
+    /// Whether an AAC packet ends a frame, by its sizes: cameras set the marker bit as they like.
+    fn ends_frame(&mut self, payload: &[u8]) -> bool {
+        let [0, 16, high, low, data @ ..] = payload else {
+            self.fragments = 0;
+            return true;
+        };
+        let size = usize::from(u16::from_be_bytes([*high, *low]) >> 3);
+        if size <= data.len() && self.fragments == 0 {
+            return true;
+        }
+        self.fragments += data.len();
+        let ends = self.fragments >= size;
+        if ends {
+            self.fragments = 0;
+        }
+        ends
+    }
+}
+
+/// Accepts the one mode of RFC 3640 that is recorded.
+fn check_aac(fmtp: &str) -> Result<(), String> {
+    let mode =
+        fmtp.split(';').filter_map(|part| part.trim().split_once('=')).find_map(|(key, value)| {
+            key.trim().eq_ignore_ascii_case("mode").then(|| value.trim().to_owned())
+        });
+    match mode {
+        Some(mode) if !mode.eq_ignore_ascii_case("aac-hbr") => Err(format!(
+            "the camera sends AAC in mode {mode}; taimat records AAC-hbr alone: choose AAC or G.711"
+        )),
+        _ => Ok(()),
+    }
+}

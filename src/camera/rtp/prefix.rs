@@ -1,0 +1,80 @@
+//! Prefix: what stands before a picture and waits for it.
+
+use super::limits::{PREFIX_MAX, PREFIX_NALS_MAX};
+use crate::units::MonoTime;
+
+/// Delimiter, SEI and others that belong to the next picture.
+#[derive(Debug, Default)]
+pub(super) struct Prefix {
+    delimiter: Vec<u8>,
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    recovery: bool,
+    /// Time stamp of the latest NAL unit, and arrival of the first one with it.
+    first: Option<(i64, MonoTime)>,
+}
+
+impl Prefix {
+    /// An access unit delimiter: it stands first in its unit, and there is one.
+    pub(super) fn delimiter(&mut self, nal: &[u8], time: i64, arrival: MonoTime) {
+        self.delimiter.clear();
+        if nal.len() <= 16 {
+            self.delimiter.extend_from_slice(nal);
+        }
+        self.came(time, arrival);
+    }
+
+    /// Another NAL unit. False if there is no room for it.
+    pub(super) fn add(&mut self, nal: &[u8], recovery: bool, time: i64, arrival: MonoTime) -> bool {
+        self.recovery |= recovery;
+        self.came(time, arrival);
+        if self.bytes.len() + nal.len() > PREFIX_MAX || self.ends.len() >= PREFIX_NALS_MAX {
+            return false;
+        }
+        self.bytes.extend_from_slice(nal);
+        self.ends.push(self.bytes.len());
+        true
+    }
+
+    fn came(&mut self, time: i64, arrival: MonoTime) {
+        if self.first.is_none_or(|(before, _)| before != time) {
+            self.first = Some((time, arrival));
+        }
+    }
+
+    /// Arrival of a picture: that of its first packet with its time stamp. The second value is
+    /// false if all that waits has another time stamp.
+    pub(super) fn arrival_of(&self, time: i64, arrival: MonoTime) -> (MonoTime, bool) {
+        match self.first {
+            Some((at, first)) if at == time => (first, true),
+            Some(_) => (arrival, false),
+            None => (arrival, true),
+        }
+    }
+
+    /// Whether a recovery point waits here.
+    pub(super) fn take_recovery(&mut self) -> bool {
+        std::mem::take(&mut self.recovery)
+    }
+
+    /// Gives all of it in its order, and keeps the buffers.
+    pub(super) fn drain(&mut self, mut each: impl FnMut(&[u8])) {
+        if !self.delimiter.is_empty() {
+            each(&self.delimiter);
+        }
+        let mut start = 0;
+        for end in &self.ends {
+            each(&self.bytes[start..*end]);
+            start = *end;
+        }
+        self.clear();
+    }
+
+    /// Drops all of it.
+    pub(super) fn clear(&mut self) {
+        self.delimiter.clear();
+        self.bytes.clear();
+        self.ends.clear();
+        (self.recovery, self.first) = (false, None);
+    }
+}
