@@ -4,7 +4,8 @@
 //! * [`camera`]: RTSP camera (`rtp`: its packets, `rtsp_auth`: its login). [`broker`]: MQTT broker of the demo.
 //! * [`faulty_broker`]: MQTT broker with faults. [`mqtt_codec`]: its packets.
 //! * [`faulty_proxy`]: TCP proxy with network faults.
-//! * `quirky_camera`: pure RTSP camera with the quirks of cameras in the field.
+//! * `quirky_camera`: pure RTSP camera with the quirks of cameras in the field. `camera_session`: the
+//!   device's client with it. `camera_verdict`: what was recorded against what was sent.
 //! * [`rng`]: random numbers from a seed.
 //! * [`cow_image`]: copy-on-write card images. [`faulty_disk`]: card that loses power.
 //! * [`office_stub`]: office in memory. [`world`]: the whole agent in a simulated environment.
@@ -28,6 +29,12 @@ pub(crate) mod barrier;
 pub(crate) mod violation;
 pub mod broker;
 pub mod camera;
+#[cfg(test)]
+pub(crate) mod camera_session;
+#[cfg(test)]
+mod camera_tests;
+#[cfg(test)]
+pub(crate) mod camera_verdict;
 pub(crate) mod cow_image;
 pub(crate) mod crash_explorer;
 pub(crate) mod faulty_disk;
