@@ -54,13 +54,13 @@ async fn one(settings: &CameraSettings, patient: bool) -> bool {
     let (update, mut heard) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
     let clock = Arc::new(SystemClock::new());
-    let (heartbeat, wakeup, logins) =
+    let (heartbeat, wakeup, shared) =
         (Heartbeat::default(), WakeupCoalescer::default(), Arc::default());
     let stream = rtsp::Stream {
         role: StreamRole::Main,
         settings: settings.clone(),
         clock,
-        logins,
+        shared,
         heartbeat,
         run: 0,
         wakeup,

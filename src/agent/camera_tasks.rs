@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::analytics::thread::AnalyticsRequest;
-use crate::camera::auth_limiter::AuthLimiter;
 use crate::camera::rtsp::{self, Stream};
+use crate::camera::session_places::SharedSessions;
 use crate::camera::{CameraUpdate, Frame, StreamRole};
 use crate::clock::Clock;
 use crate::frame_queue::FrameSender;
@@ -63,20 +63,29 @@ impl CameraTasks {
                 analytics.frame(&frame);
             }
         };
-        let logins = Arc::default();
+        let shared = Arc::default();
         let sub = self.analytics.clone();
+        // First, because the sub-stream waits for its set-up.
+        self.spawn(
+            settings,
+            watchdog,
+            StreamRole::Main,
+            &shared,
+            main,
+            updates.clone(),
+            before.clone(),
+        );
         if has_sub {
             self.spawn(
                 settings,
                 watchdog,
                 StreamRole::Sub,
-                &logins,
+                &shared,
                 move |frame| _ = sub.frame(&frame),
-                updates.clone(),
-                before.clone(),
+                updates,
+                before,
             );
         }
-        self.spawn(settings, watchdog, StreamRole::Main, &logins, main, updates, before);
         self.generation += 1;
     }
 
@@ -86,16 +95,16 @@ impl CameraTasks {
         settings: &CameraSettings,
         watchdog: &mut Watchdog,
         role: StreamRole,
-        logins: &Arc<Mutex<AuthLimiter>>,
+        shared: &Arc<Mutex<SharedSessions>>,
         frames: impl FnMut(Arc<Frame>) + Send + 'static,
         updates: mpsc::Sender<CameraUpdate>,
         before: Option<watch::Receiver<bool>>,
     ) {
         let name = if role == StreamRole::Main { CAMERA_MAIN } else { CAMERA_SUB };
         let heartbeat = watchdog.register(self.clock.now().mono, name, timeouts::CAMERA);
-        let (settings, clock, logins) = (settings.clone(), self.clock.clone(), logins.clone());
+        let (settings, clock, shared) = (settings.clone(), self.clock.clone(), shared.clone());
         let (wakeup, run) = (self.wakeup.clone(), self.generation << RUN_BITS);
-        let stream = Stream { role, settings, clock, logins, heartbeat, run, wakeup };
+        let stream = Stream { role, settings, clock, shared, heartbeat, run, wakeup };
         let stop = self.stop.subscribe();
         self.tasks.spawn(async move {
             if let Some(mut closed) = before {

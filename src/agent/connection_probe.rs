@@ -49,7 +49,7 @@ pub async fn camera(
         role,
         settings,
         clock,
-        logins: Arc::default(),
+        shared: Arc::default(),
         heartbeat: Heartbeat::default(),
         run: 0,
         wakeup: WakeupCoalescer::default(),

@@ -459,6 +459,8 @@ impl Agent {
                 self.event(now, kind::CAMERA_CLOCK, None, events::camera_clock(role, &report));
             }
             CameraUpdate::Counts { role, counts } => *self.gauges.camera_counts_mut(role) = counts,
+            // The camera task has logged them.
+            CameraUpdate::Quirks { .. } => {}
         }
     }
 

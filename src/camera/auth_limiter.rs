@@ -1,10 +1,13 @@
 //! The authentication limiter: limits the tries of a rejected password over all streams of a
 //! camera.
 //!
-//! Cameras lock accounts after three to five tries.
+//! Cameras lock accounts after three to five tries. A login that the camera never accepted has three
+//! tries over all streams. Once a stream was accepted, its login is right: it is tried again after
+//! growing pauses, never locked out, and the other stream has three tries of its own.
 
 use std::time::Duration;
 
+use super::StreamRole;
 use crate::units::MonoTime;
 
 /// Rejected tries in a row before a lockout.
@@ -16,13 +19,24 @@ const LOCKOUT_MIN: Duration = Duration::from_secs(5 * 60);
 const LOCKOUT_MAX: Duration = Duration::from_secs(30 * 60);
 /// Wait for the outcome of another stream's try.
 const OUTCOME_WAIT: Duration = Duration::from_millis(500);
+/// Pause between the tries of a stream that was never accepted while the other one was.
+const OWN_TRY_PAUSE: Duration = Duration::from_secs(60);
+/// Pauses after rejections in a row of a login that was accepted before. A camera that boots rejects
+/// for some seconds; three tries take a minute, and at most twelve follow in an hour.
+const KNOWN_PAUSES: [Duration; 5] = [
+    Duration::from_secs(15),
+    Duration::from_secs(20),
+    Duration::from_secs(30),
+    Duration::from_secs(120),
+    Duration::from_secs(300),
+];
 
 /// The permission of a stream to send the password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthPermit {
     /// The stream may try now. It must report the outcome by [`AuthLimiter::answered`].
     Granted,
-    /// All remaining tries are pending: ask again after this time.
+    /// All remaining tries are pending, or the next one is not due: ask again after this time.
     Busy(Duration),
     /// The password was rejected too often: no try for this time.
     LockedOut(Duration),
@@ -39,42 +53,114 @@ pub enum AuthOutcome {
     NotAsked,
 }
 
+/// How long a stream waits before its next try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthRest {
+    /// No longer than after other failures.
+    None,
+    /// At least this time; the login is not in doubt.
+    Pause(Duration),
+    /// The password was rejected too often.
+    Lockout(Duration),
+}
+
+/// Rejections in a row, and when the next try is due.
+#[derive(Debug, Clone, Copy, Default)]
+struct Attempts {
+    rejections: u32,
+    next: MonoTime,
+    locked: bool,
+}
+
 /// The limiter of one camera.
 #[derive(Debug, Default)]
 pub struct AuthLimiter {
-    /// Rejections since the camera last accepted the password.
-    rejections: u32,
-    /// Tries without an outcome yet.
+    /// Tries while no stream was ever accepted.
+    shared: Attempts,
+    /// Tries of each stream after that.
+    own: [Attempts; 2],
+    /// The streams that were accepted at least once.
+    accepted: [bool; 2],
+    /// Tries without an outcome yet, while no stream was ever accepted.
     pending: u32,
-    locked_until: MonoTime,
 }
 
 impl AuthLimiter {
+    fn attempts(&mut self, role: StreamRole) -> &mut Attempts {
+        if self.accepted == [false; 2] { &mut self.shared } else { &mut self.own[index(role)] }
+    }
+
     /// Asks for permission to send the password. After a lockout only one try at a time is granted.
-    pub fn acquire(&mut self, now: MonoTime) -> AuthPermit {
-        if now < self.locked_until {
-            return AuthPermit::LockedOut(self.locked_until.duration_since(now));
+    pub fn acquire(&mut self, role: StreamRole, now: MonoTime) -> AuthPermit {
+        let attempts = *self.attempts(role);
+        if now < attempts.next {
+            let rest = attempts.next.duration_since(now);
+            return if attempts.locked {
+                AuthPermit::LockedOut(rest)
+            } else {
+                AuthPermit::Busy(rest)
+            };
         }
-        if self.pending >= TRIES.saturating_sub(self.rejections).max(1) {
-            return AuthPermit::Busy(OUTCOME_WAIT);
+        if self.accepted == [false; 2] {
+            if self.pending >= TRIES.saturating_sub(attempts.rejections).max(1) {
+                return AuthPermit::Busy(OUTCOME_WAIT);
+            }
+            self.pending += 1;
         }
-        self.pending += 1;
         AuthPermit::Granted
     }
 
     /// Reports the outcome of a try. `random` is uniform in 0..1 and draws the length of a lockout.
-    /// Returns the remaining lockout; zero without one.
-    pub fn answered(&mut self, now: MonoTime, outcome: AuthOutcome, random: f64) -> Duration {
+    pub fn answered(
+        &mut self,
+        role: StreamRole,
+        now: MonoTime,
+        outcome: AuthOutcome,
+        random: f64,
+    ) -> AuthRest {
         self.pending = self.pending.saturating_sub(1);
         match outcome {
-            AuthOutcome::Accepted => self.rejections = 0,
-            AuthOutcome::Rejected => self.rejections += 1,
-            AuthOutcome::NotAsked => {}
+            AuthOutcome::Accepted => {
+                self.accepted[index(role)] = true;
+                *self.attempts(role) = Attempts::default();
+                self.shared = Attempts::default();
+                return AuthRest::None;
+            }
+            AuthOutcome::NotAsked => return self.rest(role, now),
+            AuthOutcome::Rejected => {}
         }
-        if outcome == AuthOutcome::Rejected && self.rejections >= TRIES {
-            self.locked_until = now.plus(LOCKOUT_MIN + (LOCKOUT_MAX - LOCKOUT_MIN).mul_f64(random));
+        let known = self.accepted[index(role)];
+        let alone = self.accepted == [false; 2];
+        let attempts = self.attempts(role);
+        attempts.rejections += 1;
+        let nth = attempts.rejections;
+        if known {
+            let at = (nth as usize - 1).min(KNOWN_PAUSES.len() - 1);
+            attempts.next = now.plus(KNOWN_PAUSES[at]);
+        } else if nth >= TRIES {
+            let length = LOCKOUT_MIN + (LOCKOUT_MAX - LOCKOUT_MIN).mul_f64(random);
+            (attempts.next, attempts.locked) = (now.plus(length), true);
+        } else if !alone {
+            attempts.next = now.plus(OWN_TRY_PAUSE);
         }
-        self.locked_until.duration_since(now)
+        self.rest(role, now)
+    }
+
+    fn rest(&mut self, role: StreamRole, now: MonoTime) -> AuthRest {
+        let attempts = self.attempts(role);
+        let rest = attempts.next.duration_since(now);
+        match (rest.is_zero(), attempts.locked) {
+            (true, _) => AuthRest::None,
+            (false, true) => AuthRest::Lockout(rest),
+            (false, false) => AuthRest::Pause(rest),
+        }
+    }
+}
+
+fn index(role: StreamRole) -> usize {
+    match role {
+        StreamRole::Main => 0,
+        StreamRole::Sub => 1,
     }
 }
 
@@ -82,20 +168,43 @@ impl AuthLimiter {
 mod tests {
     use super::*;
 
+    use AuthOutcome::{Accepted, NotAsked, Rejected};
+    use StreamRole::{Main, Sub};
+
+    fn at(seconds: u64) -> MonoTime {
+        MonoTime(seconds * 1_000_000)
+    }
+
+    /// Seconds of the tries of a stream that asks every second.
+    fn tries(
+        limiter: &mut AuthLimiter,
+        role: StreamRole,
+        seconds: std::ops::Range<u64>,
+        mut outcome: impl FnMut(usize) -> AuthOutcome,
+    ) -> Vec<u64> {
+        let mut tries = Vec::new();
+        for second in seconds {
+            if limiter.acquire(role, at(second)) == AuthPermit::Granted {
+                limiter.answered(role, at(second), outcome(tries.len()), 0.5);
+                tries.push(second);
+            }
+        }
+        tries
+    }
+
     #[test]
     fn two_streams_share_the_limit_of_wrong_passwords() {
         let (mut limiter, mut tries) = (AuthLimiter::default(), Vec::new());
         // Both streams ask every second; the camera takes a second to reject.
         for second in 0..7200 {
-            let now = MonoTime(second * 1_000_000);
-            let granted = (0..2).filter(|_| limiter.acquire(now) == AuthPermit::Granted).count();
-            for _ in 0..granted {
+            let now = at(second);
+            let granted = [Main, Sub]
+                .into_iter()
+                .filter(|role| limiter.acquire(*role, now) == AuthPermit::Granted)
+                .collect::<Vec<_>>();
+            for role in granted {
                 tries.push(second);
-                limiter.answered(
-                    now.plus_secs(1),
-                    AuthOutcome::Rejected,
-                    (second % 7) as f64 / 7.0,
-                );
+                limiter.answered(role, now.plus_secs(1), Rejected, (second % 7) as f64 / 7.0);
             }
         }
         assert!(tries[2] < 5 && tries[3] >= 300, "{tries:?}");
@@ -107,34 +216,67 @@ mod tests {
     fn pending_tries_count_towards_the_limit() {
         let mut limiter = AuthLimiter::default();
         let now = MonoTime(1);
+        for role in [Main, Sub, Main] {
+            assert_eq!(limiter.acquire(role, now), AuthPermit::Granted);
+        }
         assert_eq!(
-            [limiter.acquire(now), limiter.acquire(now), limiter.acquire(now)],
-            [AuthPermit::Granted; 3]
-        );
-        assert_eq!(
-            limiter.acquire(now),
+            limiter.acquire(Sub, now),
             AuthPermit::Busy(OUTCOME_WAIT),
             "a fourth try while three are pending"
         );
-        limiter.answered(now, AuthOutcome::NotAsked, 0.0);
+        limiter.answered(Main, now, NotAsked, 0.0);
         assert_eq!(
-            limiter.acquire(now),
+            limiter.acquire(Main, now),
             AuthPermit::Granted,
             "an unreachable camera has rejected nothing"
         );
-        limiter.answered(now, AuthOutcome::Accepted, 0.0);
-        assert_eq!(limiter.acquire(now), AuthPermit::Granted);
+        limiter.answered(Main, now, Accepted, 0.0);
+        assert_eq!(limiter.acquire(Main, now), AuthPermit::Granted);
     }
 
     #[test]
     fn an_accepted_password_resets_the_limit() {
         let mut limiter = AuthLimiter::default();
         for round in 0..10 {
-            let now = MonoTime(round);
-            assert_eq!(limiter.acquire(now), AuthPermit::Granted);
-            let outcome =
-                if round % 3 == 0 { AuthOutcome::Rejected } else { AuthOutcome::Accepted };
-            assert_eq!(limiter.answered(now, outcome, 0.5), Duration::ZERO);
+            let now = at(round * 1000);
+            assert_eq!(limiter.acquire(Main, now), AuthPermit::Granted);
+            let outcome = if round % 3 == 0 { Rejected } else { Accepted };
+            let rest = limiter.answered(Main, now, outcome, 0.5);
+            assert!(!matches!(rest, AuthRest::Lockout(_)));
         }
+    }
+
+    #[test]
+    fn a_rejected_sub_stream_never_locks_the_main_stream() {
+        let mut limiter = AuthLimiter::default();
+        assert_eq!(tries(&mut limiter, Main, 0..1, |_| Accepted), [0]);
+        let sub = tries(&mut limiter, Sub, 1..3600, |_| Rejected);
+        assert_eq!(sub[..3], [1, 61, 121], "a minute apart");
+        assert!(sub[3] >= 121 + 300, "{sub:?}");
+        assert_eq!(limiter.acquire(Main, at(122)), AuthPermit::Granted);
+        assert!(matches!(limiter.acquire(Sub, at(122)), AuthPermit::LockedOut(_)));
+    }
+
+    #[test]
+    fn rejections_of_the_sub_stream_before_main_count_no_more() {
+        let mut limiter = AuthLimiter::default();
+        tries(&mut limiter, Sub, 0..2, |_| Rejected);
+        assert_eq!(tries(&mut limiter, Main, 2..3, |_| Accepted), [2]);
+        assert_eq!(limiter.acquire(Main, at(3)), AuthPermit::Granted);
+        assert_eq!(tries(&mut limiter, Sub, 3..100, |_| Rejected), [3, 63]);
+    }
+
+    #[test]
+    fn a_login_accepted_before_is_tried_over_a_minute() {
+        let mut limiter = AuthLimiter::default();
+        limiter.answered(Main, at(0), Accepted, 0.0);
+        // The camera boots: three rejections, then it accepts.
+        let outcome = |nth| if nth < 3 { Rejected } else { Accepted };
+        let tried = tries(&mut limiter, Main, 10..3600, outcome);
+        assert_eq!(tried[..4], [10, 25, 45, 75]);
+        // The password was changed: it stays rejected.
+        let tried = tries(&mut limiter, Main, 3600..7200, |_| Rejected);
+        assert!(tried.len() <= 16, "{} tries in an hour", tried.len());
+        assert!(!matches!(limiter.acquire(Main, at(7200)), AuthPermit::LockedOut(_)));
     }
 }

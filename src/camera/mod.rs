@@ -5,8 +5,9 @@
 //! * [`frame_clock`]: gives frames their capture times; [`sound_clock`]: those of audio; pure.
 //! * [`timeline`]: maps RTP media time to our clocks; [`stamp_repair`], [`clock_ruler`],
 //!   [`clock_belief`]: its parts; pure.
-//! * [`rtsp`]: the RTSP client, around `retina`; [`rtsp_setup`]: session setup.
 //! * [`rtp`]: from RTP packets to access units; pure.
+//! * [`session_places`]: which stream does without where a camera has one place; pure.
+//! * [`rtsp`]: the RTSP client machine (pure) and the task that drives it.
 //! * [`quirk`]: tolerated deviations by name; [`track_format`]: payload of a track, from SDP.
 //! * [`track_params`]: codec parameters as sample entries.
 //!
@@ -20,11 +21,11 @@ pub mod frame_clock;
 pub mod quirk;
 pub mod rtp;
 pub mod rtsp;
-pub(crate) mod rtsp_setup;
 #[cfg(all(test, feature = "sim"))]
 mod rtsp_tests;
 pub mod sound_clock;
 pub(crate) mod stamp_repair;
+pub(crate) mod session_places;
 pub(crate) mod supervisor;
 pub mod timeline;
 #[cfg(test)]
@@ -37,6 +38,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::units::{Digest, Timestamp};
+
+/// The cause of a failure, and its detail for operators.
+pub type Failure = (CameraFault, String);
 
 /// A stream of the camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -225,6 +229,13 @@ pub enum CameraUpdate {
         role: StreamRole,
         /// Why they cannot be believed, and their rate.
         report: clock_belief::ClockReport,
+    },
+    /// The deviations of this session: after set-up, and when another one is found.
+    Quirks {
+        /// The stream.
+        role: StreamRole,
+        /// Counts by name.
+        quirks: quirk::QuirkCounts,
     },
 }
 

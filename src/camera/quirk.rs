@@ -59,11 +59,59 @@ pub enum Quirk {
     RecoveryPoint,
     /// A GOP that begins at an I picture without a sign of it.
     IntraKey,
+    /// A status line has no reason phrase.
+    StatusLine,
+    /// A header value has bytes outside of ASCII.
+    HeaderBytes,
+    /// Answers name RTSP 2.0, which was not asked for.
+    Version2,
+    /// The length of a body is missing, too small or no number.
+    BodyLength,
+    /// Bytes stand between messages that belong to none.
+    Garbage,
+    /// A response answers no request.
+    UnexpectedResponse,
+    /// The camera sends requests.
+    ServerRequest,
+    /// The camera sends to another address.
+    Redirect,
+    /// The description of the stream names another type than SDP.
+    ContentType,
+    /// An SDP line cannot be read.
+    SdpLine,
+    /// Control URLs name another host.
+    ControlUrl,
+    /// SETUP is answered without a session id.
+    NoSession,
+    /// The session id changes during set-up.
+    SessionChanged,
+    /// The Session header has unknown parameters or an unreadable timeout.
+    SessionHeader,
+    /// The Transport header has blanks, or lacks a parameter.
+    TransportHeader,
+    /// Media comes on other channels than asked for.
+    Channel,
+    /// RTP has another SSRC than SETUP promised.
+    SsrcPromise,
+    /// The RTP-Info of PLAY cannot be read.
+    RtpInfo,
+    /// PLAY works only track by track, or only without a range.
+    PlayAlone,
+    /// Media comes although PLAY is not answered.
+    PlaySilent,
+    /// The nonce of Digest authentication expires during the session.
+    NonceChanged,
+    /// The challenge of a login is missing or not formed as it should be.
+    Challenge,
+    /// Keep-alive requests are not answered.
+    KeepAliveSilent,
+    /// Keep-alive requests are refused.
+    KeepAliveRefused,
 }
 
 impl Quirk {
     /// All quirks with their stable names, what they mean, and what the device does.
-    pub const ALL: [(Quirk, &'static str, &'static str); 26] = [
+    pub const ALL: [(Quirk, &'static str, &'static str); 50] = [
         (
             Quirk::CSeq,
             "cseq",
@@ -182,6 +230,110 @@ impl Quirk {
             "intra_key",
             "I pictures without any sign of random access; one that comes late enough begins a GOP",
         ),
+        (
+            Quirk::StatusLine,
+            "status_line",
+            "a status line has no reason phrase; the number is enough",
+        ),
+        (
+            Quirk::HeaderBytes,
+            "header_bytes",
+            "a header has bytes outside of ASCII; they are kept and returned as they came",
+        ),
+        (Quirk::Version2, "rtsp_2", "answers name RTSP/2.0; they are read as those of 1.0"),
+        (
+            Quirk::BodyLength,
+            "body_length",
+            "Content-Length is missing or wrong; the body is taken up to the next message",
+        ),
+        (Quirk::Garbage, "garbage", "bytes belong to no message and no frame; they are skipped"),
+        (
+            Quirk::UnexpectedResponse,
+            "unexpected_response",
+            "a response answers no request; it is ignored",
+        ),
+        (
+            Quirk::ServerRequest,
+            "server_request",
+            "the camera sends requests; OPTIONS and GET_PARAMETER are answered 200, others 501",
+        ),
+        (
+            Quirk::Redirect,
+            "redirect",
+            "the camera redirects to another address; it is followed on the same host",
+        ),
+        (
+            Quirk::ContentType,
+            "content_type",
+            "DESCRIBE names another content type than application/sdp; it is read as SDP",
+        ),
+        (Quirk::SdpLine, "sdp_line", "lines of the SDP cannot be read; they are skipped"),
+        (
+            Quirk::ControlUrl,
+            "control_url",
+            "control URLs name another host; their path is asked of the configured one",
+        ),
+        (
+            Quirk::NoSession,
+            "no_session",
+            "SETUP is answered without a session id; requests are sent without one",
+        ),
+        (
+            Quirk::SessionChanged,
+            "session_changed",
+            "the session id changes during set-up; the first one is kept as long as it works",
+        ),
+        (
+            Quirk::SessionHeader,
+            "session_header",
+            "the Session header has parameters that cannot be read; they are ignored",
+        ),
+        (
+            Quirk::TransportHeader,
+            "transport_header",
+            "the Transport header lacks parameters or has blanks; what was asked for is assumed",
+        ),
+        (
+            Quirk::Channel,
+            "channel",
+            "media comes on other channels or ports than asked for; it is sorted by payload type",
+        ),
+        (
+            Quirk::SsrcPromise,
+            "ssrc_promise",
+            "RTP has another SSRC than SETUP promised; that of the packets counts",
+        ),
+        (Quirk::RtpInfo, "rtp_info", "RTP-Info cannot be read; it is a hint and ignored"),
+        (
+            Quirk::PlayAlone,
+            "play_alone",
+            "PLAY is refused in its usual form; it is repeated track by track or without a range",
+        ),
+        (
+            Quirk::PlaySilent,
+            "play_silent",
+            "PLAY is not answered although media comes; media counts",
+        ),
+        (
+            Quirk::NonceChanged,
+            "nonce_changed",
+            "the nonce expires during the session; the request is repeated with the new one",
+        ),
+        (
+            Quirk::Challenge,
+            "challenge",
+            "the challenge for the login is missing or malformed; what can be read of it is answered",
+        ),
+        (
+            Quirk::KeepAliveSilent,
+            "keep_alive_silent",
+            "keep-alive requests are not answered; media itself is the sign of life",
+        ),
+        (
+            Quirk::KeepAliveRefused,
+            "keep_alive_refused",
+            "keep-alive requests are refused; another method is used, and media itself is the sign of life",
+        ),
     ];
 
     /// The stable name in logs, payloads and tables.
@@ -196,8 +348,14 @@ impl Quirk {
 }
 
 /// Counts of the quirks of one session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuirkCounts([u32; Quirk::ALL.len()]);
+
+impl Default for QuirkCounts {
+    fn default() -> QuirkCounts {
+        QuirkCounts([0; Quirk::ALL.len()])
+    }
+}
 
 impl QuirkCounts {
     /// Counts a quirk. True the first time.

@@ -27,14 +27,14 @@ fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraUpdate) -> Option<T>)
     let found = runtime.block_on(async {
         let (update, mut updates) = mpsc::channel(16);
         let (_stop, stopped) = watch::channel(false);
-        let (clock, logins, heartbeat) =
+        let (clock, shared, heartbeat) =
             (Arc::new(SystemClock::new()), Arc::default(), Heartbeat::default());
         tokio::spawn(rtsp::run(
             Stream {
                 role: StreamRole::Main,
                 settings,
                 clock,
-                logins,
+                shared,
                 heartbeat,
                 run: 0,
                 wakeup: WakeupCoalescer::default(),

@@ -63,6 +63,8 @@ pub struct StreamSupervisor {
     reported_fault: Option<CameraFault>,
     /// Errors since the last frame.
     errors: u32,
+    /// Shortest pause after the next failure.
+    least_pause: Duration,
     counts: CameraCounts,
     /// Counters at the last report.
     reported_counts: CameraCounts,
@@ -91,6 +93,7 @@ impl StreamSupervisor {
             good_since: None,
             reported_fault: None,
             errors: 0,
+            least_pause: Duration::ZERO,
             counts: CameraCounts::default(),
             reported_counts: CameraCounts::default(),
             counts_reported_at: now.mono,
@@ -193,6 +196,11 @@ impl StreamSupervisor {
         StreamCheck::Fine
     }
 
+    /// The pause after the next failure is at least this long.
+    pub fn rest_at_least(&mut self, pause: Duration) {
+        self.least_pause = pause;
+    }
+
     /// Records the end of a session or of a failed try. Returns the updates to send and the pause
     /// before the next try. `locked_for` is the remaining lockout of the password, `random` is
     /// uniform in 0..1.
@@ -208,7 +216,8 @@ impl StreamSupervisor {
         let locked = !locked_for.is_zero();
         let fault = if locked { CameraFault::LockedOut } else { fault };
         let ceiling = BACKOFF[(self.tries as usize).min(BACKOFF.len() - 1)];
-        let pause = locked_for.max(BACKOFF_MIN + ceiling.mul_f64(random));
+        let least = locked_for.max(std::mem::take(&mut self.least_pause));
+        let pause = least.max(BACKOFF_MIN + ceiling.mul_f64(random));
         self.tries += 1;
         let mut update = Vec::new();
         // A lockout is reported even within an outage: an operator must correct the password.

@@ -2,8 +2,7 @@
 
 use retina::codec::VideoParametersCodec;
 
-use super::rtsp_setup::Failure;
-use super::{CameraFault, Codec, TrackKind, TrackParams};
+use super::{CameraFault, Codec, Failure, TrackKind, TrackParams};
 use crate::units::Digest;
 
 /// Largest size of a track's parameter sets together, bytes: those of cameras have some dozens.

@@ -132,13 +132,13 @@ async fn listen(
 ) -> Option<(CameraFault, String)> {
     let (update, mut told) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
-    let (clock, logins, heartbeat) =
+    let (clock, shared, heartbeat) =
         (Arc::new(SystemClock::new()), Arc::default(), Heartbeat::default());
     let stream = rtsp::Stream {
         role: StreamRole::Main,
         settings,
         clock,
-        logins,
+        shared,
         heartbeat,
         run: 0,
         wakeup: WakeupCoalescer::default(),

@@ -1,0 +1,172 @@
+//! Sockets of a session: the TCP connection, and pairs of UDP ports for RTP and RTCP.
+#![expect(clippy::disallowed_methods, reason = "shell: waits, uses the network")]
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::task::Poll;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
+
+use super::limits::{ANSWER_TIMEOUT, READ_MAX};
+use crate::camera::{CameraFault, Failure};
+
+/// Tries to find an even port whose successor is free, too.
+const PORT_TRIES: u32 = 40;
+/// Datagrams of other senders that are dropped from one socket at once. More of them delay the next
+/// look at it until the interval of checks.
+const FOREIGN_MAX: u32 = 64;
+/// Largest datagram.
+const DATAGRAM_MAX: usize = 65_536;
+
+/// The sockets of one session.
+pub(super) struct Connection {
+    tcp: TcpStream,
+    peer: SocketAddr,
+    buffer: Vec<u8>,
+}
+
+/// The UDP ports of one track.
+struct UdpPair {
+    rtp: UdpSocket,
+    rtcp: UdpSocket,
+}
+
+/// The UDP ports of all tracks; empty for TCP.
+#[derive(Default)]
+pub(super) struct UdpPorts {
+    pairs: Vec<UdpPair>,
+    buffer: Vec<u8>,
+    /// Addresses that packets are accepted from: the camera's, and those it named.
+    sources: Vec<IpAddr>,
+}
+
+impl Connection {
+    /// Connects to the camera.
+    ///
+    /// # Errors
+    /// [`CameraFault::Unreachable`] with the cause.
+    pub(super) async fn open(host: &str, port: u16) -> Result<Connection, Failure> {
+        let unreachable = |why: String| (CameraFault::Unreachable, format!("{host}:{port}: {why}"));
+        let tcp = match timeout(ANSWER_TIMEOUT, TcpStream::connect((host, port))).await {
+            Ok(Ok(tcp)) => tcp,
+            Ok(Err(error)) => return Err(unreachable(error.to_string())),
+            Err(_) => {
+                return Err(unreachable(format!(
+                    "no answer within {} s",
+                    ANSWER_TIMEOUT.as_secs()
+                )));
+            }
+        };
+        let peer = tcp.peer_addr().map_err(|error| unreachable(error.to_string()))?;
+        // Requests are small and waited for.
+        let _ = tcp.set_nodelay(true);
+        Ok(Connection { tcp, peer, buffer: vec![0; READ_MAX] })
+    }
+
+    /// The camera's address.
+    pub(super) fn peer(&self) -> IpAddr {
+        self.peer.ip()
+    }
+
+    /// Reads what has come; empty at the end of the connection.
+    pub(super) async fn read(&mut self) -> io::Result<&[u8]> {
+        let len = self.tcp.read(&mut self.buffer).await?;
+        Ok(&self.buffer[..len])
+    }
+
+    /// Writes requests.
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "the camera reads nothing");
+        timeout(ANSWER_TIMEOUT, self.tcp.write_all(bytes)).await.map_err(|_| late())?
+    }
+}
+
+impl UdpPorts {
+    /// Binds pairs of ports for so many tracks.
+    ///
+    /// # Errors
+    /// When no ports are free.
+    pub(super) async fn bind(peer: IpAddr, tracks: usize) -> io::Result<UdpPorts> {
+        let any: IpAddr = if peer.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
+        let mut pairs = Vec::new();
+        for _ in 0..PORT_TRIES {
+            if pairs.len() == tracks {
+                break;
+            }
+            let rtp = UdpSocket::bind((any, 0)).await?;
+            let port = rtp.local_addr()?.port();
+            if port % 2 == 0
+                && let Ok(rtcp) = UdpSocket::bind((any, port + 1)).await
+            {
+                pairs.push(UdpPair { rtp, rtcp });
+            }
+        }
+        if pairs.len() < tracks {
+            return Err(io::Error::other("no pair of free UDP ports"));
+        }
+        Ok(UdpPorts { pairs, buffer: vec![0; DATAGRAM_MAX], sources: vec![peer] })
+    }
+
+    /// The local ports of each track.
+    pub(super) fn ports(&self) -> [(u16, u16); 2] {
+        let port = |socket: &UdpSocket| socket.local_addr().map_or(0, |address| address.port());
+        let mut ports = [(0, 0); 2];
+        for (own, pair) in ports.iter_mut().zip(&self.pairs) {
+            *own = (port(&pair.rtp), port(&pair.rtcp));
+        }
+        ports
+    }
+
+    /// Opens the path of a track through a firewall or NAT, by sending first.
+    pub(super) async fn open_path(
+        &mut self,
+        track: usize,
+        peer: IpAddr,
+        source: Option<&str>,
+        ports: (u16, u16),
+    ) {
+        let named: Option<IpAddr> = source.and_then(|source| source.parse().ok());
+        let address = named.unwrap_or(peer);
+        if !self.sources.contains(&address) {
+            self.sources.push(address);
+        }
+        let Some(pair) = self.pairs.get(track) else { return };
+        // An empty RTP packet of a payload type that no camera uses, and an empty Receiver Report.
+        let rtp = [0x80, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let rtcp = [0x80, 201, 0, 1, 0, 0, 0, 0];
+        let _ = pair.rtp.send_to(&rtp, (address, ports.0)).await;
+        let _ = pair.rtcp.send_to(&rtcp, (address, ports.1)).await;
+    }
+
+    /// The next packet: its track, whether it came to the port of RTCP, and its bytes. Pending for
+    /// ever without ports.
+    pub(super) async fn receive(&mut self) -> (usize, bool, &[u8]) {
+        let (pairs, sources, bytes) = (&self.pairs, &self.sources, &mut self.buffer);
+        let (track, rtcp, len) = poll_fn(|context| {
+            for (track, pair) in pairs.iter().enumerate() {
+                for (rtcp, socket) in [(false, &pair.rtp), (true, &pair.rtcp)] {
+                    let mut buffer = ReadBuf::new(bytes);
+                    for _ in 0..FOREIGN_MAX {
+                        match socket.poll_recv_from(context, &mut buffer) {
+                            Poll::Ready(Ok(from)) if sources.contains(&from.ip()) => {
+                                return Poll::Ready((track, rtcp, buffer.filled().len()));
+                            }
+                            Poll::Ready(_) => buffer.clear(),
+                            Poll::Pending => break,
+                        }
+                    }
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        (track, rtcp, &self.buffer[..len])
+    }
+}
