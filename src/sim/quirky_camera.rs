@@ -47,7 +47,6 @@ pub(crate) enum Output {
 #[derive(Debug, Clone)]
 pub(crate) struct SoundFrame {
     pub(crate) bytes: Vec<u8>,
-    pub(crate) session: u32,
     pub(crate) captured: MonoTime,
     pub(crate) damaged: bool,
 }
@@ -251,6 +250,9 @@ impl QuirkyCamera {
                 Some(film.since.plus_micros(5_000))
             }
             () if self.has(ClosesMidGop) || self.has(ByeAndClose) => {
+                Some(film.since.plus_micros(CLOSE))
+            }
+            () if self.has(UnauthorizedThrice) && self.sessions == 1 => {
                 Some(film.since.plus_micros(CLOSE))
             }
             () if self.has(HalfOpen) && self.sessions == 1 => Some(film.since.plus_secs(15)),

@@ -238,7 +238,8 @@ impl QuirkyCamera {
         let Some(id) = self.new_session_id() else { return Answer::new("500 Odd", Vec::new()) };
         let channel = channel.unwrap_or(0) as u8;
         let (header, channel) = self.transport_header(is_tcp, channel, port, is_sound);
-        if let Some(conn) = &mut self.connection {
+        let filmed = !request.url.contains("track3") && !request.url.contains("track4");
+        if let Some(conn) = self.connection.as_mut().filter(|_| filmed) {
             conn.tracks.push(Track { is_sound, channel, port });
         }
         let mut headers = Vec::new();

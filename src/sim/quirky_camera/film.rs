@@ -209,7 +209,6 @@ impl Film {
         };
         let video = camera.footage.video;
         let mut picture = Picture {
-            number,
             key,
             captured: self.captured(camera, at),
             slices: slices(video, number, key, camera.seed, shape),
@@ -255,7 +254,6 @@ impl Film {
         for (i, bytes) in bytes.into_iter().enumerate() {
             camera.sounds.push(SoundFrame {
                 bytes,
-                session: camera.sessions,
                 captured: self.sound_captured(camera, self.sound_at + i as u64),
                 damaged,
             });

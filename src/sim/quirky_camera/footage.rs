@@ -86,7 +86,6 @@ pub(crate) struct Shape {
 /// A picture as it was filmed.
 #[derive(Debug, Clone)]
 pub(crate) struct Picture {
-    pub(crate) number: u64,
     pub(crate) key: bool,
     pub(crate) captured: MonoTime,
     /// Its slices, without start codes.

@@ -28,6 +28,7 @@ pub(super) struct Login {
     quirk: Option<CameraQuirk>,
     nonce: u64,
     nonce_since: MonoTime,
+    connections: u32,
     /// Authorized requests.
     authorized: u32,
     /// DESCRIBEs of other connections refused at the start.
@@ -45,6 +46,7 @@ impl Login {
             quirk: quirks.iter().find(asks).copied(),
             nonce: 1,
             nonce_since: MonoTime(0),
+            connections: 0,
             authorized: 0,
             refused: 0,
             refused_here: false,
@@ -56,6 +58,7 @@ impl Login {
     pub(super) fn connected(&mut self, now: MonoTime) {
         (self.nonce, self.nonce_since) = (self.nonce + 1, now);
         self.refused_here = false;
+        self.connections += 1;
     }
 
     fn has(&self, quirk: CameraQuirk) -> bool {
@@ -79,13 +82,17 @@ impl Login {
         if asked.authorization.is_some() && !right {
             self.denied += 1;
         }
-        if self.has(UnauthorizedThrice) && right && asked.method == "DESCRIBE" && !self.refused_here
-        {
+        let refusals = match () {
+            () if self.has(UnauthorizedThrice) && self.connections > 1 => 3,
+            () if self.has(UnauthorizedTwice) => 2,
+            () => 0,
+        };
+        if right && asked.method == "DESCRIBE" && self.refused < refusals && !self.refused_here {
             self.refused_here = true;
             self.refused += 1;
-            if self.refused <= 3 {
-                return Some(self.challenge(false));
-            }
+        }
+        if self.refused_here {
+            return Some(self.challenge(false));
         }
         if expired {
             (self.nonce, self.nonce_since) = (self.nonce + 1, now);

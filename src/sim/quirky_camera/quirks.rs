@@ -89,8 +89,9 @@ quirks! {
     AuthNoHeader A Login Either("does not say how"), "401 without WWW-Authenticate; Basic is expected unasked";
     NoLogin A Login Fault("login"), "the camera wants a login and none is configured";
     NoLoginBasic A Login Fault("login"), "the camera wants a Basic login and none is configured";
-    WrongPassword A Login Fault("refuse"), "the configured password is wrong";
-    UnauthorizedThrice A Login Gaps, "the first three DESCRIBEs with the right password are refused";
+    WrongPassword A Login Fault("rejects this user and password"), "the configured password is wrong";
+    UnauthorizedThrice A Login Gaps, "after a reboot the right password, taken before, is refused three times";
+    UnauthorizedTwice A Login Gaps, "the first two DESCRIBEs with the right password are refused";
     DigestNoQop A Login All, "Digest of RFC 2069, without qop";
     DigestSha256 A Login All, "Digest with SHA-256";
     DigestSha256Sess A Login All, "Digest with SHA-256-sess";
@@ -265,12 +266,12 @@ quirks! {
     RecoveryPoint F Unit All, "no IDR: recovery points begin a GOP";
     NoKeyFrames F Unit Counted, "no IDR and no recovery point; I slices alone";
     GopOfOne F Unit All, "every picture is a key frame";
-    GopOfMinute F Unit All, "a GOP lasts 60 s";
+    GopOfMinute F Unit Gaps, "a GOP lasts 60 s";
     BigKeyFrame F Unit All, "key frames have 700 KB";
     ZeroLengthNal F Unit Counted, "packets without a payload and aggregates with an empty unit";
     IllegalNal F Unit Counted, "NAL units of forbidden types stand between the pictures";
     FillerBehind F Unit All, "filler data stands behind each picture";
-    OtherCodec F Unit Fault(""), "the stream has the other codec than the SDP says";
+    OtherCodec F Unit Either("codec"), "the stream has the other codec than the SDP says";
     // Kind G: signs of life.
     KeepAliveSilent G Life All, "no request is answered once media plays; the time-out is 20 s";
     KeepAlive400 G Life All, "keep-alives are answered 400 with the previous CSeq";
