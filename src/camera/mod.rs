@@ -5,9 +5,9 @@
 //! * [`frame_clock`]: gives frames their capture times; [`sound_clock`]: those of audio; pure.
 //! * [`timeline`]: maps RTP media time to our clocks; [`stamp_repair`], [`clock_ruler`],
 //!   [`clock_belief`]: its parts; pure.
-//! * [`rtp`]: from RTP packets to access units; pure.
 //! * [`session_places`]: which stream does without where a camera has one place; pure.
 //! * [`rtsp`]: the RTSP client machine (pure) and the task that drives it.
+//! * [`rtp`]: from RTP packets to access units; pure.
 //! * [`quirk`]: tolerated deviations by name; [`track_format`]: payload of a track, from SDP.
 //! * [`track_params`]: codec parameters as sample entries.
 //!
@@ -23,9 +23,9 @@ pub mod rtp;
 pub mod rtsp;
 #[cfg(all(test, feature = "sim"))]
 mod rtsp_tests;
+pub(crate) mod session_places;
 pub mod sound_clock;
 pub(crate) mod stamp_repair;
-pub(crate) mod session_places;
 pub(crate) mod supervisor;
 pub mod timeline;
 #[cfg(test)]
@@ -222,6 +222,13 @@ pub enum CameraUpdate {
         /// The counters.
         counts: CameraCounts,
     },
+    /// The deviations of this session: after set-up, and when another one is found.
+    Quirks {
+        /// The stream.
+        role: StreamRole,
+        /// Counts by name.
+        quirks: quirk::QuirkCounts,
+    },
     /// The camera's time stamps cannot be believed, or can again. Footage is dated by arrivals as
     /// well as they allow.
     Clock {
@@ -229,13 +236,6 @@ pub enum CameraUpdate {
         role: StreamRole,
         /// Why they cannot be believed, and their rate.
         report: clock_belief::ClockReport,
-    },
-    /// The deviations of this session: after set-up, and when another one is found.
-    Quirks {
-        /// The stream.
-        role: StreamRole,
-        /// Counts by name.
-        quirks: quirk::QuirkCounts,
     },
 }
 

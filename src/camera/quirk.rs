@@ -365,6 +365,11 @@ impl QuirkCounts {
         *count == 1
     }
 
+    /// How often a quirk was seen.
+    pub fn count(&self, quirk: Quirk) -> u32 {
+        self.0[quirk as usize]
+    }
+
     /// The quirks seen, with their counts.
     pub fn seen(&self) -> impl Iterator<Item = (Quirk, u32)> + '_ {
         Quirk::ALL

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
+use crate::camera::quirk::QuirkCounts;
 use crate::camera::{CameraFault, CameraUpdate, Frame, StreamRole, TrackKind, rtsp};
 use crate::clock::SystemClock;
 use crate::escape::shown_json_line;
@@ -76,9 +77,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             .take(&frame);
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let failure =
+    let (failure, quirks) =
         runtime.block_on(listen(settings.camera, Duration::from_secs(args.seconds), take));
     runtime.shutdown_background();
+    if !args.json {
+        for (quirk, _) in quirks.seen() {
+            println!("quirk {}: {}", quirk.name(), quirk.meaning());
+        }
+    }
     if let Some((fault, detail)) = failure {
         let no_login = args.login.is_none() && matches!(fault, CameraFault::Unauthorized);
         let detail = if no_login {
@@ -96,7 +102,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         );
         return Ok(failed(&args, CameraFault::NoKeyFrame.as_str(), &detail));
     }
-    print_report(&heard, args.json);
+    print_report(&heard, &quirks, args.json);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -123,13 +129,13 @@ fn in_flags(problems: &str) -> String {
         .fold(problems.to_owned(), |text, (key, flag)| text.replace(key, flag))
 }
 
-/// Receives for the given time, or until the first failure. There is no second attempt: with a
+/// Receives for the given time, or until the first failure, and returns that and the quirks. There is no second attempt: with a
 /// wrong password it could lock the account.
 async fn listen(
     settings: CameraSettings,
     how_long: Duration,
     take: impl Fn(Arc<Frame>) + Send + 'static,
-) -> Option<(CameraFault, String)> {
+) -> (Option<(CameraFault, String)>, QuirkCounts) {
     let (update, mut told) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
     let (clock, shared, heartbeat) =
@@ -146,17 +152,20 @@ async fn listen(
     let camera = tokio::spawn(rtsp::run(stream, take, update, stopped));
     let listening = tokio::time::sleep(how_long);
     tokio::pin!(listening);
+    let mut found = QuirkCounts::default();
     let failure = loop {
         tokio::select! {
             () = &mut listening => break None,
-            update = told.recv() => if let Some(CameraUpdate::Down { fault, detail, .. }) = update {
-                break Some((fault, detail));
+            update = told.recv() => match update {
+                Some(CameraUpdate::Down { fault, detail, .. }) => break Some((fault, detail)),
+                Some(CameraUpdate::Quirks { quirks, .. }) => found = quirks,
+                _ => {}
             },
         }
     };
     let _ = stop.send(true);
     let _ = tokio::time::timeout(Duration::from_secs(4), camera).await;
-    failure
+    (failure, found)
 }
 
 impl ProbeReport {
@@ -172,7 +181,7 @@ impl ProbeReport {
     }
 }
 
-fn print_report(heard: &BTreeMap<&'static str, ProbeReport>, json: bool) {
+fn print_report(heard: &BTreeMap<&'static str, ProbeReport>, quirks: &QuirkCounts, json: bool) {
     let mut rows = serde_json::Map::new();
     for (kind, track) in heard {
         let span = track.pts.map_or(0, |(first, last)| last - first).max(1) as f64 / 1e6;
@@ -191,6 +200,10 @@ fn print_report(heard: &BTreeMap<&'static str, ProbeReport>, json: bool) {
         rows.insert((*kind).to_owned(), row);
     }
     if json {
+        let quirks = quirks.seen().map(|(quirk, count)| {
+            json!({"name": quirk.name(), "count": count, "meaning": quirk.meaning()})
+        });
+        rows.insert("quirks".to_owned(), quirks.collect());
         println!("{}", shown_json_line(&serde_json::Value::Object(rows)).unwrap_or_default());
     }
 }

@@ -73,7 +73,7 @@ pub struct Login {
 pub enum Transport {
     /// Interleaved in the RTSP connection (RFC 2326, 10.12).
     Tcp,
-    /// UDP ports of its own (experimental in retina).
+    /// UDP ports of its own.
     Udp,
 }
 

@@ -17,9 +17,18 @@ pub(super) struct Audio {
     pub(super) out: VecDeque<Received>,
     unwrap: Unwrap,
     is_aac: bool,
-    /// Bytes of the AAC frame that comes in fragments.
-    fragments: usize,
+    /// The AAC frame that comes in fragments.
+    fragments: Option<Fragments>,
     lost: u32,
+}
+
+/// An AAC frame of which some fragments came.
+struct Fragments {
+    time: i64,
+    /// Bytes of the whole frame.
+    size: usize,
+    /// Bytes so far.
+    bytes: usize,
 }
 
 impl Audio {
@@ -35,22 +44,22 @@ impl Audio {
             out: VecDeque::new(),
             unwrap: Unwrap::default(),
             is_aac,
-            fragments: 0,
+            fragments: None,
             lost: 0,
         })
     }
 
     pub(super) fn packet(&mut self, packet: &Ordered<'_>) {
         let time = self.unwrap.next(packet.time);
-        let broken = packet.lost > 0 || packet.jumped;
+        let mut broken = packet.lost > 0 || packet.jumped;
         self.lost = self.lost.saturating_add(packet.lost);
         if broken {
-            self.fragments = 0;
+            self.fragments = None;
         }
         if packet.payload.is_empty() {
             return;
         }
-        let marker = if self.is_aac { self.ends_frame(packet.payload) } else { true };
+        let marker = !self.is_aac || self.ends_frame(packet.payload, time, &mut broken);
         let (out, lost, params) = (&mut self.out, &mut self.lost, &mut self.params);
         let result = self.depacketizer.payload(
             packet.payload,
@@ -71,7 +80,7 @@ impl Audio {
             },
         );
         if let Err(why) = result {
-            self.fragments = 0;
+            self.fragments = None;
             self.lost = self.lost.saturating_add(1);
             if self.out.len() < OUT_MAX {
                 self.out.push_back(Received::Bad(format!("audio packet: {why}")));
@@ -80,21 +89,27 @@ impl Audio {
     }
 
     /// Whether an AAC packet ends a frame, by its sizes: cameras set the marker bit as they like.
-    fn ends_frame(&mut self, payload: &[u8]) -> bool {
-        let [0, 16, high, low, data @ ..] = payload else {
-            self.fragments = 0;
-            return true;
+    /// A frame whose other fragments do not come is dropped; `broken` is true then.
+    fn ends_frame(&mut self, payload: &[u8], time: i64, broken: &mut bool) -> bool {
+        let (size, bytes) = match payload {
+            [0, 16, high, low, data @ ..] => {
+                (usize::from(u16::from_be_bytes([*high, *low]) >> 3), data.len())
+            }
+            _ => (0, 0),
         };
-        let size = usize::from(u16::from_be_bytes([*high, *low]) >> 3);
-        if size <= data.len() && self.fragments == 0 {
-            return true;
+        let before = self.fragments.take().filter(|open| {
+            let goes_on = open.size == size && open.time == time;
+            if !goes_on {
+                *broken = true;
+                self.lost = self.lost.saturating_add(1);
+            }
+            goes_on
+        });
+        let bytes = bytes + before.map_or(0, |open| open.bytes);
+        if bytes < size {
+            self.fragments = Some(Fragments { time, size, bytes });
         }
-        self.fragments += data.len();
-        let ends = self.fragments >= size;
-        if ends {
-            self.fragments = 0;
-        }
-        ends
+        bytes >= size
     }
 }
 

@@ -4,7 +4,7 @@
 //! packet -> source (SSRC, order, payload type) -> payload (NAL units, fragments)
 //!        -> pictures (where a picture begins and ends) -> depacketizer (retina) -> MediaUnit
 //! ```
-//! Cameras are believed by what they do, not by what they promised: each deviation is counted as a
+//! Cameras are taken by what they do, not by what they promised: each deviation is counted as a
 //! quirk, each lost packet and dropped picture in [`MediaUnit::lost`].
 //!
 //! What belongs here: all that a packet of RTP or RTCP can say. What does not: sockets, clocks,
@@ -15,6 +15,7 @@ mod depacketizer;
 mod header;
 mod keys;
 mod limits;
+mod marker;
 mod nal;
 #[cfg(test)]
 mod packetiser_tests;
@@ -22,6 +23,8 @@ mod parameter_sets;
 mod payload;
 mod pictures;
 mod prefix;
+#[cfg(all(test, feature = "sim"))]
+mod property_tests;
 pub mod rtcp;
 mod source;
 #[cfg(test)]

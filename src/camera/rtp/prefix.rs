@@ -12,6 +12,8 @@ pub(super) struct Prefix {
     recovery: bool,
     /// Time stamp of the latest NAL unit, and arrival of the first one with it.
     first: Option<(i64, MonoTime)>,
+    /// NAL units of several time stamps wait.
+    mixed: bool,
 }
 
 impl Prefix {
@@ -38,15 +40,16 @@ impl Prefix {
 
     fn came(&mut self, time: i64, arrival: MonoTime) {
         if self.first.is_none_or(|(before, _)| before != time) {
+            self.mixed |= self.first.is_some();
             self.first = Some((time, arrival));
         }
     }
 
     /// Arrival of a picture: that of its first packet with its time stamp. The second value is
-    /// false if all that waits has another time stamp.
+    /// false if something that waits has another time stamp.
     pub(super) fn arrival_of(&self, time: i64, arrival: MonoTime) -> (MonoTime, bool) {
         match self.first {
-            Some((at, first)) if at == time => (first, true),
+            Some((at, first)) if at == time => (first, !self.mixed),
             Some(_) => (arrival, false),
             None => (arrival, true),
         }
@@ -75,6 +78,6 @@ impl Prefix {
         self.delimiter.clear();
         self.bytes.clear();
         self.ends.clear();
-        (self.recovery, self.first) = (false, None);
+        (self.recovery, self.first, self.mixed) = (false, None, false);
     }
 }

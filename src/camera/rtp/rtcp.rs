@@ -75,10 +75,10 @@ mod tests {
         let mut compound = report(2_208_988_801);
         compound.extend([0x81, 202, 0, 1, 0, 0, 0, 7]);
         compound.extend([0x81, 203, 0, 1, 0, 0, 0, 7]);
-        let told: Vec<RtcpItem> = read(&compound).collect();
+        let items: Vec<RtcpItem> = read(&compound).collect();
         let wall_micros = 1_500_000;
         assert_eq!(
-            told,
+            items,
             [
                 RtcpItem::SenderReport { ssrc: 7, wall_micros, rtp_time: 90 },
                 RtcpItem::Bye { ssrc: 7 }

@@ -234,6 +234,12 @@ impl Source {
     ) {
         let Some(next) = self.next else {
             // The first packets of a session may come in another order, too.
+            let far =
+                |held: &Held| (header.seq.wrapping_sub(held.seq) as i16).unsigned_abs() >= JUMP_MIN;
+            if self.ahead.front().is_some_and(far) {
+                self.finish(sink);
+                return self.probe_restart(bytes, header, arrival, sink);
+            }
             self.insert(bytes, header, arrival);
             if self.ahead.len() >= REORDER_MAX {
                 self.release_first(sink);

@@ -4,18 +4,14 @@
 //! [`super::set_up`] has the steps up to PLAY.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 
 use url::Url;
 
-use super::auth::{AuthVerdict, Authenticator};
+use super::auth::Authenticator;
 use super::control_url::encoded;
-use super::headers::challenges;
 use super::keep_alive::KeepAlive;
-use super::limits::{
-    ANSWER_TIMEOUT, BODY_QUIET, REQUESTS_MAX, SERVER_REQUESTS_MAX, TEARDOWN_TIMEOUT,
-};
-use super::message::{Decoder, Headers, Item, Message, Start};
+use super::limits::{ANSWER_TIMEOUT, BODY_QUIET, REQUESTS_MAX, TEARDOWN_TIMEOUT};
+use super::message::{Decoder, Item, Message};
 use super::set_up::{Sound, Track};
 use crate::camera::auth_limiter::AuthOutcome;
 use crate::camera::quirk::{Quirk, QuirkCounts};
@@ -90,9 +86,9 @@ pub(super) struct Request {
 }
 
 #[derive(Debug)]
-struct Pending {
-    request: Request,
-    cseq: u32,
+pub(super) struct Pending {
+    pub(super) request: Request,
+    pub(super) cseq: u32,
     sent: MonoTime,
 }
 
@@ -135,19 +131,19 @@ pub struct Client {
     pub(super) redirects: u32,
     /// A redirect is asked on the old connection: if that ends, another one is opened.
     pub(super) reconnect: bool,
-    server_requests: u32,
+    pub(super) server_requests: u32,
     cseq: u32,
-    pending: Option<Pending>,
+    pub(super) pending: Option<Pending>,
     /// Numbers of keep-alive requests that were not answered.
-    abandoned: VecDeque<u32>,
-    output: Vec<u8>,
+    pub(super) abandoned: VecDeque<u32>,
+    pub(super) output: Vec<u8>,
     pub(super) events: VecDeque<Event<'static>>,
     pub(super) quirks: QuirkCounts,
     /// The camera sent at least one response.
     pub(super) answered: bool,
     pub(super) media_seen: bool,
     pub(super) is_full: bool,
-    refused: bool,
+    pub(super) refused: bool,
 }
 
 impl Client {
@@ -387,12 +383,12 @@ impl Client {
         self.send_tear_down(now);
     }
 
-    fn send_tear_down(&mut self, now: MonoTime) {
+    pub(super) fn send_tear_down(&mut self, now: MonoTime) {
         let (purpose, method, uri) = (Purpose::TearDown, "TEARDOWN", self.aggregate.clone());
         self.send(Request { purpose, method, uri, headers: Vec::new() }, now);
     }
 
-    fn torn_down(&mut self) {
+    pub(super) fn torn_down(&mut self) {
         self.phase = Phase::Ended;
         self.pending = None;
         self.events.push_back(Event::TornDown);
@@ -420,7 +416,7 @@ impl Client {
         }
     }
 
-    fn send_keep_alive(&mut self, now: MonoTime) {
+    pub(super) fn send_keep_alive(&mut self, now: MonoTime) {
         if self.pending.is_some() {
             self.quirks.note(Quirk::KeepAliveSilent);
             self.abandon();
@@ -436,7 +432,7 @@ impl Client {
         self.transmit(request, now);
     }
 
-    fn transmit(&mut self, request: Request, now: MonoTime) {
+    pub(super) fn transmit(&mut self, request: Request, now: MonoTime) {
         if self.phase == Phase::SetUp {
             self.requests += 1;
             if self.requests > REQUESTS_MAX {
@@ -464,149 +460,6 @@ impl Client {
         text.extend(format!("User-Agent: taimat/{}\r\n\r\n", env!("CARGO_PKG_VERSION")).bytes());
         self.output.extend_from_slice(&text);
         self.pending = Some(Pending { request, cseq: self.cseq, sent: now });
-    }
-
-    fn message(&mut self, message: Message, now: MonoTime) {
-        match &message.start {
-            Start::Request(method) => self.serve(method, &message.headers),
-            Start::Response(status, _) if *status < 200 => {}
-            Start::Response(status, reason) => {
-                let (status, reason) = (*status, reason.clone());
-                self.response(status, &reason, &message, now);
-            }
-        }
-    }
-
-    /// Answers a request of the camera.
-    fn serve(&mut self, method: &str, headers: &Headers) {
-        self.quirks.note(Quirk::ServerRequest);
-        self.server_requests += 1;
-        if self.server_requests > SERVER_REQUESTS_MAX {
-            return;
-        }
-        let status = match method {
-            "OPTIONS" | "GET_PARAMETER" => "200 OK",
-            _ => "501 Not Implemented",
-        };
-        let number: String = String::from_utf8_lossy(headers.get("cseq").unwrap_or(b"0"))
-            .chars()
-            .filter(char::is_ascii_digit)
-            .take(10)
-            .collect();
-        self.output.extend(format!("RTSP/1.0 {status}\r\nCSeq: {number}\r\n\r\n").bytes());
-    }
-
-    fn response(&mut self, status: u16, reason: &str, message: &Message, now: MonoTime) {
-        let headers = &message.headers;
-        self.answered = true;
-        let number = headers.get("cseq").map(|value| String::from_utf8_lossy(value).into_owned());
-        let number: Option<u32> = number.and_then(|number| number.trim().parse().ok());
-        let late = number.and_then(|number| self.abandoned.iter().position(|own| *own == number));
-        if let Some(at) = late {
-            self.abandoned.remove(at);
-            return;
-        }
-        let Some(pending) = self.pending.take() else {
-            self.quirks.note(Quirk::UnexpectedResponse);
-            return;
-        };
-        if number != Some(pending.cseq) {
-            self.quirks.note(Quirk::CSeq);
-        }
-        let learned = headers.get("public").is_some_and(|value| self.keep_alive.public(value));
-        let request = pending.request;
-        if status == 401 {
-            return self.unauthorized(request, message, now);
-        }
-        self.auth.answered(headers);
-        match request.purpose {
-            Purpose::Describe => self.described_as(status, reason, message, now),
-            Purpose::SetUp(track) => self.set_up_as(track, status, reason, message, now),
-            Purpose::Play => self.played_as(status, reason, message, now),
-            Purpose::KeepAlive if status >= 300 => self.keep_alive_refused(request.method, now),
-            // The session may end before the next interval: GET_PARAMETER at once.
-            Purpose::KeepAlive if learned => self.send_keep_alive(now),
-            Purpose::KeepAlive => {}
-            Purpose::TearDown if self.sessions.len() > 1 => {
-                self.sessions.remove(0);
-                self.send_tear_down(now);
-            }
-            Purpose::TearDown => self.torn_down(),
-        }
-    }
-
-    fn keep_alive_refused(&mut self, method: &str, now: MonoTime) {
-        self.quirks.note(Quirk::KeepAliveRefused);
-        if self.keep_alive.refuse(method) {
-            self.send_keep_alive(now);
-        }
-    }
-
-    fn unauthorized(&mut self, request: Request, message: &Message, now: MonoTime) {
-        let verdict = self.auth.unauthorized(&message.headers, &mut self.quirks);
-        if verdict == AuthVerdict::Retry {
-            return self.transmit(request, now);
-        }
-        match (request.purpose, verdict) {
-            (Purpose::KeepAlive, _) => self.keep_alive_refused(request.method, now),
-            (Purpose::TearDown, _) => self.torn_down(),
-            (_, AuthVerdict::Unanswerable(why)) => self.fail(CameraFault::Unauthorized, &why),
-            _ if self.auth.is_accepted() => {
-                // Not the password: another request of this session was taken with it.
-                let why = format!(
-                    "{}: 401: the camera accepts the login, but refuses this request",
-                    request.method
-                );
-                self.fail(CameraFault::Unauthorized, &why);
-            }
-            _ => {
-                self.refused = true;
-                let offers = challenges(
-                    message.headers.all("www-authenticate"),
-                    &mut QuirkCounts::default(),
-                );
-                let silent =
-                    if offers.is_empty() { "; it does not say how it wants a login" } else { "" };
-                let why = format!(
-                    "{}: the camera rejects this user and password{silent}",
-                    request.method
-                );
-                self.fail(CameraFault::Unauthorized, &why);
-            }
-        }
-    }
-
-    /// The track of an interleaved frame, and whether it is RTCP. `None`: it is not used.
-    fn frame(&mut self, channel: u8, place: Range<usize>) -> Option<(usize, bool)> {
-        if !matches!(self.phase, Phase::SetUp | Phase::Playing) {
-            return None;
-        }
-        let bytes = self.decoder.bytes(place);
-        let (kind, ssrc) = (*bytes.get(1)?, bytes.get(8..12));
-        let rtcp = (200..=207).contains(&kind);
-        let payload_type = kind & 0x7f;
-        let on_channel =
-            |track: &Track| track.channel == channel || track.channel.wrapping_add(1) == channel;
-        let mut found = self.tracks.iter().position(on_channel);
-        let same = self.tracks.iter().filter(|track| on_channel(track)).count();
-        let sure = found.is_some_and(|at| self.tracks[at].channel_confirmed) && same == 1;
-        if !sure && !rtcp {
-            let typed = |track: &Track| track.format.payload_type == payload_type;
-            let by_type = self.tracks.iter().position(typed);
-            if by_type.is_some() && by_type != found {
-                self.quirks.note(Quirk::Channel);
-                found = by_type;
-            }
-        }
-        let track = found?;
-        self.media_seen = true;
-        if !rtcp
-            && let Some(promised) = self.tracks[track].ssrc.take()
-            && ssrc.is_some_and(|ssrc| ssrc != promised.to_be_bytes())
-        {
-            self.quirks.note(Quirk::SsrcPromise);
-        }
-        Some((track, rtcp))
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! * [`message`], [`headers`], [`sdp`], [`control_url`]: what the camera sends, read liberally; pure.
 //! * [`auth`]: Digest and Basic; pure.
-//! * [`client`], [`set_up`], [`keep_alive`]: the client machine, time and bytes in; pure.
+//! * [`client`], [`set_up`], [`incoming`], [`keep_alive`]: the client machine, time and bytes in; pure.
 //! * [`limits`]: every limit of a session.
-//! * [`connection`]: TCP and UDP sockets; [`stream_task`]: the task of one stream.
+//! * [`connection`]: TCP and UDP sockets; [`stream_task`], [`session_loop`]: the task of one stream.
 //!
 //! It is liberal in what it reads: a deviation that leaves no doubt about what is meant is counted
 //! as a [`super::quirk::Quirk`] and tolerated.
@@ -14,10 +14,12 @@ pub mod client;
 mod connection;
 pub mod control_url;
 pub mod headers;
+mod incoming;
 pub mod keep_alive;
 pub mod limits;
 pub mod message;
 pub mod sdp;
+mod session_loop;
 pub mod set_up;
 mod stream_task;
 #[cfg(test)]

@@ -14,29 +14,24 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
-use super::client::{Client, ClientOptions, Event, address};
+use super::client::{Client, ClientOptions, address};
 use super::connection::{Connection, UdpPorts};
+use super::session_loop::{Sockets, close};
 use super::set_up::Sound;
 use crate::camera::auth_limiter::{AuthPermit, AuthRest};
 use crate::camera::frame_clock::FrameClock;
 use crate::camera::quirk::QuirkCounts;
-use crate::camera::rtp::{MediaUnit, Received, TrackReceiver};
+use crate::camera::rtp::TrackReceiver;
 use crate::camera::session_places::{SUB_REST, SharedSessions};
-use crate::camera::supervisor::{StreamCheck, StreamSupervisor};
+use crate::camera::supervisor::StreamSupervisor;
 use crate::camera::track_format::TrackFormat;
-use crate::camera::{
-    CameraFault, CameraUpdate, Failure, Frame, StreamRole, TrackKind, TrackParams,
-};
+use crate::camera::{CameraFault, CameraUpdate, Failure, Frame, StreamRole, TrackParams};
 use crate::clock::{Clock, random, seed};
 use crate::settings::{CameraSettings, Transport};
 use crate::units::MonoTime;
 use crate::wakeup::WakeupCoalescer;
 use crate::watchdog::Heartbeat;
 
-/// Interval of the stall checks.
-const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// Interval of the same over UDP, where packets wait for others.
-const UDP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Time for TEARDOWN with all its sockets.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(3_500);
 /// Interval of heartbeats during a pause.
@@ -84,8 +79,8 @@ pub async fn run(
         update,
         supervisor,
         clock,
-        video: TrackState::default(),
-        audio: TrackState::default(),
+        video: None,
+        audio: None,
         playing_since: None,
         quirks: QuirkCounts::default(),
         sound: if wants_sound { Sound::Wanted } else { Sound::Off },
@@ -117,26 +112,21 @@ pub async fn run(
     }
 }
 
-/// A track of the current session.
-#[derive(Default)]
-struct TrackState {
-    /// Its parameters; `None` before its first frame.
-    params: Option<Arc<TrackParams>>,
-}
-
-struct StreamTask<F> {
-    stream: Stream,
-    frames: F,
-    update: mpsc::Sender<CameraUpdate>,
-    supervisor: StreamSupervisor,
-    clock: FrameClock,
-    video: TrackState,
-    audio: TrackState,
+pub(super) struct StreamTask<F> {
+    pub(super) stream: Stream,
+    pub(super) frames: F,
+    pub(super) update: mpsc::Sender<CameraUpdate>,
+    pub(super) supervisor: StreamSupervisor,
+    pub(super) clock: FrameClock,
+    /// Parameters of the current video track; `None` before its first frame.
+    pub(super) video: Option<Arc<TrackParams>>,
+    /// Parameters of the current audio track; `None` before its first frame, and without audio.
+    pub(super) audio: Option<Arc<TrackParams>>,
     /// Since when media is expected.
-    playing_since: Option<MonoTime>,
+    pub(super) playing_since: Option<MonoTime>,
     /// The quirks of this session that were reported.
-    quirks: QuirkCounts,
-    sound: Sound,
+    pub(super) quirks: QuirkCounts,
+    pub(super) sound: Sound,
 }
 
 /// Why a session ended, and the rest that its login takes.
@@ -153,11 +143,11 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
         }
     }
 
-    fn now(&self) -> MonoTime {
+    pub(super) fn now(&self) -> MonoTime {
         self.stream.clock.now().mono
     }
 
-    fn shared(&self) -> std::sync::MutexGuard<'_, SharedSessions> {
+    pub(super) fn shared(&self) -> std::sync::MutexGuard<'_, SharedSessions> {
         // A panic of the other stream leaves plain numbers, each of them whole.
         self.stream.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -165,7 +155,7 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
     /// Runs one session from connect to TEARDOWN. Returns why it ended; `None` when `stop` became
     /// true.
     async fn session(&mut self, stop: &mut watch::Receiver<bool>) -> Option<Ended> {
-        (self.video, self.audio) = (TrackState::default(), TrackState::default());
+        (self.video, self.audio) = (None, None);
         (self.playing_since, self.quirks) = (None, QuirkCounts::default());
         self.clock.restart();
         let role = self.stream.role;
@@ -198,6 +188,7 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
                 };
                 self.finish(client, &mut sockets).await;
                 self.stream.heartbeat.beat();
+                self.finish(client, &mut sockets).await;
                 let close = close(client, &mut sockets.connection, &self.stream.clock);
                 let _ = timeout(CLOSE_TIMEOUT, close).await;
                 self.sound = client.sound().clone();
@@ -299,308 +290,6 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
             accepts,
         }
     }
-
-    /// Drives one session. Returns why it ended.
-    async fn drive(&mut self, client: &mut Client, sockets: &mut Sockets) -> Failure {
-        client.connected(self.now());
-        let udp = self.stream.settings.transport == Transport::Udp;
-        let interval = if udp { UDP_CHECK_INTERVAL } else { CHECK_INTERVAL };
-        let mut next_check = tokio::time::interval(interval);
-        next_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            if let Some(failure) = self.work(client, sockets).await {
-                return failure;
-            }
-            tokio::select! {
-                read = sockets.connection.read() => match read {
-                    Ok([]) => client.closed(None),
-                    Ok(bytes) => client.received(bytes),
-                    Err(error) => client.closed(Some(&error.to_string())),
-                },
-                (track, rtcp, bytes) = sockets.ports.receive() => {
-                    client.media_came();
-                    let arrival = self.stream.clock.now().mono;
-                    if let Some(receiver) = sockets.receivers.get_mut(track).filter(|_| !rtcp) {
-                        receiver.packet(bytes, arrival);
-                    }
-                    if let Some(failure) = self.units(client, sockets, track).await {
-                        return failure;
-                    }
-                }
-                _ = next_check.tick() => {
-                    if let Some(failure) = self.check(client, sockets).await {
-                        return failure;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Sends what the machine wants to send, and takes its events until none is left.
-    async fn work(&mut self, client: &mut Client, sockets: &mut Sockets) -> Option<Failure> {
-        loop {
-            let output = client.take_output();
-            if !output.is_empty()
-                && let Err(error) = sockets.connection.write(&output).await
-            {
-                // A camera may answer and close before it has read everything.
-                tracing::debug!(%error, "a request could not be sent");
-            }
-            let arrival = self.now();
-            match client.poll(arrival) {
-                None => return None,
-                Some(Event::Packet { track, rtcp, bytes }) => {
-                    if rtcp {
-                        continue;
-                    }
-                    let Some(receiver) = sockets.receivers.get_mut(track) else { continue };
-                    receiver.packet(bytes, arrival);
-                    let failure = self.units(client, sockets, track).await;
-                    if failure.is_some() {
-                        return failure;
-                    }
-                }
-                Some(Event::SetUp(track)) => {
-                    let failure = self.set_up(client, sockets, track).await;
-                    if failure.is_some() {
-                        return failure;
-                    }
-                }
-                Some(Event::Playing) => {
-                    self.begin(client);
-                    self.report_quirks(client, sockets, true).await;
-                    if self.stream.settings.transport == Transport::Tcp {
-                        sockets.guard = None;
-                    }
-                }
-                Some(Event::Connect(host, port)) => {
-                    match Connection::open(&host, port).await {
-                        Ok(connection) => sockets.connection = connection,
-                        Err(failure) => return Some(failure),
-                    }
-                    client.connected(self.now());
-                }
-                Some(Event::Ended(failure)) => {
-                    if self.playing_since.is_none() {
-                        self.report_quirks(client, sockets, true).await;
-                    }
-                    return Some(failure);
-                }
-                Some(Event::TornDown) => {
-                    return Some((CameraFault::Closed, "the session is closed".into()));
-                }
-            }
-            // An endless burst must not keep the heartbeat and the checks waiting.
-            tokio::task::consume_budget().await;
-        }
-    }
-
-    /// A track is set up: packets may come.
-    async fn set_up(
-        &mut self,
-        client: &Client,
-        sockets: &mut Sockets,
-        track: usize,
-    ) -> Option<Failure> {
-        self.stream.heartbeat.beat();
-        let set_up = &client.tracks()[track];
-        match TrackReceiver::new(&set_up.format, self.stream.settings.transport) {
-            Ok(receiver) => sockets.receivers.push(receiver),
-            Err(why) => return Some((CameraFault::Protocol, why)),
-        }
-        if let Some(ports) = set_up.server_ports {
-            let peer = sockets.connection.peer();
-            sockets.ports.open_path(track, peer, set_up.source.as_deref(), ports).await;
-        }
-        None
-    }
-
-    /// Media is expected from now on.
-    fn begin(&mut self, client: &Client) {
-        if self.playing_since.is_some() {
-            return;
-        }
-        let now = self.stream.clock.now();
-        self.playing_since = Some(now.mono);
-        self.supervisor.connected(now);
-        self.sound = client.sound().clone();
-        if let Sound::None(reason) = &self.sound {
-            tracing::warn!(
-                reason,
-                "camera audio cannot be recorded; recording continues without it"
-            );
-        }
-        if self.stream.role == StreamRole::Main {
-            self.shared().places.main_plays();
-        }
-    }
-
-    /// Reports quirks that are new. Those of the set-up stand in one line.
-    async fn report_quirks(&mut self, client: &Client, sockets: &Sockets, set_up: bool) {
-        let mut all = client.quirks();
-        for receiver in &sockets.receivers {
-            all.add(receiver.quirks());
-        }
-        let is_new = |(quirk, _): &(_, _)| self.quirks.seen().all(|(known, _)| known != *quirk);
-        let new: Vec<&str> = all.seen().filter(is_new).map(|(quirk, _)| quirk.name()).collect();
-        if new.is_empty() {
-            return;
-        }
-        let quirks = new.join(" ");
-        if set_up {
-            tracing::info!(quirks, "the camera deviates from its protocols; this is tolerated");
-        } else {
-            tracing::info!(quirks, "another deviation of the camera; this is tolerated");
-        }
-        self.quirks = all;
-        let update = CameraUpdate::Quirks { role: self.stream.role, quirks: all };
-        let _ = self.update.send(update).await;
-    }
-
-    /// The checks of each interval.
-    async fn check(&mut self, client: &mut Client, sockets: &mut Sockets) -> Option<Failure> {
-        self.stream.heartbeat.beat();
-        if let Err(failure) = check_clock(SystemTime::now()) {
-            return Some(failure);
-        }
-        let now = self.stream.clock.now();
-        client.tick(now.mono);
-        for track in 0..sockets.receivers.len() {
-            sockets.receivers[track].tick(now.mono);
-            let failure = self.units(client, sockets, track).await;
-            if failure.is_some() {
-                return failure;
-            }
-        }
-        if self.stream.role == StreamRole::Sub && self.shared().places.sub_must_end() {
-            let detail = "the camera has no place for a second session: the main stream needs it";
-            return Some((CameraFault::Protocol, detail.into()));
-        }
-        self.pass_on().await;
-        let connected = self.playing_since?;
-        self.report_quirks(client, sockets, false).await;
-        match self.supervisor.check(now, connected) {
-            StreamCheck::Fine => None,
-            StreamCheck::Report(update) => {
-                let _ = self.update.send(update).await;
-                None
-            }
-            StreamCheck::Drop(fault, detail) => Some((fault, detail)),
-        }
-    }
-
-    /// Takes what a track has received.
-    async fn units(
-        &mut self,
-        client: &Client,
-        sockets: &mut Sockets,
-        track: usize,
-    ) -> Option<Failure> {
-        while let Some(received) = sockets.receivers.get_mut(track)?.poll() {
-            match received {
-                Received::Bad(detail) => {
-                    let detail = crate::redact::masked(&detail);
-                    tracing::debug!(error = %detail, "camera stream error; receiving continues");
-                    let failure = self.supervisor.error(&detail);
-                    if failure.is_some() {
-                        return failure;
-                    }
-                }
-                Received::Unit(unit) => {
-                    self.begin(client);
-                    if client.tracks()[track].format.kind == TrackKind::Video {
-                        self.video_unit(unit).await;
-                    } else {
-                        self.audio_unit(unit).await;
-                    }
-                }
-            }
-        }
-        None
-    }
-
-    async fn video_unit(&mut self, unit: MediaUnit) {
-        if let Some(params) = unit.params {
-            self.video.params = Some(params);
-        }
-        let Some(params) = self.video.params.clone() else { return };
-        let now = self.stream.clock.now();
-        self.supervisor.lost(unit.lost);
-        let tracks = [&self.video.params, &self.audio.params];
-        let sound = &self.sound;
-        let up = self.supervisor.frame(now, unit.key, || describe_tracks(tracks, sound));
-        let (pts, role) = (unit.rtp_time, self.stream.role);
-        let (data, key, lost, at) = (unit.data, unit.key, unit.lost, now.at(unit.arrival));
-        self.clock.push(Frame { role, params, data, key, pts, run: 0, at, lost });
-        self.pass_on().await;
-        if let Some(update) = up {
-            let _ = self.update.send(update).await;
-        }
-    }
-
-    async fn audio_unit(&mut self, unit: MediaUnit) {
-        if let Some(params) = unit.params {
-            self.audio.params = Some(params);
-        }
-        let Some(params) = self.audio.params.clone() else { return };
-        let at = self.stream.clock.now().at(unit.arrival);
-        self.supervisor.lost(unit.lost);
-        let (pts, role) = (unit.rtp_time, self.stream.role);
-        let (data, lost) = (unit.data, unit.lost);
-        self.clock.push(Frame { role, params, data, key: true, pts, run: 0, at, lost });
-        self.supervisor.sound(self.clock.sound_counts());
-        self.pass_on().await;
-    }
-
-    /// Passes on the frames that have their times, and what changed in the camera's clock.
-    async fn pass_on(&mut self) {
-        while let Some(frame) = self.clock.pop(self.stream.clock.now()) {
-            (self.frames)(Arc::new(frame));
-        }
-        if let Some(report) = self.clock.report() {
-            let update = CameraUpdate::Clock { role: self.stream.role, report };
-            let _ = self.update.send(update).await;
-        }
-    }
-
-    /// Takes what is complete at the end of a session.
-    async fn finish(&mut self, client: &Client, sockets: &mut Sockets) {
-        for track in 0..sockets.receivers.len() {
-            sockets.receivers[track].finish();
-            let _ = self.units(client, sockets, track).await;
-        }
-        self.clock.flush();
-        self.pass_on().await;
-    }
-}
-
-/// The sockets and receivers of one session.
-struct Sockets {
-    connection: Connection,
-    ports: UdpPorts,
-    /// Keeps the network thread awake.
-    guard: Option<crate::wakeup::LowLatencyGuard>,
-    receivers: Vec<TrackReceiver>,
-}
-
-/// Sends TEARDOWN and waits for its answer.
-async fn close(client: &mut Client, connection: &mut Connection, clock: &Arc<dyn Clock>) {
-    client.tear_down(clock.now().mono);
-    loop {
-        let output = client.take_output();
-        if !output.is_empty() && connection.write(&output).await.is_err() {
-            return;
-        }
-        while let Some(event) = client.poll(clock.now().mono) {
-            if event == Event::TornDown {
-                return;
-            }
-        }
-        match connection.read().await {
-            Ok([]) | Err(_) => return,
-            Ok(bytes) => client.received(bytes),
-        }
-    }
 }
 
 /// Whether a track can be recorded.
@@ -612,27 +301,13 @@ fn accepts(format: &TrackFormat) -> Result<(), String> {
 ///
 /// # Errors
 /// When the clock is within [`CALENDAR_MARGIN`] of the end of the year 9999.
-fn check_clock(now: SystemTime) -> Result<(), Failure> {
+pub(super) fn check_clock(now: SystemTime) -> Result<(), Failure> {
     let ahead =
         now.checked_add(CALENDAR_MARGIN).and_then(|ahead| jiff::Timestamp::try_from(ahead).ok());
     let why = || {
         (CameraFault::Protocol, "this machine's clock is beyond the year 9999: set it".to_owned())
     };
     ahead.map(|_| ()).ok_or_else(why)
-}
-
-/// The recorded tracks, for operators.
-fn describe_tracks(tracks: [&Option<Arc<TrackParams>>; 2], sound: &Sound) -> String {
-    let carried = tracks
-        .into_iter()
-        .flatten()
-        .map(|params| params.describe())
-        .collect::<Vec<_>>()
-        .join(" + ");
-    match sound {
-        Sound::None(why) => format!("{carried}, without sound: {why}"),
-        Sound::Off | Sound::Wanted | Sound::Silenced(_) => carried,
-    }
 }
 
 #[cfg(test)]

@@ -5,34 +5,25 @@
 //! the next unit. What stands before a picture waits for it, so a unit without a picture never
 //! comes out.
 
+mod fragments;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use self::fragments::{Open, Target};
 use super::depacketizer::PictureAssembler;
-use super::keys::KeyRule;
-use super::limits::{
-    FRAGMENTS_MAX, IDLE_END, MARKER_PLAIN_PROOFS, MARKER_PROOFS, NALS_MAX, OUT_MAX, UNIT_MAX,
-};
-use super::nal::{Class, classify, has_recovery_point, header_len, is_intra_264, start_code};
+use super::keys::{KeyRule, Seen};
+use super::limits::{FRAGMENTS_MAX, IDLE_END, NALS_MAX, OUT_MAX, UNIT_MAX};
+use super::marker::Marker;
+use super::nal::{Class, classify, has_recovery_point, is_intra_264};
 use super::parameter_sets::ParameterSets;
-use super::payload::{Fragment, Piece, pieces, split};
+use super::payload::{Piece, pieces};
 use super::prefix::Prefix;
 use super::source::Ordered;
 use super::{MediaUnit, Received};
 use crate::camera::quirk::{Quirk, QuirkCounts};
 use crate::camera::{Codec, TrackParams};
 use crate::units::MonoTime;
-
-/// What is known about the marker bit of this session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Marker {
-    /// Nothing yet; pictures of several packets, and of one, whose ends it marked.
-    Learning(u8, u8),
-    /// It ends a picture.
-    Right,
-    /// It was set within a picture.
-    Wrong,
-}
 
 /// The open access unit.
 struct Unit {
@@ -47,25 +38,6 @@ struct Unit {
     marked: bool,
     /// A packet of it has no marker bit.
     unmarked: bool,
-}
-
-/// A NAL unit of which not all fragments have come.
-struct Open {
-    header: [u8; 2],
-    to: Target,
-    /// A fragment of it other than the last has the marker bit.
-    marked: bool,
-}
-
-/// Where fragments go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Target {
-    /// To the depacketizer as they come.
-    Assembler,
-    /// To `gathered`: the whole NAL unit is needed first.
-    Gathered,
-    /// Nowhere.
-    Dropped,
 }
 
 /// What the last piece of a packet was.
@@ -120,7 +92,7 @@ impl Pictures {
             open: None,
             gathered: Vec::new(),
             gather_all: false,
-            marker: Marker::Learning(0, 0),
+            marker: Marker::default(),
             ended_by_marker: false,
             skipping: false,
             lost: 0,
@@ -173,8 +145,11 @@ impl Pictures {
 
     /// Ends the last picture of a session.
     pub(super) fn finish(&mut self) {
-        if self.open.is_some() {
-            self.drop_silently();
+        let ends = self.quirks.count(Quirk::FragmentEnd) > 0;
+        match &self.open {
+            Some(open) if open.marked || ends => self.end_open(),
+            Some(_) => self.drop_silently(),
+            None => {}
         }
         self.close();
     }
@@ -235,21 +210,8 @@ impl Pictures {
     fn learn_marker(&mut self, unit: &Unit) {
         if !unit.marked {
             self.quirks.note(Quirk::MarkerMissing);
-            if let Marker::Learning(_, plain) = &mut self.marker {
-                *plain = 0;
-            }
-            return;
         }
-        if let Marker::Learning(proofs, plain) = &mut self.marker {
-            if unit.unmarked {
-                *proofs += 1;
-            } else {
-                *plain += 1;
-            }
-            if *proofs >= MARKER_PROOFS || *plain >= MARKER_PLAIN_PROOFS {
-                self.marker = Marker::Right;
-            }
-        }
+        self.marker.ended(unit.marked, unit.unmarked);
     }
 
     /// A whole NAL unit.
@@ -392,143 +354,6 @@ impl Pictures {
         true
     }
 
-    /// One fragment of a NAL unit.
-    fn fragment(&mut self, fragment: &Fragment<'_>) -> Last {
-        if fragment.start {
-            self.end_open();
-            self.begin_fragments(fragment);
-        } else {
-            self.continue_fragments(fragment);
-        }
-        let Some(open) = &self.open else { return Last::Picture };
-        let (header, to) = (open.header, open.to);
-        match to {
-            Target::Assembler => {
-                let codes = start_code(fragment.body).is_some();
-                if codes {
-                    self.quirks.note(Quirk::StartCodes);
-                    self.gather_all = true;
-                }
-                if codes && self.codec == Codec::H265 {
-                    self.drop_picture("start codes within a fragmented NAL unit");
-                } else {
-                    self.push(fragment.payload, false);
-                }
-            }
-            Target::Gathered => {
-                if fragment.start {
-                    self.gathered.clear();
-                    self.gathered.extend_from_slice(&header[..header_len(self.codec)]);
-                }
-                if self.gathered.len() + fragment.body.len() > UNIT_MAX {
-                    self.drop_picture("a NAL unit over 8 MiB");
-                } else {
-                    self.gathered.extend_from_slice(fragment.body);
-                }
-            }
-            Target::Dropped => {}
-        }
-        if fragment.end && self.open.is_some() {
-            return self.complete();
-        }
-        Last::Picture
-    }
-
-    fn begin_fragments(&mut self, fragment: &Fragment<'_>) {
-        let length = header_len(self.codec);
-        let mut head = [0; 8];
-        let body = &fragment.body[..fragment.body.len().min(8 - length)];
-        head[..length].copy_from_slice(&fragment.header[..length]);
-        head[length..length + body.len()].copy_from_slice(body);
-        let head = &head[..length + body.len()];
-        let to = match classify(self.codec, head) {
-            Class::Slice { .. } | Class::Continues if self.gather_all => Target::Gathered,
-            Class::Slice { first, random_access } => {
-                if !self.begin_slice(first, random_access, head) {
-                    return;
-                }
-                Target::Assembler
-            }
-            Class::Continues if self.continue_unit() => Target::Assembler,
-            Class::Continues | Class::Reserved => Target::Dropped,
-            Class::Set(_) | Class::Delimiter | Class::Prefix | Class::Suffix => Target::Gathered,
-            Class::Illegal(why) => return self.drop_picture(why),
-        };
-        if to == Target::Assembler
-            && let Some(unit) = &mut self.unit
-        {
-            unit.nals += 1;
-        }
-        self.open = Some(Open { header: fragment.header, to, marked: false });
-    }
-
-    fn continue_fragments(&mut self, fragment: &Fragment<'_>) {
-        let Some(open) = &mut self.open else {
-            if self.ended_by_marker {
-                self.marker_wrong();
-                self.ended_by_marker = false;
-            }
-            return self.pass_over();
-        };
-        if open.header != fragment.header {
-            if self.jumped {
-                return self.drop_silently();
-            }
-            self.quirks.note(Quirk::FragmentType);
-        }
-        if open.marked && (open.to == Target::Assembler || self.gather_all) {
-            open.marked = false;
-            self.marker_wrong();
-        }
-    }
-
-    /// The last fragment of a NAL unit came.
-    fn complete(&mut self) -> Last {
-        let Some(open) = self.open.take() else { return Last::Nothing };
-        match open.to {
-            Target::Assembler => Last::Picture,
-            Target::Dropped => Last::Nothing,
-            Target::Gathered => {
-                let gathered = std::mem::take(&mut self.gathered);
-                let (mut last, mut odd) = (Last::Nothing, Default::default());
-                split(&gathered, &mut odd, &mut |piece| {
-                    if let Piece::Whole(nal) = piece {
-                        last = self.whole(nal);
-                    }
-                });
-                if odd.start_codes {
-                    self.quirks.note(Quirk::StartCodes);
-                }
-                if gathered.capacity() <= super::limits::PREFIX_MAX {
-                    self.gathered = gathered;
-                }
-                last
-            }
-        }
-    }
-
-    /// Another NAL unit begins while the last fragment of one has not come.
-    fn end_open(&mut self) {
-        let Some(open) = &self.open else { return };
-        if self.jumped {
-            return self.drop_silently();
-        }
-        // No packet is missing, so only the end bit is.
-        let (marked, to, header) = (open.marked, open.to, open.header);
-        self.quirks.note(Quirk::FragmentEnd);
-        if to == Target::Assembler
-            && let Err(why) = self.assembler.end_fragments(&header)
-        {
-            return self.drop_picture(&why);
-        }
-        self.complete();
-        if let Some(unit) = &mut self.unit
-            && to != Target::Dropped
-        {
-            unit.marked = marked;
-        }
-    }
-
     fn close_and_learn(&mut self) {
         if let Some(unit) = self.unit.take() {
             self.learn_marker(&unit);
@@ -558,11 +383,8 @@ impl Pictures {
         if self.out.len() >= OUT_MAX {
             return self.count_dropped();
         }
-        let seen = super::keys::Seen {
-            random_access: unit.random_access,
-            recovery: unit.recovery,
-            intra: unit.intra,
-        };
+        let seen =
+            Seen { random_access: unit.random_access, recovery: unit.recovery, intra: unit.intra };
         let key = self.keys.is_key(seen, unit.arrival, &mut self.quirks);
         let known = self.announced.as_ref().is_some_and(|known| Arc::ptr_eq(known, &params));
         let params = Some(params).filter(|_| !known);
