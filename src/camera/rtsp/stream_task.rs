@@ -186,7 +186,6 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
                     failure = self.drive(client, &mut sockets) => failure,
                     _ = stop.wait_for(|stop| *stop) => (CameraFault::Stopped, String::new()),
                 };
-                self.finish(client, &mut sockets).await;
                 self.stream.heartbeat.beat();
                 self.finish(client, &mut sockets).await;
                 let close = close(client, &mut sockets.connection, &self.stream.clock);
