@@ -100,6 +100,9 @@ pub(crate) struct Record {
     pub(crate) ends: Vec<(MonoTime, Failure)>,
     /// Start, and end if it ended, of each session that played.
     pub(crate) played: Vec<(MonoTime, Option<MonoTime>)>,
+    /// Outages: reported, and ended by another report.
+    pub(crate) downs: u32,
+    pub(crate) ups: u32,
     /// Times of lines of log.
     pub(crate) lines: Vec<MonoTime>,
     pub(crate) quirks: QuirkCounts,
@@ -195,9 +198,15 @@ impl Driver {
 
     /// An update of the agent: each writes a line, but for counters.
     fn update(&mut self, update: CameraUpdate) {
-        if !matches!(update, CameraUpdate::Counts { .. }) {
-            self.line();
+        match update {
+            CameraUpdate::Counts { .. } => return,
+            CameraUpdate::Down { fault, .. } if fault != CameraFault::LockedOut => {
+                self.record.downs += 1;
+            }
+            CameraUpdate::Up { .. } => self.record.ups += 1,
+            _ => {}
         }
+        self.line();
     }
 
     /// Waits for the permission to send the password.
@@ -252,7 +261,7 @@ impl Driver {
 
     fn options(&self) -> ClientOptions {
         let has_login = self.plan.quirks.iter().any(|quirk| {
-            (quirk.group() == Group::Login || *quirk == RealmUtf8)
+            (quirk.group() == Group::Login || *quirk == RedirectAwayWithLogin)
                 && !matches!(quirk, NoLogin | NoLoginBasic)
         });
         let path = if self.plan.has(DescribeHtml) {

@@ -76,14 +76,26 @@ fn judged(plan: Plan) -> Result<Summary, String> {
 
 /// Runs the plans and panics with all that went wrong.
 fn all_pass(plans: Vec<Plan>) {
-    let failed: Vec<String> = plans
-        .into_iter()
-        .filter_map(|plan| {
-            let name = format!("seed {} {:?} {:?}", plan.seed, plan.quirks, plan.footage);
-            judged(plan).err().map(|why| format!("{name}: {why}"))
-        })
-        .collect();
+    let threads = if plans.len() > 200 { 2 } else { 1 };
+    let part = plans.len().div_ceil(threads).max(1);
+    let failed: Vec<String> = std::thread::scope(|scope| {
+        let parts: Vec<_> =
+            plans.chunks(part).map(|plans| scope.spawn(move || failures(plans))).collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap()).collect()
+    });
     assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
+}
+
+fn failures(plans: &[Plan]) -> Vec<String> {
+    let of = |plan: &Plan| {
+        let name = format!("seed {} {:?} {:?}", plan.seed, plan.quirks, plan.footage);
+        let failed = judged(plan.clone()).err().map(|why| format!("{name}: {why}"));
+        if let Some(failed) = &failed {
+            eprintln!("{failed}");
+        }
+        failed
+    };
+    plans.iter().filter_map(of).collect()
 }
 
 fn of_kind(kind: &str) {
@@ -208,13 +220,15 @@ fn a_hundred_seeded_sessions_are_recorded_or_named() {
     differential(0..100);
 }
 
-/// `TAIMAT_CAMERA_SEED=N` runs the one of that seed.
+/// `TAIMAT_CAMERA_SEEDS=N` runs the session of that seed, `N..M` those from N to M - 1.
 #[test]
 #[ignore = "long: 2,000 sessions; tests/run --full runs it"]
 fn two_thousand_seeded_sessions_are_recorded_or_named() {
-    match std::env::var("TAIMAT_CAMERA_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        Some(seed) => differential(seed..seed + 1),
-        None => differential(0..2000),
+    let text = std::env::var("TAIMAT_CAMERA_SEEDS").unwrap_or("0..2000".into());
+    let number = |text: &str| text.parse::<u64>().expect("a number");
+    match text.split_once("..") {
+        Some((from, to)) => differential(number(from)..number(to)),
+        None => differential(number(&text)..number(&text) + 1),
     }
 }
 

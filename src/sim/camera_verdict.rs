@@ -79,13 +79,14 @@ pub(crate) fn judge(
         return Err("a back channel or second video is set up".into());
     }
     check_secrets(record)?;
+    check_outages(record)?;
     if let Expect::Fault(words) = expect {
-        return check_fault(plan, words, record).map(|()| summary);
+        return check_fault(plan, words, record, &camera.pictures).map(|()| summary);
     }
     if let Expect::Either(words) = expect
         && record.units[0].is_empty()
     {
-        return check_fault(plan, words, record).map(|()| summary);
+        return check_fault(plan, words, record, &camera.pictures).map(|()| summary);
     }
     check_pictures(plan, expect, record, camera, &mut summary)?;
     check_sound(plan, expect, record, camera)?;
@@ -138,12 +139,13 @@ fn check_secrets(record: &Record) -> Result<(), String> {
     shown.map_or(Ok(()), |(_, failure)| Err(format!("a password is shown: {failure:?}")))
 }
 
-fn check_fault(plan: &Plan, words: &str, record: &Record) -> Result<(), String> {
+fn check_fault(plan: &Plan, words: &str, record: &Record, sent: &[Picture]) -> Result<(), String> {
     if !record.units[0].is_empty() && plan.quirks.len() == 1 {
         return Err(format!("{} pictures were recorded", record.units[0].len()));
     }
     if plan.quirks.len() > 1 {
-        return Ok(());
+        // The other quirks may keep the session from the fault; what is recorded is what was sent.
+        return record.units[0].iter().try_for_each(|unit| number(&unit.data, sent).map(|_| ()));
     }
     let named = |(_, (_, why)): &&(MonoTime, (_, String))| {
         why.to_lowercase().contains(&words.to_lowercase())
@@ -382,6 +384,14 @@ fn check_sound_dates(
             return Err(format!("sound frame {found}: presentation time does not rise"));
         }
         before = Some(frame);
+    }
+    Ok(())
+}
+
+/// One report for each outage.
+fn check_outages(record: &Record) -> Result<(), String> {
+    if record.downs > record.ups + 1 || record.ups > record.downs + 1 {
+        return Err(format!("{} outages and {} ends of them", record.downs, record.ups));
     }
     Ok(())
 }

@@ -12,9 +12,13 @@ pub(super) const PACKET_MAX: usize = 65_535;
 /// From this on a step of the sequence number is a restart of the camera, not loss: at 8 Mbit/s a
 /// second has about 800 packets, and no camera loses that many and goes on.
 pub(super) const JUMP_MIN: u16 = 1000;
-/// Unexpected sequence numbers among 128 over TCP after which they are ignored. TCP loses nothing,
-/// so a camera that often jumps does not count its packets.
-pub(super) const NOISE_MIN: u32 = 16;
+/// Unexpected sequence numbers among 128 packets of sound over TCP after which they are ignored.
+pub(super) const NOISE_MIN: u32 = 32;
+/// Steps in a row at which a picture lacks nothing, and after which sequence numbers over TCP are
+/// ignored. A camera that drops packets misses a first or last fragment or a stamp long before.
+pub(super) const WITNESS_MIN: u32 = 24;
+/// Packets between two such steps at most: one counter for sound and picture steps more often.
+pub(super) const WITNESS_WITHIN: u32 = 64;
 /// Packets far from the expected sequence number after which the track follows them; UDP only. One
 /// packet is an attacker's or the network's.
 pub(super) const RESTART_RUN: usize = 8;

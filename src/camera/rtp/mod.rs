@@ -92,7 +92,7 @@ impl TrackReceiver {
     /// Why the track cannot be recorded, as a sentence.
     pub fn new(format: &TrackFormat, transport: Transport) -> Result<TrackReceiver, String> {
         let track = match format.kind {
-            TrackKind::Video => Track::Video(Video::new(format)?),
+            TrackKind::Video => Track::Video(Video::new(format, transport)?),
             TrackKind::Audio => Track::Audio(Audio::new(format)?),
         };
         let source = Source::new(format.kind, format.payload_type, transport);

@@ -79,6 +79,13 @@ pub(super) fn pieces<'a>(
     Ok(odd)
 }
 
+/// The fragment that a payload is, if it is one.
+pub(super) fn peek(codec: Codec, payload: &[u8]) -> Option<Fragment<'_>> {
+    let first = payload.first()?;
+    let is = if codec == Codec::H265 { first >> 1 & 0x3f == 49 } else { first & 0x1f == 28 };
+    if is { fragment(codec, payload).ok() } else { None }
+}
+
 /// Cuts bytes at start codes. There should be none.
 pub(super) fn split<'a>(bytes: &'a [u8], odd: &mut Oddities, each: &mut impl FnMut(Piece<'a>)) {
     let mut rest = bytes;

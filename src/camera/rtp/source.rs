@@ -61,7 +61,7 @@ pub(super) struct Source {
     next: Option<u16>,
     /// The track follows another source with its next packet.
     switched: bool,
-    /// Which of the latest 128 packets had an unexpected sequence number. TCP only.
+    /// Which of the latest 128 packets of sound had an unexpected sequence number. TCP only.
     jumps: u128,
     /// Sequence numbers say nothing: they are ignored.
     seq_noise: bool,
@@ -217,7 +217,8 @@ impl Source {
             return (0, false);
         }
         self.quirks.note(Quirk::SequenceJump);
-        if self.jumps.count_ones() >= NOISE_MIN {
+        // For video the pictures decide.
+        if self.kind == TrackKind::Audio && self.jumps.count_ones() >= NOISE_MIN {
             self.quirks.note(Quirk::SequenceNoise);
             self.seq_noise = true;
             return (0, false);

@@ -9,11 +9,13 @@ use super::{Received, Unwrap};
 use crate::camera::Codec;
 use crate::camera::quirk::{Quirk, QuirkCounts};
 use crate::camera::track_format::TrackFormat;
+use crate::settings::Transport;
 
 /// The packets of a video track as access units.
 pub(super) struct Video {
     pub(super) pictures: Pictures,
     codec: Codec,
+    tcp: bool,
     unwrap: Unwrap,
     other: Option<OtherCodec>,
     /// Quirks of the track itself, and of the pictures of a codec that was left.
@@ -28,7 +30,8 @@ struct OtherCodec {
 }
 
 impl Video {
-    pub(super) fn new(format: &TrackFormat) -> Result<Video, String> {
+    pub(super) fn new(format: &TrackFormat, transport: Transport) -> Result<Video, String> {
+        let tcp = transport == Transport::Tcp;
         let (codec, other) = match format.encoding.as_str() {
             "h264" => (Codec::H264, Codec::H265),
             "h265" => (Codec::H265, Codec::H264),
@@ -41,8 +44,9 @@ impl Video {
         }
         let unknown = ParameterSets::new(other, None);
         Ok(Video {
-            pictures: Pictures::new(codec, sets)?,
+            pictures: Pictures::new(codec, sets, tcp)?,
             codec,
+            tcp,
             unwrap: Unwrap::default(),
             other: Some(OtherCodec { codec: other, sets: unknown, packets: 0 }),
             quirks,
@@ -82,7 +86,7 @@ impl Video {
         let (sent, promised) = (other.codec.as_str(), self.codec.as_str());
         if other.sets.resolve() == Ok(true) {
             let Some(other) = self.other.take() else { return };
-            if let Ok(pictures) = Pictures::new(other.codec, other.sets) {
+            if let Ok(pictures) = Pictures::new(other.codec, other.sets, self.tcp) {
                 self.quirks.add(&self.pictures.quirks);
                 self.quirks.note(Quirk::OtherCodec);
                 self.pictures = pictures;

@@ -172,7 +172,9 @@ impl QuirkyCamera {
                 let again = self.rng.below(1000);
                 return to(format!("Location: rtsp://camera.test/loop{again}"));
             }
-            () if self.has(RedirectAway) => return to(format!("Location: {AWAY}")),
+            () if self.has(RedirectAway) || self.has(RedirectAwayWithLogin) => {
+                return to(format!("Location: {AWAY}"));
+            }
             () => {}
         }
         if self.has(DescribeSlow) {

@@ -185,6 +185,7 @@ quirks! {
     RedirectRelative D Describe All, "DESCRIBE is answered 301 with a path as Location";
     RedirectLoop D Describe Fault("redirect"), "DESCRIBE is answered 302 for ever";
     RedirectAway D Describe Fault("10.9.8.7"), "DESCRIBE is answered 302 to another host";
+    RedirectAwayWithLogin D Describe Fault("another host"), "the same, and the device has a login";
     DescribeHtml I Describe Fault(""), "DESCRIBE is answered with text/html; the URL has a password";
     DescribeMissing D Describe Fault("404"), "DESCRIBE is answered 404";
     SdpH3c D Describe All, "o= and c= without their ends, metadata first, control URLs of another host";

@@ -6,18 +6,20 @@
 //! comes out.
 
 mod fragments;
+mod witness;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use self::fragments::{Open, Target};
+use self::witness::Witness;
 use super::depacketizer::PictureAssembler;
 use super::keys::{KeyRule, Seen};
 use super::limits::{FRAGMENTS_MAX, IDLE_END, NALS_MAX, OUT_MAX, UNIT_MAX};
 use super::marker::Marker;
 use super::nal::{Class, classify, has_recovery_point, is_intra_264};
 use super::parameter_sets::ParameterSets;
-use super::payload::{Piece, pieces};
+use super::payload::{Piece, peek, pieces};
 use super::prefix::Prefix;
 use super::source::Ordered;
 use super::{MediaUnit, Received};
@@ -73,6 +75,8 @@ pub(super) struct Pictures {
     jumped: bool,
     time: i64,
     arrival: MonoTime,
+    /// Over TCP: whether sequence numbers say something.
+    witness: Option<Witness>,
     keys: KeyRule,
     /// Parameters of the latest unit.
     announced: Option<Arc<TrackParams>>,
@@ -80,7 +84,7 @@ pub(super) struct Pictures {
 }
 
 impl Pictures {
-    pub(super) fn new(codec: Codec, sets: ParameterSets) -> Result<Pictures, String> {
+    pub(super) fn new(codec: Codec, sets: ParameterSets, tcp: bool) -> Result<Pictures, String> {
         Ok(Pictures {
             codec,
             assembler: PictureAssembler::new(codec)?,
@@ -100,6 +104,7 @@ impl Pictures {
             jumped: false,
             time: 0,
             arrival: MonoTime(0),
+            witness: tcp.then(Witness::default),
             keys: KeyRule::default(),
             announced: None,
             unreadable: 0,
@@ -108,7 +113,8 @@ impl Pictures {
 
     /// One packet in its order; `time` is its unwrapped time stamp.
     pub(super) fn packet(&mut self, packet: &Ordered<'_>, time: i64) {
-        if packet.lost > 0 {
+        let means_loss = self.judge_step(packet, time);
+        if packet.lost > 0 && means_loss {
             self.lose(packet.lost);
         }
         (self.time, self.arrival, self.jumped) = (time, packet.arrival, packet.jumped);
@@ -151,6 +157,10 @@ impl Pictures {
             Some(_) => self.drop_silently(),
             None => {}
         }
+        if self.marker == Marker::Right && self.unit.as_ref().is_some_and(|unit| !unit.marked) {
+            // Its end has not come.
+            self.drop_silently();
+        }
         self.close();
     }
 
@@ -169,6 +179,16 @@ impl Pictures {
         if !whole {
             self.drop_silently();
         }
+    }
+
+    /// Whether a step of the sequence numbers is loss.
+    fn judge_step(&mut self, packet: &Ordered<'_>, time: i64) -> bool {
+        let Some(witness) = &mut self.witness else { return true };
+        if witness.packet((time, packet.marker), packet.lost > 0, peek(self.codec, packet.payload))
+        {
+            self.quirks.note(Quirk::SequenceNoise);
+        }
+        !witness.ignores()
     }
 
     fn judge_marker(&mut self, marker: bool, last: Last) {
@@ -355,11 +375,14 @@ impl Pictures {
     }
 
     fn close_and_learn(&mut self) {
-        if let Some(unit) = self.unit.take() {
+        let Some(unit) = self.unit.take() else { return };
+        // Where the marker bit can be trusted, a restart before it took the end of the picture.
+        let cut = self.jumped && self.marker == Marker::Right && !unit.marked;
+        if !cut {
             self.learn_marker(&unit);
-            self.unit = Some(unit);
-            self.close();
         }
+        self.unit = Some(unit);
+        if cut { self.drop_silently() } else { self.close() }
     }
 
     /// The open unit is complete.
