@@ -11,7 +11,7 @@ const SLOT: i64 = 1_000_000;
 /// Least-delayed arrivals that are kept: half a minute, in which 50 ms of jitter are 0.2 % of rate.
 const POINTS_MAX: usize = 32;
 /// Shortest span of arrivals from which a rate is estimated, microseconds.
-const SPAN_MIN: i64 = 3_500_000;
+const SPAN_MIN: i64 = 2_500_000;
 /// Span of arrivals from which any rate is taken, microseconds: longer than a pre-buffer of 5 s that
 /// drains at twice its speed.
 const SPAN_ANY: i64 = 8_000_000;
@@ -24,16 +24,16 @@ const BAND: i64 = 80_000;
 /// Error of a slot's least delay, microseconds: a rate that it explains is no deviation.
 const NOISE: f64 = 100_000.0;
 /// Newest slots that decide about the offset.
-const RECENT: usize = 5;
+const RECENT: usize = 3;
 /// Fall of the delay over the newest slots that shows a backlog being delivered, microseconds.
-const DRAINING: i64 = 150_000;
+const DRAINING: i64 = 100_000;
 /// Delay of all newest slots that is corrected, microseconds.
 const LATE_MIN: i64 = 20_000;
 /// Delay of all newest slots that is corrected at once, microseconds; a smaller one is corrected by
 /// a slower rate, so that no picture lasts long.
 const LEAP_MIN: i64 = 1_200_000;
 /// Time in which a delay is corrected, microseconds, and most correction of the rate.
-const SLEW: (f64, f64) = (3_000_000.0, 0.4);
+const SLEW: (f64, f64) = (1_500_000.0, 0.5);
 /// Arrival later than media time by this, microseconds, that may be followed by a burst.
 const FREEZE_MIN: i64 = 1_000_000;
 /// A delay that stays after a freeze, microseconds: the camera paused its clock.
@@ -79,6 +79,8 @@ pub(super) struct ClockRuler {
     /// Start of the current slot and its least-delayed arrival.
     slot: Option<(i64, Point)>,
     newest: i64,
+    /// Media time comes from stamps.
+    measured: bool,
     /// The arrival before.
     last: Option<Point>,
     burst: Option<Burst>,
@@ -96,6 +98,7 @@ impl ClockRuler {
             points: VecDeque::new(),
             slot: None,
             newest: media,
+            measured: true,
             last: None,
             burst: Some(Burst { since: arrival, calm: CALM.0, least: 0, improved: arrival }),
         }
@@ -144,8 +147,14 @@ impl ClockRuler {
         }
     }
 
-    /// Learns from an arrival.
-    pub(super) fn observe(&mut self, media: i64, arrival: i64) {
+    /// Learns from an arrival. `measured` is false for media time that was itself made from
+    /// arrivals: it says nothing about a rate.
+    pub(super) fn observe(&mut self, media: i64, arrival: i64, measured: bool) {
+        if measured != self.measured {
+            self.measured = measured;
+            self.points.clear();
+            self.slot = None;
+        }
         self.settle(arrival);
         let delay = arrival - self.time_of(media);
         let before = self.last.map_or(delay, |last| last.arrival - self.time_of(last.media));
@@ -185,10 +194,10 @@ impl ClockRuler {
     }
 
     /// Monotonic time of a frame that arrived at `arrival`: never later than that. An arrival
-    /// before the line moves the line.
-    pub(super) fn place(&mut self, media: i64, arrival: i64) -> i64 {
+    /// before the line moves the line, if `learn`.
+    pub(super) fn place(&mut self, media: i64, arrival: i64, learn: bool) -> i64 {
         let at = self.time_of(media);
-        if at > arrival && self.burst.is_none() {
+        if at > arrival && learn && self.burst.is_none() {
             self.mono -= at - arrival;
         }
         at.min(arrival)
@@ -197,7 +206,9 @@ impl ClockRuler {
     /// Estimates rate and offset again from the points.
     fn fit(&mut self) {
         let mut found = self.consensus();
-        if self.changed(found) {
+        if !self.measured {
+            (self.rate, found) = (1.0, None);
+        } else if self.changed(found) {
             let old = self.points.len() - RECENT;
             self.points.drain(..old);
             found = self.consensus();

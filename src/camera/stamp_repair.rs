@@ -3,6 +3,8 @@
 //! Cameras set their clock, repeat a stamp, stop it, or send a wrong one. What comes out rises from
 //! frame to frame, except for B-frames, and has no steps that arrivals contradict.
 
+use std::collections::VecDeque;
+
 use super::clock_ruler::ClockRuler;
 
 /// Difference of a step of the stamps and the time that passed, above which a stamp is suspicious,
@@ -16,6 +18,25 @@ const STEP: i64 = 40_000;
 const STEP_MIN: i64 = 1_000;
 /// Frames in a row with one stamp that are spread before the next; more are a stopped clock.
 const REPEATS_MAX: u32 = 3;
+
+/// B-frames in a row: pyramids of eight pictures. More are stamps that went back.
+const REORDERED_MAX: u32 = 7;
+/// Evidence of B-frames: what one counts, at least for a stream to have some, and at most. Each other
+/// frame takes one away.
+const B_FRAME: u32 = 4;
+const B_FRAMES_MIN: u32 = 16;
+const B_FRAMES_MAX: u32 = 64;
+/// Frames after which a stream that had no B-frame is known to have none.
+const RISES_MIN: u64 = 50;
+/// Usual steps by which a stamp may lie before a frame with a time of its own, that took the place of
+/// a reference picture with B-frames.
+const OVERTAKEN_MAX: i64 = 8;
+/// Wait for a frame, beyond the usual interval, after which a burst may follow, microseconds.
+const FREEZE: i64 = 1_000_000;
+/// Length of a block of arrivals that gives one measurement of the interval, microseconds, and
+/// measurements of which the median counts: a burst or a stall spoils few of them.
+const BLOCK: i64 = 5_000_000;
+const BLOCKS_MAX: usize = 9;
 
 /// What was wrong with a stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +60,21 @@ pub(super) struct Repaired {
     pub(super) media: i64,
     /// It precedes a frame that arrived before it (B-frame).
     pub(super) reordered: bool,
+    /// Where the media time comes from.
+    pub(super) source: Source,
     /// What was wrong.
     pub(super) fault: Option<StampFault>,
+}
+
+/// Where a media time comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The camera's stamp.
+    Stamp,
+    /// The arrival, because the stamps cannot be used: it says nothing about the rate.
+    Arrival,
+    /// A place beside the frame before: it says nothing about the clock.
+    Place,
 }
 
 /// A stamp that may be the first after a step.
@@ -59,6 +93,8 @@ pub(super) struct StampRepair {
     /// Highest stamp since the last step, and the highest before it arrived: B-frames lie between.
     highest: i64,
     below: i64,
+    /// Stamp of the last frame.
+    stamp: i64,
     /// Arrival of the highest stamp.
     risen_at: i64,
     /// Highest media time given so far, and the arrival of the last frame.
@@ -68,8 +104,14 @@ pub(super) struct StampRepair {
     step: i64,
     interval: i64,
     repeats: u32,
+    /// B-frames since the highest stamp.
+    reordered: u32,
+    /// Evidence of B-frames, and frames with a higher stamp than all before.
+    b_frames: u32,
+    rises: u64,
     candidate: Option<Candidate>,
     started: bool,
+    blocks: Blocks,
 }
 
 impl StampRepair {
@@ -79,15 +121,26 @@ impl StampRepair {
             shift: -stamp,
             highest: stamp,
             below: stamp,
+            stamp,
             risen_at: arrival,
             top: 0,
             last_arrival: arrival,
             step: STEP,
             interval: STEP,
             repeats: 0,
+            reordered: 0,
+            b_frames: 0,
+            rises: 0,
             candidate: None,
             started: false,
+            blocks: Blocks::default(),
         }
+    }
+
+    /// The repair of another session of the same camera, whose intervals are known.
+    pub(super) fn restart(self, stamp: i64, arrival: i64) -> StampRepair {
+        let StampRepair { step, interval, started, blocks, .. } = self;
+        StampRepair { step, interval, started, blocks, ..StampRepair::new(stamp, arrival) }
     }
 
     /// Usual step of the stamps, microseconds.
@@ -106,24 +159,35 @@ impl StampRepair {
         let waited = (arrival - self.last_arrival).max(0);
         let step = stamp - self.highest;
         let normal = if step < 0 {
-            !key && stamp > self.below
+            !key && stamp > self.below && stamp != self.stamp && self.may_reorder()
         } else {
             step == 0 || !self.runs_ahead(stamp, arrival, ruler)
         };
         let repaired = if !normal {
-            self.suspicious(stamp, arrival, waited, ruler)
+            self.suspicious(stamp, arrival, waited, key, ruler)
         } else if step == 0 {
             self.repeated(arrival, waited, ruler)
         } else if step < 0 {
             self.candidate = None;
-            Repaired { media: stamp + self.shift, reordered: true, fault: None }
+            self.reordered += 1;
+            let media = stamp + self.shift;
+            Repaired { media, reordered: true, source: Source::Stamp, fault: None }
         } else {
-            self.risen(stamp, arrival, step)
+            self.risen(stamp, arrival, waited, key, ruler)
         };
         self.learn_interval(waited);
+        self.stamp = stamp;
         self.top = self.top.max(repaired.media);
         self.last_arrival = arrival;
         repaired
+    }
+
+    /// True when a stamp between the two highest may be that of a B-frame: the stream has some, or is
+    /// new. Otherwise the clock was set back a little.
+    fn may_reorder(&mut self) -> bool {
+        self.b_frames = (self.b_frames + B_FRAME).min(B_FRAMES_MAX);
+        let known = self.b_frames >= B_FRAMES_MIN || self.rises < RISES_MIN;
+        known && self.reordered < REORDERED_MAX
     }
 
     /// True when a stamp rose by more than the time that passed, and lies in the future.
@@ -136,17 +200,46 @@ impl StampRepair {
         excess > SUSPICIOUS && ruler.time_of(stamp + self.shift) - arrival > SUSPICIOUS
     }
 
-    fn risen(&mut self, stamp: i64, arrival: i64, step: i64) -> Repaired {
-        if self.started {
+    fn risen(
+        &mut self,
+        stamp: i64,
+        arrival: i64,
+        waited: i64,
+        key: bool,
+        ruler: &ClockRuler,
+    ) -> Repaired {
+        let step = stamp - self.highest;
+        // A clock that stopped, or whose place was taken by frames with a time of their own, goes on
+        // from here.
+        let stopped = self.repeats > REPEATS_MAX;
+        let behind = self.top - (stamp + self.shift);
+        if stopped || behind > SUSPICIOUS.max(OVERTAKEN_MAX * self.step) {
+            self.shift = self.top + self.expected_step(arrival, waited, ruler) - stamp;
+        } else if self.started {
             self.step += (step - self.step).clamp(-self.step / 8, self.step / 8);
         } else {
             (self.step, self.started) = (step.clamp(STEP_MIN, 1_000_000), true);
         }
         (self.below, self.highest, self.risen_at) = (self.highest, stamp, arrival);
-        self.repeats = 0;
-        self.candidate = None;
-        let media = (stamp + self.shift).max(self.top + STEP_MIN);
-        Repaired { media, reordered: false, fault: None }
+        (self.repeats, self.reordered, self.candidate) = (0, 0, None);
+        self.b_frames = self.b_frames.saturating_sub(1);
+        self.rises += 1;
+        self.forward(stamp + self.shift, key)
+    }
+
+    /// A frame with a stamp that continues. One with a time of its own may have overtaken it: then
+    /// it takes its place before that, in a stream with B-frames.
+    fn forward(&self, media: i64, key: bool) -> Repaired {
+        match media > self.top {
+            true => Repaired { media, reordered: false, source: Source::Stamp, fault: None },
+            false if key || self.b_frames < B_FRAMES_MIN => Repaired {
+                media: self.top + STEP_MIN,
+                reordered: false,
+                source: Source::Place,
+                fault: None,
+            },
+            false => Repaired { media, reordered: true, source: Source::Stamp, fault: None },
+        }
     }
 
     fn repeated(&mut self, arrival: i64, waited: i64, ruler: &ClockRuler) -> Repaired {
@@ -155,10 +248,12 @@ impl StampRepair {
         if self.repeats <= REPEATS_MAX {
             let left = (self.highest + self.shift + self.step - self.top).max(2 * STEP_MIN);
             let media = self.top + left / 2;
-            return Repaired { media, reordered: false, fault: Some(StampFault::Repeated) };
+            let (source, fault) = (Source::Place, Some(StampFault::Repeated));
+            return Repaired { media, reordered: false, source, fault };
         }
         let media = self.top + self.expected_step(arrival, waited, ruler);
-        Repaired { media, reordered: false, fault: Some(StampFault::Frozen) }
+        let (source, fault) = (Source::Arrival, Some(StampFault::Frozen));
+        Repaired { media, reordered: false, source, fault }
     }
 
     fn suspicious(
@@ -166,6 +261,7 @@ impl StampRepair {
         stamp: i64,
         arrival: i64,
         waited: i64,
+        key: bool,
         ruler: &ClockRuler,
     ) -> Repaired {
         self.repeats = 0;
@@ -176,33 +272,73 @@ impl StampRepair {
                 let size = self.shift - shift;
                 self.shift = shift;
                 (self.below, self.highest, self.risen_at) = (first.stamp, stamp, arrival);
-                self.candidate = None;
-                let media = (stamp + shift).max(self.top + STEP_MIN);
-                return Repaired { media, reordered: false, fault: Some(StampFault::Step(size)) };
+                (self.candidate, self.reordered) = (None, 0);
+                let fault = Some(StampFault::Step(size));
+                return Repaired { fault, ..self.forward(stamp + shift, key) };
             }
         }
         let media = self.top + self.expected_step(arrival, waited, ruler);
         let again = self.candidate.replace(Candidate { stamp, media, arrival }).is_some();
-        let fault = if again { StampFault::Wild } else { StampFault::Outlier };
-        Repaired { media, reordered: false, fault: Some(fault) }
+        let (source, fault) = match again {
+            true => (Source::Arrival, Some(StampFault::Wild)),
+            false => (Source::Place, Some(StampFault::Outlier)),
+        };
+        Repaired { media, reordered: false, source, fault }
     }
 
     /// Media time from the frame before to a frame without a usable stamp: what passed, in a burst
     /// the usual interval, and not beyond the arrival. After a freeze a burst may follow.
     fn expected_step(&self, arrival: i64, waited: i64, ruler: &ClockRuler) -> i64 {
         let usual = ruler.media_in(self.interval);
-        let frozen = waited > 1_000_000 + self.interval;
+        let frozen = waited > FREEZE + self.interval;
         let step = if frozen { usual } else { usual.max(ruler.media_in(waited)) };
         let room = ruler.media_in(arrival - ruler.time_of(self.top));
         let step = if ruler.at_start() { step } else { step.min(room) };
         step.max(STEP_MIN)
     }
 
-    /// Follows the interval of arrivals. Those of a burst are left out, nearly.
+    /// Measures the interval of arrivals.
     fn learn_interval(&mut self, waited: i64) {
-        let most =
-            if waited < self.interval / 4 { self.interval / 2000 } else { self.interval / 16 };
-        self.interval += (waited - self.interval).clamp(-most, most.max(1));
-        self.interval = self.interval.max(STEP_MIN);
+        match self.blocks.learn(waited, self.interval) {
+            Some(median) => self.interval = median.max(STEP_MIN),
+            None if self.blocks.measured.is_empty() => {
+                let most = self.interval / 16;
+                self.interval += (waited - self.interval).clamp(-most, most);
+                self.interval = self.interval.max(STEP_MIN);
+            }
+            None => {}
+        }
+    }
+}
+
+/// Measurements of the interval between arrivals.
+#[derive(Debug, Default)]
+struct Blocks {
+    /// Time and frames of the current block.
+    time: i64,
+    frames: i64,
+    measured: VecDeque<i64>,
+}
+
+impl Blocks {
+    /// Adds a wait. Returns the median of the measurements when there is another one.
+    fn learn(&mut self, waited: i64, usual: i64) -> Option<i64> {
+        if waited > FREEZE + usual {
+            (self.time, self.frames) = (0, 0);
+            return None;
+        }
+        self.time += waited;
+        self.frames += 1;
+        if self.time < BLOCK {
+            return None;
+        }
+        self.measured.push_back(self.time / self.frames);
+        (self.time, self.frames) = (0, 0);
+        if self.measured.len() > BLOCKS_MAX {
+            self.measured.pop_front();
+        }
+        let mut sorted: Vec<i64> = self.measured.iter().copied().collect();
+        sorted.sort_unstable();
+        Some(sorted[sorted.len() / 2])
     }
 }

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use super::clock_belief::{ClockBelief, ClockReport};
 use super::clock_ruler::ClockRuler;
-use super::stamp_repair::{Repaired, StampFault, StampRepair};
+use super::stamp_repair::{Repaired, Source, StampRepair};
 use crate::units::{MonoTime, Timestamp};
 
 /// Shortest step between two presentation times, microseconds; leaves room for B-frames between.
@@ -44,8 +44,8 @@ pub struct Observed {
 #[derive(Debug, Default)]
 pub struct Timeline {
     session: Option<(StampRepair, ClockRuler)>,
-    /// Rate of the session before; `None` before the first.
-    rate: Option<f64>,
+    /// Repair and rate of the session before; `None` before the first.
+    before: Option<(StampRepair, f64)>,
     /// Highest presentation time so far, over all sessions.
     last: i64,
     last_at: i64,
@@ -55,10 +55,13 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Starts another session of the same camera: its stamps start anywhere, its rate is kept, and
+    /// Starts another session of the same camera: its stamps start anywhere, its rate
+    /// and intervals are kept, and
     /// capture time does not go back.
     pub fn restart(&mut self) {
-        self.rate = self.session.take().map(|(_, ruler)| ruler.rate()).or(self.rate);
+        if let Some((repair, ruler)) = self.session.take() {
+            self.before = Some((repair, ruler.rate()));
+        }
         self.recent.clear();
     }
 
@@ -74,15 +77,19 @@ impl Timeline {
     pub fn observe(&mut self, stamp: i64, arrival: Timestamp, key: bool) -> Observed {
         let micros = arrival.mono.0 as i64;
         let Some((repair, ruler)) = &mut self.session else {
-            let ruler = ClockRuler::new(0, micros, self.rate.unwrap_or(1.0));
-            self.session = Some((StampRepair::new(stamp, micros), ruler));
-            let repaired = Repaired { media: 0, reordered: false, fault: None };
+            let (repair, rate) = match self.before.take() {
+                Some((repair, rate)) => (repair.restart(stamp, micros), rate),
+                None => (StampRepair::new(stamp, micros), 1.0),
+            };
+            self.session = Some((repair, ClockRuler::new(0, micros, rate)));
+            let repaired =
+                Repaired { media: 0, reordered: false, source: Source::Stamp, fault: None };
             return Observed { repaired, arrival, new_run: true };
         };
         ruler.settle(micros);
         let repaired = repair.repair(stamp, micros, key, ruler);
-        if repaired.fault != Some(StampFault::Outlier) {
-            ruler.observe(repaired.media, micros);
+        if repaired.source != Source::Place {
+            ruler.observe(repaired.media, micros, repaired.source == Source::Stamp);
         }
         self.belief.learn(micros, repaired.fault, ruler.rate());
         Observed { repaired, arrival, new_run: false }
@@ -106,13 +113,14 @@ impl Timeline {
 
     /// Places an observed frame.
     pub fn place(&mut self, observed: Observed) -> Placed {
-        let Observed { repaired: Repaired { media, reordered, .. }, arrival, new_run } = observed;
+        let Observed { repaired, arrival, new_run } = observed;
+        let Repaired { media, reordered, .. } = repaired;
         let micros = arrival.mono.0 as i64;
-        let wanted = match &mut self.session {
-            Some((_, ruler)) if !reordered => ruler.place(media, micros),
-            _ => micros,
-        };
         let between = if reordered { self.between(media) } else { None };
+        let wanted = match &mut self.session {
+            Some((_, ruler)) => ruler.place(media, micros, repaired.source != Source::Place),
+            None => micros,
+        };
         let pts = between.unwrap_or_else(|| wanted.max(self.last + STEP_MIN));
         self.last = self.last.max(pts);
         self.recent.push_back((media, pts));
@@ -129,10 +137,14 @@ impl Timeline {
 
     /// Presentation time of a B-frame, in the place between its neighbours that its stamp gives it.
     fn between(&self, media: i64) -> Option<i64> {
-        let before = self.recent.iter().filter(|(other, _)| *other < media).max()?;
+        let before = self.recent.iter().filter(|(other, _)| *other <= media).max()?;
         let behind = self.recent.iter().filter(|(other, _)| *other > media).min()?;
         let (from, to) = (before.1, behind.1);
-        let part = (media - before.0) as f64 / (behind.0 - before.0) as f64;
+        let part = match media - before.0 {
+            // It has the stamp of the frame before.
+            0 => 0.5,
+            off => off as f64 / (behind.0 - before.0) as f64,
+        };
         let pts = from + ((to - from) as f64 * part).round() as i64;
         (to - from >= 2).then(|| pts.clamp(from + 1, to - 1))
     }

@@ -22,12 +22,14 @@ use crate::units::{Boot, EntryId, MonoTime, Timestamp};
 
 /// Gathered frames are written after this long without another frame.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(1200);
-/// Audio without a video frame is written alone after this long, microseconds. Cameras that send
-/// one video frame a second still get their audio into the fragment of that frame.
-const AUDIO_ALONE: i64 = 1_200_000;
-/// Audio frames that may wait for a video frame: [`AUDIO_ALONE`] of AAC or of 10 ms packets. Bounds
-/// the queue when the timestamps are wrong.
+/// Audio frames that may wait for a video frame: [`FLUSH_TIMEOUT`] of AAC or of 10 ms packets. When
+/// full, the oldest is dropped and counted.
 const EARLY_MAX: usize = 192;
+/// Audio without video that is recorded, as media time behind the end of the footage, microseconds.
+/// What lies elsewhere has a wrong time.
+const AUDIO_ALONE_MAX: u64 = 10_000_000;
+/// Step of the media clock over frames whose times go back, microseconds.
+const MEDIA_STEP: u64 = 1_000;
 /// Fragments remembered for pins into the recent past: twice the pre-roll plus the longest GOP, at
 /// one fragment a second.
 const RECENT_MAX: usize = 64;
@@ -72,6 +74,13 @@ pub struct Engine {
     pub(super) need_key: bool,
     /// End of the footage on the media clock, microseconds.
     pub(super) media_end: u64,
+    /// Latest picture of the newest fragment of this boot on the media clock, microseconds.
+    pub(super) media_last: Option<u64>,
+    /// Video frames since the last call of [`Engine::idle`], and its time.
+    pub(super) videos: u32,
+    pub(super) idle_at: MonoTime,
+    /// Earliest time of the next flush without a video frame.
+    pub(super) next_late_flush: MonoTime,
     /// The gap since the last boot, a write error or an undecodable frame.
     pub(super) open_gap: Option<OpenGap>,
     /// Gaps that still have to be recorded.
@@ -112,9 +121,10 @@ impl Engine {
             return self.skip_frame(frame);
         }
         self.need_key = false;
-        if self.builder.is_empty() && !video {
-            return self.hold_audio(frame, out);
+        if !video {
+            return self.audio(frame);
         }
+        self.videos += 1;
         if self.builder.ends_before(frame, self.ring.room()) {
             if self.fits_padding(frame) {
                 self.builder.push(frame.clone());
@@ -122,17 +132,35 @@ impl Engine {
             }
             self.flush(Some(frame), out);
             // The flush may have failed, and with it the key frame that this frame needs.
-            if self.need_key && !(video && frame.key) {
+            if self.need_key && !frame.key {
                 return self.skip_frame(frame);
             }
             self.need_key = false;
-            if self.builder.is_empty() && !video {
-                return self.hold_audio(frame, out);
-            }
         }
         self.builder.push(frame.clone());
-        for early in self.early.drain(..) {
-            self.builder.push(early);
+        self.join_early();
+    }
+
+    /// Adds audio to the fragment, or holds it for the next one. Audio never ends a fragment: only
+    /// video and the clock do.
+    fn audio(&mut self, frame: &Arc<Frame>) {
+        if !self.builder.is_empty() && self.builder.takes_audio(frame, self.ring.room()) {
+            return self.builder.push(frame.clone());
+        }
+        if self.early.len() >= EARLY_MAX {
+            self.early.remove(0);
+            self.ring.counts.skipped += 1;
+        }
+        self.early.push(frame.clone());
+    }
+
+    /// Adds the audio that waits to the fragment, as far as it fits.
+    fn join_early(&mut self) {
+        for early in std::mem::take(&mut self.early) {
+            match self.builder.is_empty() || self.builder.takes_audio(&early, self.ring.room()) {
+                true => self.builder.push(early),
+                false => self.early.push(early),
+            }
         }
     }
 
@@ -143,21 +171,25 @@ impl Engine {
         })
     }
 
-    /// Holds audio back until its video frame arrives; writes it alone after [`AUDIO_ALONE`].
-    fn hold_audio(&mut self, frame: &Arc<Frame>, out: &mut Vec<StorageUpdate>) {
-        self.early.push(frame.clone());
-        let first = self.early[0].pts_micros();
-        if frame.pts_micros() - first >= AUDIO_ALONE || self.early.len() >= EARLY_MAX {
-            self.flush_all(out);
-        }
-    }
-
     /// Writes all gathered frames and the audio that waits for a video frame.
     fn flush_all(&mut self, out: &mut Vec<StorageUpdate>) {
-        for early in self.early.drain(..) {
-            self.builder.push(early);
-        }
+        self.join_early();
         self.flush(None, out);
+    }
+
+    /// Writes what is gathered when no video frame has come for [`FLUSH_TIMEOUT`], and not more often
+    /// than that.
+    fn flush_late(&mut self, now: MonoTime, out: &mut Vec<StorageUpdate>) {
+        let since = now.duration_since(self.idle_at);
+        let quiet = std::mem::take(&mut self.videos) == 0 || since > FLUSH_TIMEOUT;
+        self.idle_at = now;
+        let early = self.early.first().map(|frame| frame.at);
+        let waiting = self.builder.newest_video().or(early);
+        let late = waiting.is_some_and(|at| now.duration_since(at.mono) > FLUSH_TIMEOUT);
+        if quiet && late && now >= self.next_late_flush {
+            self.next_late_flush = now.plus(FLUSH_TIMEOUT);
+            self.flush_all(out);
+        }
     }
 
     /// Starts a new run of media time. The media clock advances by the real time since the last
@@ -228,7 +260,10 @@ impl Engine {
                 // Footage in memory precedes the gap. Recording the gap first would leave a time
                 // without footage and without a gap after a power cut.
                 self.flush_all(out);
-                self.record_gap(gap, out);
+                match gap.reason {
+                    GapReason::CameraDown => self.open_outage(gap),
+                    _ => self.record_gap(gap, out),
+                }
             }
             StorageRequest::Lock { id, from, to, reason } => self.lock(id, (from, to), reason, out),
             StorageRequest::Unlock { id } => self.unlock(id, out),
@@ -298,13 +333,7 @@ impl Engine {
 
     /// Runs periodic work; called when no frame or request is pending.
     pub fn idle(&mut self, now: Timestamp, out: &mut Vec<StorageUpdate>) {
-        if self
-            .builder
-            .last()
-            .is_some_and(|last| now.mono.duration_since(last.at.mono) > FLUSH_TIMEOUT)
-        {
-            self.flush(None, out);
-        }
+        self.flush_late(now.mono, out);
         self.answer_due(now.mono, out);
         if let Err(fault) = self.journal.write_tombstones() {
             out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
@@ -368,6 +397,7 @@ impl Engine {
 
     /// Writes the gathered frames as a fragment. `next` is the frame that ended the fragment.
     fn flush(&mut self, next: Option<&Arc<Frame>>, out: &mut Vec<StorageUpdate>) {
+        self.keep_media_order();
         let (Some(anchor), Some(first)) = (self.anchor, self.builder.first().cloned()) else {
             return;
         };
@@ -393,6 +423,22 @@ impl Engine {
                 let reason = if too_large { GapReason::TooLarge } else { GapReason::DiskError };
                 self.extend_open_gap(first.at, reason, bytes);
             }
+        }
+    }
+
+    /// Keeps the media clock of the ring from going back, whatever the times of the frames are: audio
+    /// without video that lies elsewhere is left out, and video that lies before the fragment before
+    /// moves the anchor.
+    fn keep_media_order(&mut self) {
+        let Some(mut anchor) = self.anchor else { return };
+        let (Some(first), Some(last)) = (self.builder.first(), self.media_last) else { return };
+        let since = first.at.mono.since(self.until.mono);
+        let range = last + 1..self.media_end.saturating_add(since).saturating_add(AUDIO_ALONE_MAX);
+        self.ring.counts.skipped += self.builder.bound_audio(&anchor, range);
+        let earliest = self.builder.earliest(&anchor);
+        if let Some(earliest) = earliest.filter(|earliest| *earliest <= last) {
+            anchor.media += last - earliest + MEDIA_STEP;
+            self.anchor = Some(anchor);
         }
     }
 
@@ -440,6 +486,7 @@ impl Engine {
         self.ring.counts.frames += u64::from(fragment.frames);
         self.ring.counts.skipped += u64::from(fragment.dropped_audio);
         self.media_end = self.media_end.max(fragment.media + fragment.duration);
+        self.media_last = Some(fragment.last);
         self.until = fragment.start.after(fragment.duration);
         self.recent.push_back(RecentFragment {
             seq,

@@ -51,15 +51,32 @@ impl Engine {
         }
     }
 
-    /// Adds a gap and records it at once if a segment is open.
-    pub(super) fn record_gap(&mut self, gap: Gap, out: &mut Vec<StorageUpdate>) {
-        // The open gap ends here. After a power cut, recording is known to continue behind the
-        // newest record.
+    /// Opens the gap of a camera outage; it ends where the footage continues, so that one outage is
+    /// one gap. Footage that continued already has recorded it.
+    pub(super) fn open_outage(&mut self, gap: Gap) {
+        if self.until.mono >= gap.to.mono {
+            return;
+        }
+        self.close_open_gap(&gap);
+        let behind = self.until != Timestamp::default() && self.until.mono < gap.from.mono;
+        let named = self.named_until > self.until.mono;
+        let from = if behind && !named { self.until } else { gap.from };
+        self.extend_open_gap(from, gap.reason, gap.bytes);
+    }
+
+    /// Queues the open gap if it lies before `gap`. After a power cut, recording is known to
+    /// continue behind the newest record.
+    fn close_open_gap(&mut self, gap: &Gap) {
         let before =
             |open: &mut OpenGap| open.reason.is_between_starts() || open.from.mono <= gap.from.mono;
         if let Some(OpenGap { from, reason, bytes }) = self.open_gap.take_if(before) {
             self.queue_gap(Gap { from, to: gap.from, reason, bytes });
         }
+    }
+
+    /// Adds a gap and records it at once if a segment is open.
+    pub(super) fn record_gap(&mut self, gap: Gap, out: &mut Vec<StorageUpdate>) {
+        self.close_open_gap(&gap);
         self.queue_gap(gap);
         if self.ring.is_open() {
             self.write_gaps(self.media_end, &[], out);

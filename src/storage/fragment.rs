@@ -11,10 +11,11 @@ use crate::units::Timestamp;
 /// Length of video after which a fragment ends, microseconds. Bounds what a power cut can lose
 /// (promise P1). One more frame is added if it fits the padding.
 pub const FRAGMENT_MAX: i64 = 1_000_000;
-/// Length of audio behind the first video frame after which a fragment ends, microseconds. Audio
-/// and video still reach the card when the video stops. Longer than [`FRAGMENT_MAX`], because video
-/// lags behind audio.
-const AUDIO_MAX: i64 = 1_200_000;
+/// Audio later than the end of the fragment's video that still belongs to it, microseconds: more is
+/// a wrong time, which would make the sound track longer than the picture.
+const AUDIO_AHEAD: i64 = 2_000_000;
+/// Most audio frames in one fragment: half of [`FRAMES_MAX`]. The rest waits for the next one.
+const AUDIO_FRAMES_MAX: usize = FRAMES_MAX / 2;
 /// Most frames in one fragment: twice 1 s of 120 fps video with 50 audio frames. Bounds the `moof`.
 const FRAMES_MAX: usize = 512;
 
@@ -36,6 +37,12 @@ impl Anchor {
         let base = ticks(self.media, scale) as i64;
         let origin = (i128::from(self.pts) * i128::from(scale) / 1_000_000) as i64;
         (base + frame.pts - origin).max(0) as u64
+    }
+
+    /// The presentation time of `frame` on the media clock, in microseconds.
+    fn micros(&self, frame: &Frame) -> u64 {
+        let scale = u128::from(frame.params.timescale.max(1));
+        (u128::from(self.tick(frame)) * 1_000_000 / scale) as u64
     }
 }
 
@@ -69,11 +76,14 @@ pub struct Fragment {
     pub lead: u16,
     /// Duration, microseconds.
     pub duration: u64,
+    /// Its latest picture on the media clock, microseconds.
+    pub last: u64,
     /// Bytes of samples.
     pub payload: u32,
     /// Number of frames.
     pub frames: u32,
-    /// Number of audio frames dropped because they belong before the previous fragment.
+    /// Number of audio frames dropped because they belong before the previous fragment, or far
+    /// behind this one.
     pub dropped_audio: u32,
 }
 
@@ -110,14 +120,43 @@ impl FragmentBuilder {
     ///
     /// The fragment ends when `frame` cannot be added, before a key frame, and after one second. In
     /// the last two cases it ends only before a video frame later than all frames so far. B-frames
-    /// thus stay with the frames they refer to.
+    /// thus stay with the frames they refer to. An audio frame ends no fragment, whatever its time.
     pub fn ends_before(&self, frame: &Frame, room: usize) -> bool {
         let length = self.length_before(frame);
-        let should = match frame.kind() {
-            TrackKind::Audio => length >= AUDIO_MAX,
-            TrackKind::Video => frame.pts > self.latest && (frame.key || length >= FRAGMENT_MAX),
-        };
-        !self.is_empty() && (should || self.cannot_add(frame, room))
+        let should = frame.pts > self.latest && (frame.key || length >= FRAGMENT_MAX);
+        let video = frame.kind() == TrackKind::Video;
+        video && !self.is_empty() && (should || self.cannot_add(frame, room))
+    }
+
+    /// True when an audio frame fits the gathered frames.
+    pub fn takes_audio(&self, frame: &Frame, room: usize) -> bool {
+        let audio = self.frames.iter().filter(|old| old.kind() == TrackKind::Audio).count();
+        audio < AUDIO_FRAMES_MAX && !self.cannot_add(frame, room)
+    }
+
+    /// Capture time of the newest gathered video frame; of the first frame if there is none.
+    pub fn newest_video(&self) -> Option<Timestamp> {
+        let video = self.frames.iter().rev().find(|frame| frame.kind() == TrackKind::Video);
+        video.or(self.frames.first()).map(|frame| frame.at)
+    }
+
+    /// Media time of the earliest gathered frame of the leading track, microseconds.
+    pub fn earliest(&self, anchor: &Anchor) -> Option<u64> {
+        let kind = self.first()?.kind();
+        let leading = self.frames.iter().filter(|frame| frame.kind() == kind);
+        leading.map(|frame| anchor.micros(frame)).min()
+    }
+
+    /// Leaves out gathered audio without video that lies outside of `range` on the media clock.
+    /// Returns the number of frames left out.
+    pub fn bound_audio(&mut self, anchor: &Anchor, range: std::ops::Range<u64>) -> u64 {
+        if self.frames.iter().any(|frame| frame.kind() == TrackKind::Video) {
+            return 0;
+        }
+        let gathered = self.frames.len();
+        self.frames.retain(|frame| range.contains(&anchor.micros(frame)));
+        self.bytes = self.frames.iter().map(|frame| frame.data.len()).sum();
+        (gathered - self.frames.len()) as u64
     }
 
     /// True when `frame` belongs to another run or track layout, or exceeds a limit.
@@ -196,7 +235,10 @@ impl FragmentBuilder {
         // A file that begins with the previous fragment has no place for older audio.
         let oldest =
             if self.previous_run == Some(anchor.run) { self.previous_media } else { media };
-        let on_time = |frame: &Frame| anchor.tick(frame) >= ticks(oldest, frame.params.timescale);
+        let leading = frames.iter().filter(|frame| frame.kind() == first.kind());
+        let last = leading.map(|frame| anchor.micros(frame)).max()?;
+        let newest = last.saturating_add(AUDIO_AHEAD as u64);
+        let on_time = |frame: &Frame| (oldest..=newest).contains(&anchor.micros(frame));
         let gathered = frames.len();
         frames.retain(|frame| frame.kind() == TrackKind::Video || on_time(frame));
         self.previous_run = Some(anchor.run);
@@ -231,6 +273,7 @@ impl FragmentBuilder {
             media,
             lead,
             duration: length * 1_000_000 / scale,
+            last,
             payload: payload as u32,
             frames: frames.len() as u32,
             dropped_audio: (gathered - frames.len()) as u32,
@@ -267,6 +310,10 @@ fn run(
     let shown: Vec<u64> = mine.iter().map(|frame| anchor.tick(frame)).collect();
     let mut decoded = shown.clone();
     decoded.sort_unstable();
+    // Decode times rise strictly, whatever the presentation times are.
+    for i in 1..decoded.len() {
+        decoded[i] = decoded[i].max(decoded[i - 1] + 1);
+    }
     let after = next.filter(|next| next.kind() == params.kind).map(|next| anchor.tick(next));
     let usual = decoded.windows(2).map(|pair| pair[1] - pair[0]).next_back();
     let end = after.unwrap_or_else(|| {

@@ -140,6 +140,10 @@ impl Engine {
             early: Vec::new(),
             need_key: true,
             media_end: found.media,
+            media_last: None,
+            videos: 0,
+            idle_at: now.mono,
+            next_late_flush: now.mono,
             open_gap,
             // Missing records are recorded in the next head instead.
             pending_gaps: found

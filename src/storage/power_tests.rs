@@ -241,7 +241,7 @@ fn a_gap_record_moved_to_another_file_keeps_its_tracks() {
         ring.order(StorageRequest::NoteGap(Gap {
             from,
             to,
-            reason: GapReason::CameraDown,
+            reason: GapReason::FellBehind,
             bytes: 0,
         }));
         let index = head_selection::heads(&ring.disk).unwrap().index;
