@@ -27,7 +27,10 @@ fn apart(one: CameraQuirk, other: CameraQuirk) -> bool {
         matches!(quirk.group(), Group::Setup)
             || matches!(quirk, WrongChannel | OddChannel | StrayChannel | GarbageBeforeFrame)
     };
+    let uncounted = |quirk: CameraQuirk| matches!(quirk, SeqRandom | SeqConstant);
     one.group() == other.group()
+        || one.is_udp() && uncounted(other)
+        || other.is_udp() && uncounted(one)
         || APART.contains(&(one, other))
         || APART.contains(&(other, one))
         || one.is_udp() && over_tcp(other)
