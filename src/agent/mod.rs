@@ -449,13 +449,16 @@ impl Agent {
                 );
             }
             CameraUpdate::Clock { role, report } => {
-                let fault = report.fault.map_or("none", ClockFault::as_str);
-                tracing::warn!(
-                    stream = role.as_str(),
-                    fault,
-                    rate = report.rate,
-                    "time stamps of the camera checked; footage is dated by arrivals"
-                );
+                let (stream, rate) = (role.as_str(), report.rate);
+                match report.fault.map(ClockFault::as_str) {
+                    Some(fault) => tracing::warn!(
+                        stream,
+                        fault,
+                        rate,
+                        "camera time stamps unreliable; footage is dated by arrivals"
+                    ),
+                    None => tracing::info!(stream, rate, "camera time stamps reliable again"),
+                }
                 self.event(now, kind::CAMERA_CLOCK, None, events::camera_clock(role, &report));
             }
             CameraUpdate::Counts { role, counts } => *self.gauges.camera_counts_mut(role) = counts,

@@ -675,6 +675,9 @@ fn a_camera_outage_becomes_a_gap_record_and_two_events() {
     }));
     bench.give(up(stamp(40)));
     assert!(bench.has("camera.down") && bench.has("camera.up"));
+    let report = ClockReport { fault: Some(ClockFault::Fast), rate: 1.25 };
+    bench.give(AgentInput::Camera(CameraUpdate::Clock { role: StreamRole::Main, report }));
+    assert!(bench.has("camera.clock"));
     assert_eq!(bench.log.iter().filter(|line| *line == "note gap camera_down").count(), 1);
 }
 

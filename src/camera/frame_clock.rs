@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::clock_belief::ClockReport;
+use super::quirk::QuirkCounts;
 use super::sound_clock::{SoundClock, SoundCounts, SoundObserved};
 use super::timeline::{Observed, Timeline};
 use super::{Frame, TrackKind};
@@ -122,6 +123,11 @@ impl FrameClock {
     /// A change in whether the camera's stamps can be believed, once.
     pub fn report(&mut self) -> Option<ClockReport> {
         self.video.report()
+    }
+
+    /// Deviations of the picture's stamps in this session.
+    pub fn quirks(&self) -> &QuirkCounts {
+        self.video.quirks()
     }
 
     /// Corrections of the sound so far.

@@ -30,6 +30,10 @@ pub(crate) mod supervisor;
 pub mod timeline;
 #[cfg(test)]
 mod timeline_tests;
+#[cfg(test)]
+mod clock_case_tests;
+#[cfg(test)]
+mod timeline_proof;
 pub mod track_format;
 pub(crate) mod track_params;
 

@@ -107,11 +107,17 @@ pub enum Quirk {
     KeepAliveSilent,
     /// Keep-alive requests are refused.
     KeepAliveRefused,
+    /// Several pictures in a row carry one time stamp.
+    RepeatedStamps,
+    /// The time stamps do not move.
+    FrozenStamps,
+    /// The time stamps jump: the clock was set, or single stamps are wrong.
+    JumpingStamps,
 }
 
 impl Quirk {
     /// All quirks with their stable names, what they mean, and what the device does.
-    pub const ALL: [(Quirk, &'static str, &'static str); 50] = [
+    pub const ALL: [(Quirk, &'static str, &'static str); 53] = [
         (
             Quirk::CSeq,
             "cseq",
@@ -333,6 +339,21 @@ impl Quirk {
             Quirk::KeepAliveRefused,
             "keep_alive_refused",
             "keep-alive requests are refused; another method is used, and media itself is the sign of life",
+        ),
+        (
+            Quirk::RepeatedStamps,
+            "repeated_stamps",
+            "several pictures in a row carry one time stamp; they are spread up to the next one",
+        ),
+        (
+            Quirk::FrozenStamps,
+            "frozen_stamps",
+            "the time stamps do not move; pictures are dated by their arrival",
+        ),
+        (
+            Quirk::JumpingStamps,
+            "jumping_stamps",
+            "a time stamp does not continue those before; time goes on from the picture before",
         ),
     ];
 

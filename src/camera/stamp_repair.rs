@@ -143,9 +143,10 @@ impl StampRepair {
         StampRepair { step, interval, started, blocks, ..StampRepair::new(stamp, arrival) }
     }
 
-    /// Usual step of the stamps, microseconds.
-    pub(super) fn usual_step(&self) -> i64 {
-        self.step
+    /// Usual time between two frames, microseconds; `rate` is monotonic time per media time.
+    pub(super) fn usual_step(&self, rate: f64) -> i64 {
+        let stopped = self.repeats > REPEATS_MAX || !self.started;
+        if stopped { self.interval } else { (self.step as f64 * rate).round() as i64 }
     }
 
     /// Repairs a stamp. `key` is true for a frame that starts a GOP: it is later than all before.
@@ -216,7 +217,9 @@ impl StampRepair {
         if stopped || behind > SUSPICIOUS.max(OVERTAKEN_MAX * self.step) {
             self.shift = self.top + self.expected_step(arrival, waited, ruler) - stamp;
         } else if self.started {
-            self.step += (step - self.step).clamp(-self.step / 8, self.step / 8);
+            // Lost frames are no other step.
+            let most = self.step / if step > 4 * self.step { 512 } else { 8 };
+            self.step += (step - self.step).clamp(-most, most.max(1));
         } else {
             (self.step, self.started) = (step.clamp(STEP_MIN, 1_000_000), true);
         }

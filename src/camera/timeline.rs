@@ -12,7 +12,8 @@ use std::collections::VecDeque;
 
 use super::clock_belief::{ClockBelief, ClockReport};
 use super::clock_ruler::ClockRuler;
-use super::stamp_repair::{Repaired, Source, StampRepair};
+use super::quirk::{Quirk, QuirkCounts};
+use super::stamp_repair::{Repaired, Source, StampFault, StampRepair};
 use crate::units::{MonoTime, Timestamp};
 
 /// Shortest step between two presentation times, microseconds; leaves room for B-frames between.
@@ -52,6 +53,7 @@ pub struct Timeline {
     /// Media time and presentation time of recent frames of this session.
     recent: VecDeque<(i64, i64)>,
     belief: ClockBelief,
+    quirks: QuirkCounts,
 }
 
 impl Timeline {
@@ -63,6 +65,12 @@ impl Timeline {
             self.before = Some((repair, ruler.rate()));
         }
         self.recent.clear();
+        self.quirks = QuirkCounts::default();
+    }
+
+    /// Deviations of the stamps of this session.
+    pub fn quirks(&self) -> &QuirkCounts {
+        &self.quirks
     }
 
     /// Maps a frame with presentation stamp `stamp` (microseconds, unwrapped) that arrived at
@@ -91,6 +99,13 @@ impl Timeline {
         if repaired.source != Source::Place {
             ruler.observe(repaired.media, micros, repaired.source == Source::Stamp);
         }
+        let quirk = match repaired.fault {
+            Some(StampFault::Repeated) => Some(Quirk::RepeatedStamps),
+            Some(StampFault::Frozen) => Some(Quirk::FrozenStamps),
+            Some(_) => Some(Quirk::JumpingStamps),
+            None => None,
+        };
+        quirk.into_iter().for_each(|quirk| _ = self.quirks.note(quirk));
         self.belief.learn(micros, repaired.fault, ruler.rate());
         Observed { repaired, arrival, new_run: false }
     }
@@ -151,9 +166,7 @@ impl Timeline {
 
     /// Usual time between two frames, microseconds.
     pub(super) fn usual_step(&self) -> i64 {
-        self.session
-            .as_ref()
-            .map_or(0, |(repair, ruler)| (repair.usual_step() as f64 * ruler.rate()).round() as i64)
+        self.session.as_ref().map_or(0, |(repair, ruler)| repair.usual_step(ruler.rate()))
     }
 
     /// A change in whether the stamps can be believed, once.

@@ -41,7 +41,7 @@ pub(super) fn small() -> StorageSettings {
     }
 }
 
-fn audio() -> Arc<TrackParams> {
+pub(super) fn audio() -> Arc<TrackParams> {
     let sample_entry = vec![0, 0, 0, 8, b'a', b'l', b'a', b'w'];
     let digest = Digest::of(&sample_entry);
     let (kind, codec) = (TrackKind::Audio, Codec::PcmAlaw);
