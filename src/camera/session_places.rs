@@ -17,6 +17,8 @@ const MAIN_RETURN: Duration = Duration::from_secs(60);
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// An end of the main stream's session so soon after the sub-stream connected is blamed on it.
 const BLAME: Duration = Duration::from_secs(3);
+/// Age of the sub-stream's last frame at which it still plays.
+const ALIVE: Duration = Duration::from_secs(2);
 /// Refusals in a row, or sessions of the main stream ended, before the sub-stream rests.
 const PATIENCE: u32 = 2;
 
@@ -48,6 +50,10 @@ pub struct SharedSessions {
 pub struct SessionPlaces {
     main: MainState,
     sub_connected: Option<MonoTime>,
+    /// Time of the sub-stream's last frame, about.
+    sub_played: Option<MonoTime>,
+    /// Tries of the main stream in a row without a place, while the sub-stream played.
+    main_refused: u32,
     sub_must_end: bool,
     sub_refused: u32,
     main_harmed: u32,
@@ -63,6 +69,7 @@ impl SessionPlaces {
     /// The main stream plays.
     pub fn main_plays(&mut self) {
         self.main = MainState::Playing;
+        self.main_refused = 0;
     }
 
     /// A session or try of the main stream ended; `full`: the camera had no place for it.
@@ -71,9 +78,14 @@ impl SessionPlaces {
         self.main = if full { MainState::Full(now) } else { MainState::Down };
         let Some(since) = self.sub_connected else { return };
         if full {
-            // The sub-stream has the only place.
-            self.sub_rest(now);
-            self.sub_must_end = true;
+            // The sub-stream may have the only place. A camera that boots, or has not yet noticed the
+            // end of the last session, is full for some seconds, too.
+            let alive = self.sub_played.is_some_and(|at| now.duration_since(at) <= ALIVE);
+            self.main_refused += u32::from(alive);
+            if self.main_refused >= PATIENCE {
+                self.sub_rest(now);
+                self.sub_must_end = true;
+            }
         } else if played && now.duration_since(since) <= BLAME {
             self.main_harmed += 1;
             if self.main_harmed >= PATIENCE {
@@ -110,6 +122,11 @@ impl SessionPlaces {
         self.sub_must_end = false;
     }
 
+    /// A frame of the sub-stream came.
+    pub fn sub_plays(&mut self, now: MonoTime) {
+        self.sub_played = Some(now);
+    }
+
     /// The sub-stream must end its session at once.
     pub fn sub_must_end(&self) -> bool {
         self.sub_must_end
@@ -117,7 +134,7 @@ impl SessionPlaces {
 
     /// A session or try of the sub-stream ended; `full`: the camera had no place for it.
     pub fn sub_ended(&mut self, now: MonoTime, full: bool) {
-        self.sub_connected = None;
+        (self.sub_connected, self.sub_played) = (None, None);
         self.sub_must_end = false;
         if !full || self.main != MainState::Playing {
             self.sub_refused = 0;
@@ -130,7 +147,7 @@ impl SessionPlaces {
     }
 
     fn sub_rest(&mut self, now: MonoTime) {
-        (self.sub_refused, self.main_harmed) = (0, 0);
+        (self.sub_refused, self.main_harmed, self.main_refused) = (0, 0, 0);
         self.sub_rests_until = now.plus(SUB_REST);
     }
 }
@@ -162,8 +179,12 @@ mod tests {
         places.main_sets_up(at(0));
         places.main_ended(at(1), false);
         places.sub_connects(at(2));
-        places.main_sets_up(at(3));
-        places.main_ended(at(4), true);
+        for second in [3, 4] {
+            assert!(!places.sub_must_end(), "a camera may be full for a moment");
+            places.sub_plays(at(second));
+            places.main_sets_up(at(second));
+            places.main_ended(at(second), true);
+        }
         assert!(places.sub_must_end());
         places.sub_ended(at(5), false);
         assert!(!places.sub_must_end());
@@ -198,6 +219,20 @@ mod tests {
         assert!(places.sub_must_end());
         places.sub_ended(at(22), false);
         assert!(matches!(places.sub_may_connect(at(23)), Err((_, true))));
+    }
+
+    #[test]
+    fn a_camera_that_boots_ends_no_sub_stream() {
+        let mut places = SessionPlaces::default();
+        places.main_plays();
+        places.sub_connects(at(1));
+        places.sub_plays(at(10));
+        // Both sessions are dead, and only the main stream has noticed.
+        for second in 26..40 {
+            places.main_sets_up(at(second));
+            places.main_ended(at(second), true);
+        }
+        assert!(!places.sub_must_end());
     }
 
     #[test]

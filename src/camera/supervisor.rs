@@ -23,6 +23,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const GOOD_AFTER: Duration = Duration::from_secs(60);
 /// Shortest time limit for a key frame: three of the longest GOP of cameras without a smart codec.
 const KEY_FRAME_LIMIT_MIN: Duration = Duration::from_secs(30);
+/// Time of media from which on the pause after a session is at most a quarter of it.
+const PROPORTIONAL_AFTER: Duration = Duration::from_secs(8);
 /// Longest time limit for a key frame: three GOPs of 10 min, the longest that smart codecs (H.264+,
 /// H.265+) are known to use.
 const KEY_FRAME_LIMIT_MAX: Duration = Duration::from_secs(1800);
@@ -211,11 +213,17 @@ impl StreamSupervisor {
         locked_for: Duration,
         random: f64,
     ) -> (Vec<CameraUpdate>, Duration) {
+        let good = self
+            .good_since
+            .map_or(Duration::ZERO, |since| self.last_frame.mono.duration_since(since));
         self.playing = false;
         self.good_since = None;
         let locked = !locked_for.is_zero();
         let fault = if locked { CameraFault::LockedOut } else { fault };
-        let ceiling = BACKOFF[(self.tries as usize).min(BACKOFF.len() - 1)];
+        let mut ceiling = BACKOFF[(self.tries as usize).min(BACKOFF.len() - 1)];
+        if good >= PROPORTIONAL_AFTER {
+            ceiling = ceiling.min(good / 4);
+        }
         let least = locked_for.max(std::mem::take(&mut self.least_pause));
         let pause = least.max(BACKOFF_MIN + ceiling.mul_f64(random));
         self.tries += 1;
@@ -283,6 +291,21 @@ mod tests {
     }
 
     #[test]
+    fn pauses_stay_short_after_sessions_with_good_media() {
+        let mut supervisor = supervisor();
+        for round in 0..10 {
+            let begin = 100 * round;
+            supervisor.connected(at(begin));
+            for second in 0..=10 {
+                supervisor.frame(at(begin + second), true, String::new);
+            }
+            let closed = CameraFault::Closed;
+            let (_, pause) = supervisor.failed(closed, String::new(), Duration::ZERO, 1.0);
+            assert!(pause <= Duration::from_millis(2_750), "{pause:?} after round {round}");
+        }
+    }
+
+    #[test]
     fn a_lockout_is_reported_once_and_waited_for() {
         let mut supervisor = supervisor();
         let (update, pause) = supervisor.failed(
@@ -344,8 +367,8 @@ mod tests {
         }
         assert_eq!(
             unreachable(&mut supervisor, 1.0),
-            BACKOFF_MIN + Duration::from_secs(30),
-            "50 s are not enough"
+            BACKOFF_MIN + Duration::from_secs(49) / 4,
+            "49 s are not enough"
         );
         supervisor.connected(at(200));
         for second in (200..250).chain(257..300) {

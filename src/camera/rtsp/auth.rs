@@ -127,6 +127,11 @@ impl Authenticator {
         self.accepted
     }
 
+    /// Another connection was opened: its nonce may be another one.
+    pub fn reconnected(&mut self) {
+        self.nonce_accepted = true;
+    }
+
     /// Begins another request, or the first.
     pub fn begin_request(&mut self) {
         self.renewals = 0;

@@ -10,7 +10,7 @@ use url::Url;
 use super::auth::Authenticator;
 use super::control_url::encoded;
 use super::keep_alive::KeepAlive;
-use super::limits::{ANSWER_TIMEOUT, BODY_QUIET, REQUESTS_MAX, TEARDOWN_TIMEOUT};
+use super::limits::{ANSWER_TIMEOUT, BODY_QUIET, RECONNECTS_MAX, REQUESTS_MAX, TEARDOWN_TIMEOUT};
 use super::message::{Decoder, Item, Message};
 use super::set_up::{Sound, Track};
 use crate::camera::auth_limiter::AuthOutcome;
@@ -129,8 +129,11 @@ pub struct Client {
     /// Requests of the set-up so far.
     requests: u32,
     pub(super) redirects: u32,
-    /// A redirect is asked on the old connection: if that ends, another one is opened.
+    /// The camera answered DESCRIBE with 401 or a redirect, and is asked again on the same
+    /// connection: if that ends, another one is opened.
     pub(super) reconnect: bool,
+    /// Connections opened for that reason.
+    pub(super) reconnects: u32,
     pub(super) server_requests: u32,
     cseq: u32,
     pub(super) pending: Option<Pending>,
@@ -165,6 +168,7 @@ impl Client {
             requests: 0,
             redirects: 0,
             reconnect: false,
+            reconnects: 0,
             server_requests: 0,
             cseq: 0,
             pending: None,
@@ -183,6 +187,7 @@ impl Client {
     pub fn connected(&mut self, now: MonoTime) {
         self.quirks.add(&self.decoder.quirks);
         self.decoder = Decoder::default();
+        self.output.clear();
         self.reconnect = false;
         self.describe(now);
     }
@@ -347,7 +352,10 @@ impl Client {
                 let why = error.unwrap_or("the camera closed the session");
                 self.fail(CameraFault::Closed, why);
             }
-            Phase::SetUp if std::mem::take(&mut self.reconnect) => {
+            Phase::SetUp if self.reconnect && self.reconnects < RECONNECTS_MAX => {
+                self.reconnect = false;
+                self.reconnects += 1;
+                self.auth.reconnected();
                 self.pending = None;
                 let (host, port) = address(&self.options.url);
                 self.events.push_back(Event::Connect(host, port));

@@ -92,6 +92,8 @@ impl Client {
     fn unauthorized(&mut self, request: Request, message: &Message, now: MonoTime) {
         let verdict = self.auth.unauthorized(&message.headers, &mut self.quirks);
         if verdict == AuthVerdict::Retry {
+            // Some cameras close the connection after a 401.
+            self.reconnect = request.purpose == Purpose::Describe;
             return self.transmit(request, now);
         }
         match (request.purpose, verdict) {

@@ -30,6 +30,8 @@ pub const CHALLENGES_MAX: usize = 8;
 pub const REQUESTS_MAX: u32 = 24;
 /// Redirects of one set-up.
 pub const REDIRECTS_MAX: u32 = 3;
+/// Connections opened again in one set-up, because the camera closed one after a 401 or a redirect.
+pub const RECONNECTS_MAX: u32 = 3;
 /// Answers to a request with a new nonce for one request.
 pub const NONCES_MAX: u32 = 2;
 /// Requests of the camera that are answered in one session; further ones are ignored.

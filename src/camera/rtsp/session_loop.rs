@@ -16,6 +16,7 @@ use crate::camera::{
 };
 use crate::clock::Clock;
 use crate::settings::Transport;
+use crate::units::MonoTime;
 use crate::wakeup::LowLatencyGuard;
 
 /// Interval of the stall checks.
@@ -95,6 +96,8 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
 
     /// Sends what the machine wants to send, and takes its events until none is left.
     async fn work(&mut self, client: &mut Client, sockets: &mut Sockets) -> Option<Failure> {
+        // What one read brought has arrived together.
+        let arrival = self.now();
         loop {
             let output = client.take_output();
             if !output.is_empty()
@@ -103,7 +106,6 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
                 // A camera may answer and close before it has read everything.
                 tracing::debug!(%error, "a request could not be sent");
             }
-            let arrival = self.now();
             match client.poll(arrival) {
                 None => return None,
                 Some(Event::Packet { track, rtcp, bytes }) => {
@@ -147,8 +149,6 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
                     return Some((CameraFault::Closed, "the session is closed".into()));
                 }
             }
-            // An endless burst must not keep the heartbeat and the checks waiting.
-            tokio::task::consume_budget().await;
         }
     }
 
@@ -229,7 +229,7 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
                 return failure;
             }
         }
-        if self.stream.role == StreamRole::Sub && self.shared().places.sub_must_end() {
+        if self.stream.role == StreamRole::Sub && self.sub_must_end(now.mono) {
             let detail = "the camera has no place for a second session: the main stream needs it";
             return Some((CameraFault::Protocol, detail.into()));
         }
@@ -244,6 +244,16 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
             }
             StreamCheck::Drop(fault, detail) => Some((fault, detail)),
         }
+    }
+
+    /// Whether the main stream needs the place of this one.
+    fn sub_must_end(&mut self, now: MonoTime) -> bool {
+        let alive = std::mem::take(&mut self.unit_came);
+        let places = &mut self.shared().places;
+        if alive {
+            places.sub_plays(now);
+        }
+        places.sub_must_end()
     }
 
     /// Takes what a track has received.
@@ -278,6 +288,7 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
             track.clone_from(&unit.params);
         }
         let Some(params) = track.clone() else { return };
+        self.unit_came = true;
         let now = self.stream.clock.now();
         self.supervisor.lost(unit.lost);
         let mut up = None;

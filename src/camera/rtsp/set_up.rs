@@ -62,6 +62,7 @@ impl Client {
         message: &Message,
         now: MonoTime,
     ) {
+        self.reconnect = false;
         match status {
             200..300 => {}
             300..400 => return self.redirected(status, message, now),
@@ -125,7 +126,6 @@ impl Client {
 
     /// Takes the description: chooses the tracks and sets up the first.
     pub(super) fn described(&mut self, message: &Message, now: MonoTime) {
-        self.reconnect = false;
         let kind = String::from_utf8_lossy(
             message.headers.get("content-type").unwrap_or(b"application/sdp"),
         )

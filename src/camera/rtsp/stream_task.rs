@@ -82,6 +82,7 @@ pub async fn run(
         video: None,
         audio: None,
         playing_since: None,
+        unit_came: false,
         quirks: QuirkCounts::default(),
         sound: if wants_sound { Sound::Wanted } else { Sound::Off },
     };
@@ -124,6 +125,8 @@ pub(super) struct StreamTask<F> {
     pub(super) audio: Option<Arc<TrackParams>>,
     /// Since when media is expected.
     pub(super) playing_since: Option<MonoTime>,
+    /// A frame came since the last check.
+    pub(super) unit_came: bool,
     /// The quirks of this session that were reported.
     pub(super) quirks: QuirkCounts,
     pub(super) sound: Sound,

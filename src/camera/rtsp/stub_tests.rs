@@ -244,6 +244,21 @@ fn play_with(options: ClientOptions, stub: &mut Stub, seed: u64, seconds: u64) -
         }
         if std::mem::take(&mut stub.hang_up) {
             client.closed(None);
+            requests.clear();
+            while let Some(event) = client.poll(now) {
+                match event {
+                    Event::Connect(..) => {
+                        stub.connections += 1;
+                        client.connected(now);
+                    }
+                    Event::Ended(failure) => ended = Some(failure),
+                    Event::TornDown => torn_down = true,
+                    _ => {}
+                }
+            }
+            if torn_down {
+                break;
+            }
             continue;
         }
         if torn_down {
@@ -350,7 +365,7 @@ fn a_regular_camera_plays_without_quirks() {
 /// Kind A of the field cases: refusals that are none.
 #[test]
 fn a_right_login_is_taken_however_it_is_asked_for() {
-    let cases: [(&str, Bend, &[&str]); 16] = [
+    let cases: [(&str, Bend, &[&str]); 17] = [
         (
             "plain digest",
             |_, asked, regular| {
@@ -570,6 +585,21 @@ fn a_right_login_is_taken_however_it_is_asked_for() {
                 }
             },
             &[],
+        ),
+        (
+            "each 401 closes the connection, each connection has a nonce",
+            |stub, asked, regular| {
+                let nonce = format!("n{}", stub.connections);
+                if is_right(asked, "r", &nonce) {
+                    return regular;
+                }
+                stub.hang_up = stub.connections < 3;
+                unauthorized(
+                    asked,
+                    &format!("WWW-Authenticate: Digest realm=\"r\", nonce=\"{nonce}\"\r\n"),
+                )
+            },
+            &["nonce_changed"],
         ),
         (
             "the connection ends no session with 401 to TEARDOWN",
