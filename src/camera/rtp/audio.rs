@@ -37,6 +37,9 @@ impl Audio {
         if is_aac {
             check_aac(format.fmtp.as_deref().unwrap_or_default())?;
         }
+        if !matches!(format.encoding.as_str(), "mpeg4-generic" | "pcma" | "pcmu") {
+            return Err(format!("taimat does not record {} audio", format.encoding));
+        }
         let (depacketizer, params) = AudioDepacketizer::new(format)?;
         Ok(Audio {
             depacketizer,

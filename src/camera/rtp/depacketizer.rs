@@ -259,13 +259,11 @@ impl AudioDepacketizer {
 }
 
 fn new_audio(format: &TrackFormat) -> Result<Depacketizer, String> {
-    let mut inner = Depacketizer::new(
-        "audio",
-        &format.encoding,
-        format.clock_rate,
-        format.channels,
-        format.fmtp.as_deref(),
-    )?;
+    // The configuration of AAC says its channels; the SDP says nothing, or 1, or the truth.
+    let channels = format.channels.filter(|_| format.encoding != "mpeg4-generic");
+    let fmtp = format.fmtp.as_deref();
+    let mut inner =
+        Depacketizer::new("audio", &format.encoding, format.clock_rate, channels, fmtp)?;
     inner.set_frame_format(FrameFormat::MP4);
     Ok(inner)
 }

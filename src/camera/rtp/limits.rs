@@ -52,6 +52,8 @@ pub(super) const OUT_MAX: usize = 1_024;
 pub(super) const BUFFER_KEEP: usize = 1 << 20;
 /// Largest parameter set, bytes: a sample entry holds 4 KiB (`track_params`).
 pub(super) const SET_MAX: usize = 4_096;
+/// Picture parameter sets beside the first: H.264 has room for 255, cameras use up to three.
+pub(super) const MORE_PPS_MAX: usize = 15;
 
 /// Pictures that prove a marker bit right which also stood at 0 within each of them.
 pub(super) const MARKER_PROOFS: u8 = 2;

@@ -26,6 +26,7 @@ mod prefix;
 #[cfg(all(test, feature = "sim"))]
 mod property_tests;
 pub mod rtcp;
+mod sample_entry;
 mod source;
 #[cfg(test)]
 mod tests;

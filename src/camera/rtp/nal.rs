@@ -91,6 +91,11 @@ pub(super) fn is_intra_264(slice: &[u8]) -> bool {
     bits.ue().and_then(|_| bits.ue()).is_some_and(|kind| kind % 5 == 2)
 }
 
+/// The number of a picture parameter set.
+pub(super) fn pps_id(codec: Codec, pps: &[u8]) -> Option<u32> {
+    Bits::new(pps.get(header_len(codec)..)?).ue()
+}
+
 /// True for an SEI NAL unit that has a recovery point message (H.264 D.1.8, H.265 D.2.8).
 pub(super) fn has_recovery_point(codec: Codec, nal: &[u8]) -> bool {
     let (kind, header) = match codec {

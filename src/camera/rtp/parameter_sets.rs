@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::depacketizer::{params_of, sdp_sets};
-use super::limits::SET_MAX;
+use super::limits::{MORE_PPS_MAX, SET_MAX};
+use super::nal::pps_id;
+use super::sample_entry::add_pps;
 use crate::camera::{Codec, TrackParams};
 
 /// VPS, SPS and PPS; the first is empty in H.264.
@@ -16,7 +18,9 @@ pub(super) struct ParameterSets {
     current: Sets,
     /// The latest of each kind.
     latest: Sets,
-    /// `latest` changed since it was last looked at.
+    /// Picture parameter sets of other numbers than the one in `latest`.
+    more: Vec<Vec<u8>>,
+    /// `latest` or `more` changed since it was last looked at.
     changed: bool,
     /// Sets that could not be read.
     refused: Option<Sets>,
@@ -28,8 +32,8 @@ impl ParameterSets {
     pub(super) fn new(codec: Codec, fmtp: Option<&str>) -> ParameterSets {
         let latest = fmtp.and_then(|fmtp| sdp_sets(codec, fmtp)).unwrap_or_default();
         let changed = !latest[1].is_empty();
-        let (current, refused, params) = (Sets::default(), None, None);
-        ParameterSets { codec, current, latest, changed, refused, params }
+        let (current, more) = (Sets::default(), Vec::new());
+        ParameterSets { codec, current, latest, more, changed, refused: None, params: None }
     }
 
     /// The parameters of the track, as soon as there are any.
@@ -55,14 +59,44 @@ impl ParameterSets {
                 "a parameter set of {bytes} bytes is too large: at most {SET_MAX} are recorded"
             ));
         }
+        if kind == 2 && self.is_another_pps(nal) {
+            return Ok(self.offer_another_pps(nal));
+        }
         let Some(latest) = self.latest.get_mut(kind).filter(|latest| *latest != nal) else {
             return Ok(false);
         };
         let differs = !latest.is_empty();
+        if kind == 1 {
+            // Those of another sequence come again with it.
+            self.more.clear();
+        }
         latest.clear();
         latest.extend_from_slice(nal);
         self.changed = true;
         Ok(differs)
+    }
+
+    fn is_another_pps(&self, pps: &[u8]) -> bool {
+        let first = &self.latest[2];
+        !first.is_empty() && pps_id(self.codec, first) != pps_id(self.codec, pps)
+    }
+
+    /// A picture parameter set of another number than the first. True if it replaces one.
+    fn offer_another_pps(&mut self, pps: &[u8]) -> bool {
+        let id = pps_id(self.codec, pps);
+        let place = self.more.iter().position(|other| pps_id(self.codec, other) == id);
+        match place {
+            Some(place) if self.more[place] == pps => return false,
+            Some(place) => pps.clone_into(&mut self.more[place]),
+            None => {
+                if self.more.len() >= MORE_PPS_MAX {
+                    self.more.remove(0);
+                }
+                self.more.push(pps.to_owned());
+            }
+        }
+        self.changed = true;
+        place.is_some()
     }
 
     /// Takes over the latest sets. True if the parameters are others now.
@@ -70,14 +104,15 @@ impl ParameterSets {
     /// # Errors
     /// The latest sets cannot be read; those before them stay.
     pub(super) fn resolve(&mut self) -> Result<bool, String> {
-        if !std::mem::take(&mut self.changed) || self.latest == self.current {
+        if !std::mem::take(&mut self.changed) {
             return Ok(false);
         }
         let needed = if self.codec == Codec::H265 { &self.latest[..] } else { &self.latest[1..] };
         if needed.iter().any(Vec::is_empty) || self.refused.as_ref() == Some(&self.latest) {
             return Ok(false);
         }
-        match params_of(self.codec, &self.latest) {
+        let params = params_of(self.codec, &self.latest);
+        match params.and_then(|params| add_pps(params, &self.more)) {
             Ok(params) => {
                 self.current.clone_from(&self.latest);
                 self.refused = None;

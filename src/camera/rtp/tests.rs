@@ -686,6 +686,52 @@ fn sets_that_change_in_the_stream_come_with_their_picture() {
     assert!(heard.units.len() == 20 && heard.bad[0].contains("too large"), "{:?}", heard.bad);
 }
 
+/// The same picture parameter set with number 1: the bits behind its header move by two.
+fn renumbered(pps: &[u8], header: usize) -> Vec<u8> {
+    let bits = pps[header..].iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1));
+    let mut all: Vec<u8> = [0, 1].into_iter().chain(bits.skip(1)).collect();
+    all.insert(2, 0);
+    all.resize(all.len().div_ceil(8) * 8, 0);
+    let bytes = all.chunks(8).map(|bits| bits.iter().fold(0, |byte, bit| byte << 1 | bit));
+    let mut other: Vec<u8> = pps[..header].iter().copied().chain(bytes).collect();
+    while other.last() == Some(&0) {
+        other.pop();
+    }
+    other
+}
+
+#[test]
+fn picture_parameter_sets_of_several_numbers_are_all_kept() {
+    for h265 in [false, true] {
+        let mut pictures = drawn(h265);
+        let (wanted, header) = if h265 { (34, 2) } else { (8, 1) };
+        for picture in &mut pictures {
+            let pps = picture.iter().position(|nal| kind(nal, h265) == wanted);
+            if let Some(at) = pps {
+                let second = renumbered(&picture[at], header);
+                picture.insert(at + 1, second);
+            }
+        }
+        let heard = hear_tcp(h265, &Camera::new(h265).film(&pictures).concat());
+        assert_whole(&heard, &pictures, h265);
+        assert!(!heard.quirks.contains(&Quirk::SetsChange));
+        let params = heard.units[0].params.as_deref().unwrap();
+        let entry = &params.sample_entry;
+        assert_eq!(entry[..4], (entry.len() as u32).to_be_bytes());
+        let sets = pictures[0].iter().filter(|nal| kind(nal, h265) == wanted);
+        let together: Vec<u8> = sets
+            .flat_map(|nal| (nal.len() as u16).to_be_bytes().into_iter().chain(nal.clone()))
+            .collect();
+        let at = entry.windows(together.len()).position(|window| window == together).unwrap();
+        assert_eq!(entry[at - 1], 2, "their number");
+        assert_eq!(
+            params.annex_b.windows(4).filter(|w| *w == [0, 0, 0, 1]).count(),
+            3 + usize::from(h265)
+        );
+        assert_eq!(params.digest, crate::units::Digest::of(entry));
+    }
+}
+
 #[test]
 fn video_of_another_codec_than_the_sdp_says_is_recorded() {
     for h265 in [false, true] {

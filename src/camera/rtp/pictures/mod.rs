@@ -3,7 +3,8 @@
 //! A unit begins at the first slice of a picture, or at what stands before it (delimiter, parameter
 //! sets, SEI). It ends at the marker bit once that has proved right, and else at the beginning of
 //! the next unit. What stands before a picture waits for it, so a unit without a picture never
-//! comes out.
+//! comes out. Both fields of an interlaced frame are units of their own, as in the standard, and
+//! slices in another order than that of the picture (ASO) are not supported: no camera has them.
 
 mod fragments;
 mod witness;
