@@ -8,7 +8,7 @@ use super::outbox_entry::{Entry, OPEN_MAX, OWED_MAX, ZONES_MAX};
 use super::*;
 use crate::analytics::{MotionPhase, MotionUpdate};
 use crate::camera::CameraFault;
-use crate::camera::clock_belief::ClockReport;
+use crate::camera::clock_belief::{ClockFault, ClockReport};
 use crate::evidence::manifest::Purpose;
 use crate::outbox::Priority;
 use crate::remote_config::state_machine::{ConfigMachine, ProvenSettings};

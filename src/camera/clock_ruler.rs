@@ -12,9 +12,9 @@ const SLOT: i64 = 1_000_000;
 const POINTS_MAX: usize = 32;
 /// Shortest span of arrivals from which a rate is estimated, microseconds.
 const SPAN_MIN: i64 = 2_500_000;
-/// Span of arrivals from which any rate is taken, microseconds: longer than a pre-buffer of 5 s that
-/// drains at twice its speed.
-const SPAN_ANY: i64 = 8_000_000;
+/// Span of arrivals from which any rate is taken, microseconds: longer than a backlog of 30 s that
+/// drains at three times its speed.
+const SPAN_ANY: i64 = 20_000_000;
 /// Monotonic time per media time within which an early estimate is taken: +-40 % of media rate.
 const EARLY_RATES: (f64, f64) = (0.7, 1.7);
 /// Rates that are taken at all: a clock rate that the SDP states wrongly (8 kHz for 90 kHz).
@@ -79,6 +79,8 @@ pub(super) struct ClockRuler {
     /// Start of the current slot and its least-delayed arrival.
     slot: Option<(i64, Point)>,
     newest: i64,
+    /// Least-delayed arrival of the slot before.
+    closed: Option<Point>,
     /// Media time comes from stamps.
     measured: bool,
     /// The arrival before.
@@ -98,6 +100,7 @@ impl ClockRuler {
             points: VecDeque::new(),
             slot: None,
             newest: media,
+            closed: None,
             measured: true,
             last: None,
             burst: Some(Burst { since: arrival, calm: CALM.0, least: 0, improved: arrival }),
@@ -114,9 +117,10 @@ impl ClockRuler {
         self.mono + ((media - self.media) as f64 * self.slope).round() as i64
     }
 
-    /// Media time that passes in a monotonic time.
+    /// Media time that passes in a monotonic time, at the estimated rate: without the correction of
+    /// the offset, which it would undo.
     pub(super) fn media_in(&self, micros: i64) -> i64 {
-        (micros as f64 / self.slope).round() as i64
+        (micros as f64 / self.rate).round() as i64
     }
 
     /// True while a burst of buffered media may be arriving: what is placed now may be placed wrongly.
@@ -186,11 +190,23 @@ impl ClockRuler {
         }
         let closed = *least;
         self.slot = Some((arrival, point));
+        if self.drains(closed) {
+            return;
+        }
         self.points.push_back(closed);
         if self.points.len() > POINTS_MAX {
             self.points.pop_front();
         }
         self.fit();
+    }
+
+    /// True when a slot lies in a backlog that is being delivered: it says nothing about the clock.
+    fn drains(&mut self, closed: Point) -> bool {
+        let delay = |point: Point| point.arrival - self.time_of(point.media);
+        let falls = self.closed.is_some_and(|last| delay(last) - delay(closed) > DRAINING);
+        let drains = falls && delay(closed) > FREEZE_MIN;
+        self.closed = Some(closed);
+        drains
     }
 
     /// Monotonic time of a frame that arrived at `arrival`: never later than that. An arrival

@@ -33,6 +33,8 @@ const RISES_MIN: u64 = 50;
 const OVERTAKEN_MAX: i64 = 8;
 /// Wait for a frame, beyond the usual interval, after which a burst may follow, microseconds.
 const FREEZE: i64 = 1_000_000;
+/// Usual intervals without a frame that are a pause of the camera, not jitter.
+const PAUSE: i64 = 4;
 /// Length of a block of arrivals that gives one measurement of the interval, microseconds, and
 /// measurements of which the median counts: a burst or a stall spoils few of them.
 const BLOCK: i64 = 5_000_000;
@@ -214,8 +216,9 @@ impl StampRepair {
         // from here.
         let stopped = self.repeats > REPEATS_MAX;
         let behind = self.top - (stamp + self.shift);
+        let usual = ruler.media_in(self.interval);
         if stopped || behind > SUSPICIOUS.max(OVERTAKEN_MAX * self.step) {
-            self.shift = self.top + self.expected_step(arrival, waited, ruler) - stamp;
+            self.shift = self.top + self.expected_step(usual, arrival, waited, ruler) - stamp;
         } else if self.started {
             // Lost frames are no other step.
             let most = self.step / if step > 4 * self.step { 512 } else { 8 };
@@ -254,7 +257,8 @@ impl StampRepair {
             let (source, fault) = (Source::Place, Some(StampFault::Repeated));
             return Repaired { media, reordered: false, source, fault };
         }
-        let media = self.top + self.expected_step(arrival, waited, ruler);
+        let usual = ruler.media_in(self.interval);
+        let media = self.top + self.expected_step(usual, arrival, waited, ruler);
         let (source, fault) = (Source::Arrival, Some(StampFault::Frozen));
         Repaired { media, reordered: false, source, fault }
     }
@@ -280,7 +284,11 @@ impl StampRepair {
                 return Repaired { fault, ..self.forward(stamp + shift, key) };
             }
         }
-        let media = self.top + self.expected_step(arrival, waited, ruler);
+        // The stamps before were good, unless this is one of many. The step of a stream with
+        // B-frames is that of its reference pictures.
+        let good = self.started && self.candidate.is_none() && self.b_frames < B_FRAMES_MIN;
+        let usual = if good { self.step } else { ruler.media_in(self.interval) };
+        let media = self.top + self.expected_step(usual, arrival, waited, ruler);
         let again = self.candidate.replace(Candidate { stamp, media, arrival }).is_some();
         let (source, fault) = match again {
             true => (Source::Arrival, Some(StampFault::Wild)),
@@ -289,15 +297,17 @@ impl StampRepair {
         Repaired { media, reordered: false, source, fault }
     }
 
-    /// Media time from the frame before to a frame without a usable stamp: what passed, in a burst
-    /// the usual interval, and not beyond the arrival. After a freeze a burst may follow.
-    fn expected_step(&self, arrival: i64, waited: i64, ruler: &ClockRuler) -> i64 {
-        let usual = ruler.media_in(self.interval);
+    /// Media time from the frame before to a frame without a usable stamp: the usual one, so that
+    /// jitter and bursts do not reach it. After a pause it is what passed, not beyond the arrival;
+    /// after a freeze a burst may follow.
+    fn expected_step(&self, usual: i64, arrival: i64, waited: i64, ruler: &ClockRuler) -> i64 {
         let frozen = waited > FREEZE + self.interval;
-        let step = if frozen { usual } else { usual.max(ruler.media_in(waited)) };
+        let passed = ruler.media_in(waited);
+        if frozen || passed <= PAUSE * usual || ruler.at_start() {
+            return usual.max(STEP_MIN);
+        }
         let room = ruler.media_in(arrival - ruler.time_of(self.top));
-        let step = if ruler.at_start() { step } else { step.min(room) };
-        step.max(STEP_MIN)
+        passed.min(room).max(STEP_MIN)
     }
 
     /// Measures the interval of arrivals.

@@ -58,9 +58,9 @@ impl Engine {
             return;
         }
         self.close_open_gap(&gap);
-        let behind = self.until != Timestamp::default() && self.until.mono < gap.from.mono;
-        let named = self.named_until > self.until.mono;
-        let from = if behind && !named { self.until } else { gap.from };
+        // From the end of the footage, unless a gap before this one names what is behind it.
+        let named = self.named_until > self.until.mono || self.until == Timestamp::default();
+        let from = if named { gap.from } else { self.until };
         self.extend_open_gap(from, gap.reason, gap.bytes);
     }
 
