@@ -6,7 +6,8 @@ use super::stamp_repair::StampFault;
 /// 0.05 %.
 const RATE_FAULT: f64 = 0.01;
 const RATE_GOOD: f64 = 0.005;
-/// Time for which a rate must deviate, microseconds: the estimate of the first seconds may be wrong.
+/// Time for which a rate must deviate, microseconds: the estimate of the first seconds may be
+/// wrong.
 const RATE_AFTER: i64 = 10_000_000;
 /// Frames in a row with one stamp that are a fault: 2 s at 12 fps.
 const FROZEN_AFTER: u32 = 25;

@@ -123,7 +123,8 @@ impl ClockRuler {
         (micros as f64 / self.rate).round() as i64
     }
 
-    /// True while a burst of buffered media may be arriving: what is placed now may be placed wrongly.
+    /// True while a burst of buffered media may be arriving: what is placed now may be placed
+    /// wrongly.
     pub(super) fn in_burst(&self) -> bool {
         self.burst.is_some()
     }

@@ -1,8 +1,8 @@
 //! The frame clock of one stream: gives frames of both tracks their capture times.
 //!
-//! Frames go in with the camera's stamps and their arrival, and come out with corrected presentation
-//! times, run and capture time. While a burst arrives, at the start of a session and after a freeze,
-//! they are held: what the burst ends with says how old its first frame is.
+//! Frames go in with the camera's stamps and their arrival, and come out with corrected
+//! presentation times, run and capture time. While a burst arrives, at the start of a session and
+//! after a freeze, they are held: what the burst ends with says how old its first frame is.
 
 use std::collections::VecDeque;
 
@@ -93,8 +93,8 @@ impl FrameClock {
         None
     }
 
-    /// Ends the wait for the end of a burst: the session ended. [`FrameClock::pop`] then returns all
-    /// frames.
+    /// Ends the wait for the end of a burst: the session ended. [`FrameClock::pop`] then returns
+    /// all frames.
     pub fn flush(&mut self) {
         self.video.end_burst();
     }

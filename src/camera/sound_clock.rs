@@ -1,9 +1,9 @@
 //! The sound clock: binds audio frames to the clock of the picture.
 //!
 //! Both tracks are placed on the monotonic clock by their least-delayed arrivals, so neither trusts
-//! an origin that the camera states. A clock of the sound that runs fast or slow is corrected in the
-//! time stamps. Where a frame still lies too far from its place, whole frames are left out or time
-//! of whole frames is inserted; the bytes of a frame never change.
+//! an origin that the camera states. A clock of the sound that runs fast or slow is corrected in
+//! the time stamps. Where a frame still lies too far from its place, whole frames are left out or
+//! time of whole frames is inserted; the bytes of a frame never change.
 
 use super::timeline::{Observed, Placed, Timeline};
 use crate::units::{MonoTime, Timestamp};

@@ -21,15 +21,15 @@ const REPEATS_MAX: u32 = 3;
 
 /// B-frames in a row: pyramids of eight pictures. More are stamps that went back.
 const REORDERED_MAX: u32 = 7;
-/// Evidence of B-frames: what one counts, at least for a stream to have some, and at most. Each other
-/// frame takes one away.
+/// Evidence of B-frames: what one counts, at least for a stream to have some, and at most. Each
+/// other frame takes one away.
 const B_FRAME: u32 = 4;
 const B_FRAMES_MIN: u32 = 16;
 const B_FRAMES_MAX: u32 = 64;
 /// Frames after which a stream that had no B-frame is known to have none.
 const RISES_MIN: u64 = 50;
-/// Usual steps by which a stamp may lie before a frame with a time of its own, that took the place of
-/// a reference picture with B-frames.
+/// Usual steps by which a stamp may lie before a frame with a time of its own, that took the place
+/// of a reference picture with B-frames.
 const OVERTAKEN_MAX: i64 = 8;
 /// Wait for a frame, beyond the usual interval, after which a burst may follow, microseconds.
 const FREEZE: i64 = 1_000_000;
@@ -185,8 +185,8 @@ impl StampRepair {
         repaired
     }
 
-    /// True when a stamp between the two highest may be that of a B-frame: the stream has some, or is
-    /// new. Otherwise the clock was set back a little.
+    /// True when a stamp between the two highest may be that of a B-frame: the stream has some, or
+    /// is new. Otherwise the clock was set back a little.
     fn may_reorder(&mut self) -> bool {
         self.b_frames = (self.b_frames + B_FRAME).min(B_FRAMES_MAX);
         let known = self.b_frames >= B_FRAMES_MIN || self.rises < RISES_MIN;
@@ -212,8 +212,8 @@ impl StampRepair {
         ruler: &ClockRuler,
     ) -> Repaired {
         let step = stamp - self.highest;
-        // A clock that stopped, or whose place was taken by frames with a time of their own, goes on
-        // from here.
+        // A clock that stopped, or whose place was taken by frames with a time of their own, goes
+        // on from here.
         let stopped = self.repeats > REPEATS_MAX;
         let behind = self.top - (stamp + self.shift);
         let usual = ruler.media_in(self.interval);

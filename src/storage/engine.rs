@@ -21,15 +21,7 @@ use crate::frame_queue::DroppedFrames;
 use crate::units::{Boot, EntryId, MonoTime, Timestamp};
 
 /// Gathered frames are written after this long without another frame.
-const FLUSH_TIMEOUT: Duration = Duration::from_millis(1200);
-/// Audio frames that may wait for a video frame: [`FLUSH_TIMEOUT`] of AAC or of 10 ms packets. When
-/// full, the oldest is dropped and counted.
-const EARLY_MAX: usize = 192;
-/// Audio without video that is recorded, as media time behind the end of the footage, microseconds.
-/// What lies elsewhere has a wrong time.
-const AUDIO_ALONE_MAX: u64 = 10_000_000;
-/// Step of the media clock over frames whose times go back, microseconds.
-const MEDIA_STEP: u64 = 1_000;
+pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_millis(1200);
 /// Fragments remembered for pins into the recent past: twice the pre-roll plus the longest GOP, at
 /// one fragment a second.
 const RECENT_MAX: usize = 64;
@@ -141,29 +133,6 @@ impl Engine {
         self.join_early();
     }
 
-    /// Adds audio to the fragment, or holds it for the next one. Audio never ends a fragment: only
-    /// video and the clock do.
-    fn audio(&mut self, frame: &Arc<Frame>) {
-        if !self.builder.is_empty() && self.builder.takes_audio(frame, self.ring.room()) {
-            return self.builder.push(frame.clone());
-        }
-        if self.early.len() >= EARLY_MAX {
-            self.early.remove(0);
-            self.ring.counts.skipped += 1;
-        }
-        self.early.push(frame.clone());
-    }
-
-    /// Adds the audio that waits to the fragment, as far as it fits.
-    fn join_early(&mut self) {
-        for early in std::mem::take(&mut self.early) {
-            match self.builder.is_empty() || self.builder.takes_audio(&early, self.ring.room()) {
-                true => self.builder.push(early),
-                false => self.early.push(early),
-            }
-        }
-    }
-
     fn fits_padding(&self, frame: &Arc<Frame>) -> bool {
         let layout = self.ring.layout_for(&self.builder.tracks());
         self.anchor.is_some_and(|anchor| {
@@ -172,24 +141,9 @@ impl Engine {
     }
 
     /// Writes all gathered frames and the audio that waits for a video frame.
-    fn flush_all(&mut self, out: &mut Vec<StorageUpdate>) {
+    pub(super) fn flush_all(&mut self, out: &mut Vec<StorageUpdate>) {
         self.join_early();
         self.flush(None, out);
-    }
-
-    /// Writes what is gathered when no video frame has come for [`FLUSH_TIMEOUT`], and not more often
-    /// than that.
-    fn flush_late(&mut self, now: MonoTime, out: &mut Vec<StorageUpdate>) {
-        let since = now.duration_since(self.idle_at);
-        let quiet = std::mem::take(&mut self.videos) == 0 || since > FLUSH_TIMEOUT;
-        self.idle_at = now;
-        let early = self.early.first().map(|frame| frame.at);
-        let waiting = self.builder.newest_video().or(early);
-        let late = waiting.is_some_and(|at| now.duration_since(at.mono) > FLUSH_TIMEOUT);
-        if quiet && late && now >= self.next_late_flush {
-            self.next_late_flush = now.plus(FLUSH_TIMEOUT);
-            self.flush_all(out);
-        }
     }
 
     /// Starts a new run of media time. The media clock advances by the real time since the last
@@ -423,22 +377,6 @@ impl Engine {
                 let reason = if too_large { GapReason::TooLarge } else { GapReason::DiskError };
                 self.extend_open_gap(first.at, reason, bytes);
             }
-        }
-    }
-
-    /// Keeps the media clock of the ring from going back, whatever the times of the frames are: audio
-    /// without video that lies elsewhere is left out, and video that lies before the fragment before
-    /// moves the anchor.
-    fn keep_media_order(&mut self) {
-        let Some(mut anchor) = self.anchor else { return };
-        let (Some(first), Some(last)) = (self.builder.first(), self.media_last) else { return };
-        let since = first.at.mono.since(self.until.mono);
-        let range = last + 1..self.media_end.saturating_add(since).saturating_add(AUDIO_ALONE_MAX);
-        self.ring.counts.skipped += self.builder.bound_audio(&anchor, range);
-        let earliest = self.builder.earliest(&anchor);
-        if let Some(earliest) = earliest.filter(|earliest| *earliest <= last) {
-            anchor.media += last - earliest + MEDIA_STEP;
-            self.anchor = Some(anchor);
         }
     }
 

@@ -7,7 +7,7 @@
 //!   [`ring_geometry`] has its sizes.
 //! * [`pins`]: footage that must not be evicted. [`locks`]: evidence locks, which outlive restarts.
 //! * [`engine`]: owns ring, journal and snapshots; frames and requests in, updates out.
-//!   `engine_gaps` records gaps.
+//!   `engine_gaps` records gaps, `engine_audio` keeps audio and media time in order.
 //!   [`open`] opens it, [`pending_queries`] holds queries whose end is not durable yet.
 //! * [`messages`]: the requests and updates. [`thread`]: the loop around the engine.
 //!
@@ -39,6 +39,7 @@ pub(crate) mod clock_history;
 mod damage_exclusion;
 pub mod disk;
 pub mod engine;
+mod engine_audio;
 mod engine_gaps;
 pub(crate) mod fallback;
 pub(crate) mod footage_query;
