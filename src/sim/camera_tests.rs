@@ -1,7 +1,8 @@
 //! The proofs with the quirky camera: each quirk by itself, pairs, seeded sessions, and faults of
 //! the driver that must be noticed.
 
-use super::camera_session::{Plan, Sabotage, run};
+use super::camera_plan::{Plan, Sabotage};
+use super::camera_session::run;
 use super::camera_verdict::{Summary, expectation, judge};
 use super::quirky_camera::footage::{Footage, Sound, Video};
 use super::quirky_camera::quirks::CameraQuirk::{self, *};
@@ -9,8 +10,11 @@ use super::quirky_camera::quirks::{Expect, Group};
 use super::rng::Rng;
 
 /// Quirks that cannot stand together, beside those of one group.
-const APART: [(CameraQuirk, CameraQuirk); 10] = [
+const APART: [(CameraQuirk, CameraQuirk); 12] = [
     (OneByteAtATime, BigKeyFrame),
+    // No key frame would arrive whole.
+    (UdpLoss, BigKeyFrame),
+    (PacketsMissing, BigKeyFrame),
     (PlayByTrack, SdpControlMissing),
     (KeepAliveSilent, PlayUnanswered),
     (SdpControlMissing, SessionChanges),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::camera_session::{Dated, Plan, Record, Unit};
+use super::camera_plan::{Dated, Plan, Record, Unit};
 use super::quirky_camera::QuirkyCamera;
 use super::quirky_camera::footage::{Picture, Sound, number_of};
 use super::quirky_camera::login::PASSWORD;
@@ -337,7 +337,9 @@ fn check_dates(
             record.units[0].len()
         ));
     }
-    check_file_length(record, camera)?;
+    if !plan.has(PreBuffer) || camera.sessions == 1 {
+        check_file_length(record, camera)?;
+    }
     check_sound_dates(plan, record, camera, undatable)
 }
 

@@ -5,7 +5,7 @@
 //! * [`faulty_broker`]: MQTT broker with faults. [`mqtt_codec`]: its packets.
 //! * [`faulty_proxy`]: TCP proxy with network faults.
 //! * `quirky_camera`: pure RTSP camera with the quirks of cameras in the field. `camera_session`: the
-//!   device's client with it. `camera_verdict`: what was recorded against what was sent.
+//!   device's client with it; `camera_plan`: its plan and record. `camera_verdict`: what was recorded against what was sent.
 //! * [`rng`]: random numbers from a seed.
 //! * [`cow_image`]: copy-on-write card images. [`faulty_disk`]: card that loses power.
 //! * [`office_stub`]: office in memory. [`world`]: the whole agent in a simulated environment.
@@ -29,6 +29,8 @@ pub(crate) mod barrier;
 pub(crate) mod violation;
 pub mod broker;
 pub mod camera;
+#[cfg(test)]
+pub(crate) mod camera_plan;
 #[cfg(test)]
 pub(crate) mod camera_session;
 #[cfg(test)]

@@ -15,6 +15,9 @@ const REPORTS: u64 = 5_000_000;
 /// Picture of a session at which something happens once.
 const MID: u64 = 125;
 
+/// Distance of another payload type for video: that of no sound.
+const OTHER_TYPE: u8 = 3;
+
 /// A session that plays.
 #[derive(Debug)]
 pub(super) struct Film {
@@ -55,7 +58,7 @@ impl Film {
             packets: 0,
             bye_sent: false,
             held: None,
-            payload_type_shift: u8::from(camera.has(PayloadTypeOther)),
+            payload_type_shift: if camera.has(PayloadTypeOther) { OTHER_TYPE } else { 0 },
         }
     }
 
@@ -226,7 +229,9 @@ impl Film {
             if camera.has(SeqOnMid) {
                 self.seq = self.seq.wrapping_add(20_000);
             }
-            self.payload_type_shift += u8::from(camera.has(PayloadTypeChanges));
+            if camera.has(PayloadTypeChanges) {
+                self.payload_type_shift = OTHER_TYPE;
+            }
         }
         for payload in &payloads {
             picture.damaged |= !self.send(camera, false, stamp, payload, now);
