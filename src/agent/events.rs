@@ -42,7 +42,7 @@ pub mod kind {
     pub const CAMERA_DOWN: &str = "camera.down";
     /// A stream of the camera plays again.
     pub const CAMERA_UP: &str = "camera.up";
-    /// The camera's time stamps cannot be believed, or can again.
+    /// The camera's time stamps cannot be trusted, or can again.
     pub const CAMERA_CLOCK: &str = "camera.clock";
     /// Footage is missing.
     pub const GAP: &str = "gap";

@@ -1,4 +1,4 @@
-//! Clock belief: decides when a camera's stamps cannot be believed, and when they can again.
+//! Clock belief: decides when a camera's stamps cannot be trusted, and when they can again.
 
 use super::stamp_repair::StampFault;
 
@@ -15,11 +15,11 @@ const FROZEN_AFTER: u32 = 25;
 const JUMPS_MAX: u32 = 3;
 /// Time in which outliers are counted, microseconds.
 const WINDOW: i64 = 60_000_000;
-/// Time without a fault after which the stamps are believed again, microseconds. Limits the reports
+/// Time without a fault after which the stamps are trusted again, microseconds. Limits the reports
 /// of a camera that comes and goes to two in five minutes.
 const GOOD_AFTER: i64 = 300_000_000;
 
-/// Why stamps cannot be believed. The names are stable: events use them.
+/// Why stamps cannot be trusted. The names are stable: events use them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ClockFault {
     /// The stamps run faster than time.
@@ -44,10 +44,10 @@ impl ClockFault {
     }
 }
 
-/// A change in whether the stamps can be believed.
+/// A change in whether the stamps can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ClockReport {
-    /// Why they cannot be believed; `None` when they can again.
+    /// Why they cannot be trusted; `None` when they can again.
     pub fault: Option<ClockFault>,
     /// Seconds of the stamps per second.
     pub rate: f64,

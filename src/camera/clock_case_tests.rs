@@ -173,8 +173,11 @@ fn a_clock_that_cannot_be_believed_is_reported_once() {
 #[test]
 fn a_camera_that_repairs_itself_is_believed_again() {
     let back = camera(30_000, |n| if n < 5000 { 0 } else { n * 40_000 });
-    let told = reports(&back);
-    assert!(matches!(told[..], [(Some(ClockFault::Frozen), _), (None, 99..=101)]), "{told:?}");
+    let reported = reports(&back);
+    assert!(
+        matches!(reported[..], [(Some(ClockFault::Frozen), _), (None, 99..=101)]),
+        "{reported:?}"
+    );
 }
 
 /// A camera with sound of 20 ms; stamp and arrival of each audio frame come from its number and its

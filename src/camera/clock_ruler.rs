@@ -65,6 +65,15 @@ struct Burst {
     improved: i64,
 }
 
+impl Burst {
+    /// Fall of the delay that shows that it continues. At the start of a session a clock that runs
+    /// fast looks like a burst, but a burst comes at twice the usual speed at least.
+    fn fall(&self, arrival: i64) -> i64 {
+        let start = self.calm == CALM.0;
+        BURST_STEP.max(if start { (arrival - self.improved) / 2 } else { 0 })
+    }
+}
+
 /// The line from media time to monotonic time.
 #[derive(Debug)]
 pub(super) struct ClockRuler {
@@ -165,7 +174,7 @@ impl ClockRuler {
         let before = self.last.map_or(delay, |last| last.arrival - self.time_of(last.media));
         self.last = Some(Point { media, arrival });
         match &mut self.burst {
-            Some(burst) if delay < burst.least - BURST_STEP => {
+            Some(burst) if delay < burst.least - burst.fall(arrival) => {
                 (burst.least, burst.improved) = (delay, arrival);
             }
             Some(_) => {}

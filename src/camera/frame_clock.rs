@@ -120,7 +120,7 @@ impl FrameClock {
         }
     }
 
-    /// A change in whether the camera's stamps can be believed, once.
+    /// A change in whether the camera's stamps can be trusted, once.
     pub fn report(&mut self) -> Option<ClockReport> {
         self.video.report()
     }

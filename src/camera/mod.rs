@@ -233,12 +233,12 @@ pub enum CameraUpdate {
         /// Counts by name.
         quirks: quirk::QuirkCounts,
     },
-    /// The camera's time stamps cannot be believed, or can again. Footage is dated by arrivals as
+    /// The camera's time stamps cannot be trusted, or can again. Footage is dated by arrivals as
     /// well as they allow.
     Clock {
         /// The stream.
         role: StreamRole,
-        /// Why they cannot be believed, and their rate.
+        /// Why they cannot be trusted, and their rate.
         report: clock_belief::ClockReport,
     },
 }

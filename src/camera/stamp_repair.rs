@@ -1,4 +1,4 @@
-//! Stamp repair: makes presentation stamps continuous.
+//! Repair of stamps: makes presentation stamps continuous.
 //!
 //! Cameras set their clock, repeat a stamp, stop it, or send a wrong one. What comes out rises from
 //! frame to frame, except for B-frames, and has no steps that arrivals contradict.
@@ -75,7 +75,7 @@ pub(super) struct Repaired {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     /// The camera's stamp.
-    Stamp,
+    Camera,
     /// The arrival, because the stamps cannot be used: it says nothing about the rate.
     Arrival,
     /// A place beside the frame before: it says nothing about the clock.
@@ -98,7 +98,7 @@ pub(super) struct StampRepair {
     /// Highest stamp since the last step, and the highest before it arrived: B-frames lie between.
     highest: i64,
     below: i64,
-    /// Stamp of the last frame.
+    /// The stamp of the last frame.
     stamp: i64,
     /// Arrival of the highest stamp.
     risen_at: i64,
@@ -183,7 +183,7 @@ impl StampRepair {
             self.candidate = None;
             self.reordered += 1;
             let media = stamp + self.shift;
-            Repaired { media, reordered: true, source: Source::Stamp, fault: None }
+            Repaired { media, reordered: true, source: Source::Camera, fault: None }
         } else {
             self.risen(stamp, arrival, waited, key, ruler)
         };
@@ -258,14 +258,14 @@ impl StampRepair {
     /// it takes its place before that, in a stream with B-frames.
     fn forward(&self, media: i64, key: bool) -> Repaired {
         match media > self.top {
-            true => Repaired { media, reordered: false, source: Source::Stamp, fault: None },
+            true => Repaired { media, reordered: false, source: Source::Camera, fault: None },
             false if key || self.b_frames < B_FRAMES_MIN => Repaired {
                 media: self.top + STEP_MIN,
                 reordered: false,
                 source: Source::Place,
                 fault: None,
             },
-            false => Repaired { media, reordered: true, source: Source::Stamp, fault: None },
+            false => Repaired { media, reordered: true, source: Source::Camera, fault: None },
         }
     }
 

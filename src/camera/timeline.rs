@@ -91,13 +91,13 @@ impl Timeline {
             };
             self.session = Some((repair, ClockRuler::new(0, micros, rate)));
             let repaired =
-                Repaired { media: 0, reordered: false, source: Source::Stamp, fault: None };
+                Repaired { media: 0, reordered: false, source: Source::Camera, fault: None };
             return Observed { repaired, arrival, new_run: true };
         };
         ruler.settle(micros);
         let repaired = repair.repair(stamp, micros, key, ruler);
         if repaired.source != Source::Place {
-            ruler.observe(repaired.media, micros, repaired.source == Source::Stamp);
+            ruler.observe(repaired.media, micros, repaired.source == Source::Camera);
         }
         let quirk = match repaired.fault {
             Some(StampFault::Repeated) => Some(Quirk::RepeatedStamps),
@@ -169,7 +169,7 @@ impl Timeline {
         self.session.as_ref().map_or(0, |(repair, ruler)| repair.usual_step(ruler.rate()))
     }
 
-    /// A change in whether the stamps can be believed, once.
+    /// A change in whether the stamps can be trusted, once.
     pub fn report(&mut self) -> Option<ClockReport> {
         self.belief.report()
     }
