@@ -14,7 +14,7 @@ fn items(bytes: &[u8], chunk: usize) -> Vec<Vec<u8>> {
     for piece in bytes.chunks(chunk) {
         decoder.received(piece);
         loop {
-            match decoder.next() {
+            match decoder.next_item() {
                 Ok(Some(Item::Frame(_, place))) => found.push(decoder.bytes(place).to_vec()),
                 Ok(Some(Item::Message(message))) => found.push(format!("{message:?}").into_bytes()),
                 Ok(None) => break,

@@ -17,6 +17,9 @@ pub const TRIES: u32 = 3;
 const LOCKOUT_MIN: Duration = Duration::from_secs(5 * 60);
 /// Longest lockout.
 const LOCKOUT_MAX: Duration = Duration::from_secs(30 * 60);
+/// Random part of the first lockout. After a power cut camera and device boot together, and a camera
+/// that boots may reject a right password: the first lockout is a short one.
+const FIRST_LOCKOUT_SPREAD: Duration = Duration::from_secs(60);
 /// Wait for the outcome of another stream's try.
 const OUTCOME_WAIT: Duration = Duration::from_millis(500);
 /// Pause between the tries of a stream that was never accepted while the other one was.
@@ -70,6 +73,8 @@ struct Attempts {
     rejections: u32,
     next: MonoTime,
     locked: bool,
+    /// Lockouts so far.
+    lockouts: u32,
 }
 
 /// The limiter of one camera.
@@ -138,7 +143,12 @@ impl AuthLimiter {
             let at = (nth as usize - 1).min(KNOWN_PAUSES.len() - 1);
             attempts.next = now.plus(KNOWN_PAUSES[at]);
         } else if nth >= TRIES {
-            let length = LOCKOUT_MIN + (LOCKOUT_MAX - LOCKOUT_MIN).mul_f64(random);
+            let spread = match attempts.lockouts {
+                0 => FIRST_LOCKOUT_SPREAD,
+                _ => LOCKOUT_MAX - LOCKOUT_MIN,
+            };
+            attempts.lockouts += 1;
+            let length = LOCKOUT_MIN + spread.mul_f64(random);
             (attempts.next, attempts.locked) = (now.plus(length), true);
         } else if !alone {
             attempts.next = now.plus(OWN_TRY_PAUSE);
@@ -210,6 +220,7 @@ mod tests {
         assert!(tries[2] < 5 && tries[3] >= 300, "{tries:?}");
         let pauses: Vec<u64> = tries[2..].windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(pauses.iter().all(|pause| (300..=1801).contains(pause)), "{pauses:?}");
+        assert!(pauses[0] <= 361, "the camera may have been booting: {pauses:?}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::auth_limiter::AuthLimiter;
 use crate::units::MonoTime;
 
 /// How long the sub-stream does without a session when the camera has no place for it: a camera that
-/// was restarted or configured anew is noticed soon enough.
+/// was restarted or configured again is noticed soon enough.
 pub const SUB_REST: Duration = Duration::from_secs(10 * 60);
 /// Longest wait of the sub-stream for the set-up of the main stream.
 const MAIN_FIRST: Duration = Duration::from_secs(15);

@@ -23,7 +23,8 @@ mod parameter_sets;
 mod payload;
 mod pictures;
 mod prefix;
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
+#[cfg(feature = "sim")]
 mod property_tests;
 pub mod rtcp;
 mod sample_entry;

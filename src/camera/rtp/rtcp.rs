@@ -49,7 +49,7 @@ fn item(kind: u8, packet: &[u8]) -> Option<RtcpItem> {
     };
     match kind {
         200 => {
-            let micros = u64::from(word(12)?) * 1_000_000 >> 32;
+            let micros = (u64::from(word(12)?) * 1_000_000) >> 32;
             let seconds = i64::from(word(8)?) - NTP_TO_UNIX;
             let wall_micros = seconds * 1_000_000 + micros as i64;
             Some(RtcpItem::SenderReport { ssrc: word(4)?, wall_micros, rtp_time: word(16)? })

@@ -740,7 +740,7 @@ fn video_of_another_codec_than_the_sdp_says_is_recorded() {
         let heard = hear(&format(!h265, None), Transport::Tcp, &film);
         // The delimiter before the first parameter sets is gone with the wrong reader.
         assert!(heard.data()[1..] == samples(&pictures[1..], h265), "{:?}", heard.bad);
-        let first = sample(&pictures[0][1..].to_vec(), h265);
+        let first = sample(&pictures[0][1..], h265);
         assert!(heard.data()[0] == first && heard.keys()[0] == 0);
         assert!(heard.quirks.contains(&Quirk::OtherCodec));
         let codec = heard.units[0].params.as_ref().unwrap().codec;

@@ -213,7 +213,8 @@ impl Authenticator {
     ) -> AuthVerdict {
         if shown && let Some(Scheme::Digest(last)) = &self.scheme {
             let renewed = challenge.nonce != last.nonce;
-            if !challenge.stale && !(renewed && self.nonce_accepted) {
+            let expired = challenge.stale || renewed && self.nonce_accepted;
+            if !expired {
                 return AuthVerdict::Refused;
             }
             quirks.note(Quirk::NonceChanged);

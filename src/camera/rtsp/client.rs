@@ -261,7 +261,7 @@ impl Client {
                 }
                 return None;
             }
-            match self.decoder.next() {
+            match self.decoder.next_item() {
                 Ok(None) => return None,
                 Ok(Some(Item::Frame(channel, place))) => {
                     if let Some((track, rtcp)) = self.frame(channel, place.clone()) {

@@ -120,7 +120,7 @@ impl Decoder {
     ///
     /// # Errors
     /// A sentence, when a size exceeds its limit or the peer does not speak RTSP.
-    pub fn next(&mut self) -> Result<Option<Item>, String> {
+    pub fn next_item(&mut self) -> Result<Option<Item>, String> {
         loop {
             let rest = &self.buffer[self.at..];
             if rest.len() > BUFFER_MAX {
@@ -258,9 +258,12 @@ impl Decoder {
     }
 }
 
+/// The length of a head with its empty line, and its lines.
+type Head<'b> = (usize, Vec<&'b [u8]>);
+
 /// The lines of the head that `bytes` begin with, and its length with the empty line; `None` until
 /// it is complete.
-fn head(bytes: &[u8]) -> Result<Option<(usize, Vec<&[u8]>)>, String> {
+fn head(bytes: &[u8]) -> Result<Option<Head<'_>>, String> {
     let (mut lines, mut at) = (Vec::new(), 0);
     loop {
         let line = match bytes[at..].iter().take(LINE_MAX).position(|c| *c == b'\n') {
@@ -356,7 +359,7 @@ mod tests {
         decoder.use_channel(0);
         for piece in bytes.chunks(chunk) {
             decoder.received(piece);
-            while let Some(item) = decoder.next().unwrap() {
+            while let Some(item) = decoder.next_item().unwrap() {
                 items.push(match item {
                     Item::Frame(channel, place) => {
                         Item::Frame(channel, 0..decoder.bytes(place).len())
@@ -444,7 +447,7 @@ mod tests {
         for _ in 0..100_000 {
             decoder.received(piece);
             held = held.max(decoder.held());
-            match decoder.next() {
+            match decoder.next_item() {
                 Ok(_) => {}
                 Err(error) => return (error, held),
             }
@@ -479,7 +482,7 @@ mod tests {
     fn an_incomplete_body_says_how_much_is_missing() {
         let mut decoder = Decoder::default();
         decoder.received(b"RTSP/1.0 200 OK\r\nContent-Length: 9\r\n\r\nabc");
-        assert_eq!((decoder.next(), decoder.incomplete_body()), (Ok(None), Some((3, 9))));
+        assert_eq!((decoder.next_item(), decoder.incomplete_body()), (Ok(None), Some((3, 9))));
     }
 
     proptest::proptest! {
@@ -498,7 +501,7 @@ mod tests {
                 for piece in bytes.chunks(chunk) {
                     decoder.received(piece);
                     loop {
-                        match decoder.next() {
+                        match decoder.next_item() {
                             Ok(Some(Item::Frame(channel, place))) => items.push((Some(channel), decoder.bytes(place).to_vec())),
                             Ok(Some(Item::Message(message))) => items.push((None, format!("{message:?}").into_bytes())),
                             Ok(None) => break,

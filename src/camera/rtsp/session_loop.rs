@@ -198,6 +198,7 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
         for receiver in &sockets.receivers {
             all.add(receiver.quirks());
         }
+        all.add(self.clock.quirks());
         let is_new = |(quirk, _): &(_, _)| self.quirks.seen().all(|(known, _)| known != *quirk);
         let new: Vec<&str> = all.seen().filter(is_new).map(|(quirk, _)| quirk.name()).collect();
         if new.is_empty() {

@@ -201,7 +201,7 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
         self.session_ended(client.as_ref(), failure)
     }
 
-    /// Tells the other stream and the limiter of logins how the session went.
+    /// Reports the end of a session to the other stream and to the limiter of logins.
     fn session_ended(&mut self, client: Option<&Client>, failure: Failure) -> Option<Ended> {
         use crate::camera::auth_limiter::AuthOutcome::NotAsked;
         let (now, role) = (self.now(), self.stream.role);
@@ -216,15 +216,14 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
         (failure.0 != CameraFault::Stopped).then_some((failure, rest))
     }
 
-    /// Waits for a place and for the permission to send the password.
-    async fn permit(&mut self) -> Result<(), Ended> {
-        let role = self.stream.role;
-        while role == StreamRole::Sub {
+    /// Waits for a place beside the main stream.
+    async fn place(&mut self) -> Result<(), Ended> {
+        loop {
             self.stream.heartbeat.beat();
             let now = self.now();
             let place = self.shared().places.sub_may_connect(now);
             match place {
-                Ok(()) => break,
+                Ok(()) => return Ok(()),
                 Err((rest, true)) => {
                     let minutes = SUB_REST.as_secs() / 60;
                     let detail = format!(
@@ -234,6 +233,14 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
                 }
                 Err((wait, false)) => tokio::time::sleep(wait).await,
             }
+        }
+    }
+
+    /// Waits for a place and for the permission to send the password.
+    async fn permit(&mut self) -> Result<(), Ended> {
+        let role = self.stream.role;
+        if role == StreamRole::Sub {
+            self.place().await?;
         }
         loop {
             self.stream.heartbeat.beat();
