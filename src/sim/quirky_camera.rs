@@ -263,8 +263,7 @@ impl QuirkyCamera {
 
     /// What comes out next, at `now` or before; `None` until time passes.
     pub(crate) fn poll(&mut self, now: MonoTime) -> Option<Output> {
-        loop {
-            let Some(conn) = &mut self.connection else { break };
+        while let Some(conn) = &mut self.connection {
             if conn.silent || conn.closing {
                 break;
             }

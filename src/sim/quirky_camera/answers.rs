@@ -224,7 +224,7 @@ impl QuirkyCamera {
         if let Some(status) = sound_refused.filter(|_| is_sound) {
             return Answer::new(status, Vec::new());
         }
-        if self.has(Setup461) && is_tcp || self.is_udp() && is_tcp {
+        if is_tcp && (self.has(Setup461) || self.is_udp()) {
             return Answer::new("461 Unsupported Transport", Vec::new());
         }
         self.setups += 1;

@@ -152,7 +152,10 @@ impl Film {
             () if camera.has(StampsBack9800s) => ticks.wrapping_add_signed(after(-9_800 * 90_000)),
             () if camera.has(StampsOutlier) && at % 90 == 45 => ticks + 36_000 * 90_000,
             () if camera.has(StampsPairs) => (place & !1) * 90_000 / fps,
-            () if camera.has(StampsBackEachGop) && at % camera.footage.gop == 0 && at > 0 => {
+            () if camera.has(StampsBackEachGop)
+                && at.is_multiple_of(camera.footage.gop)
+                && at > 0 =>
+            {
                 ticks - 18_000
             }
             () if camera.has(StampsReset) => {
