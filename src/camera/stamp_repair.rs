@@ -18,6 +18,9 @@ const STEP: i64 = 40_000;
 const STEP_MIN: i64 = 1_000;
 /// Frames in a row with one stamp that are spread before the next; more are a stopped clock.
 const REPEATS_MAX: u32 = 3;
+/// Time that passed per rise of the stamps, from the start of a session on, that is a clock as good
+/// as stopped: stamps in milliseconds rise by a 90th.
+const CRAWL: i64 = 8;
 
 /// B-frames in a row: pyramids of eight pictures. More are stamps that went back.
 const REORDERED_MAX: u32 = 7;
@@ -109,6 +112,10 @@ pub(super) struct StampRepair {
     step: i64,
     interval: i64,
     repeats: u32,
+    /// The clock had stopped before the latest rise: it stops between all, as one of whole seconds.
+    stops: bool,
+    /// Rises so far, as long as all of them crawl.
+    crawls: Option<u32>,
     /// B-frames since the highest stamp.
     reordered: u32,
     /// Evidence of B-frames, and frames with a higher stamp than all before.
@@ -135,6 +142,8 @@ impl StampRepair {
             step: STEP,
             interval: STEP,
             repeats: 0,
+            stops: false,
+            crawls: Some(0),
             reordered: 0,
             b_frames: 0,
             rises: 0,
@@ -153,7 +162,7 @@ impl StampRepair {
 
     /// Usual time between two frames, microseconds; `rate` is monotonic time per media time.
     pub(super) fn usual_step(&self, rate: f64) -> i64 {
-        let stopped = self.repeats > REPEATS_MAX || !self.started;
+        let stopped = self.repeats > REPEATS_MAX || self.stops || !self.started;
         if stopped { self.interval } else { (self.step as f64 * rate).round() as i64 }
     }
 
@@ -220,7 +229,8 @@ impl StampRepair {
         let step = stamp - self.highest;
         // A clock that stopped, or whose place was taken by frames with a time of their own, goes
         // on from here.
-        let stopped = self.repeats > REPEATS_MAX;
+        let crawls = self.crawls(step, waited, ruler);
+        let stopped = self.repeats > REPEATS_MAX || crawls;
         let behind = self.top - (stamp + self.shift);
         let usual = ruler.media_in(self.interval);
         if stopped || behind > SUSPICIOUS.max(OVERTAKEN_MAX * self.step) {
@@ -236,7 +246,18 @@ impl StampRepair {
         (self.repeats, self.reordered, self.candidate) = (0, 0, None);
         self.b_frames = self.b_frames.saturating_sub(1);
         self.rises += 1;
-        self.forward(stamp + self.shift, key)
+        self.stops = stopped;
+        let repaired = self.forward(stamp + self.shift, key);
+        let fault = crawls.then_some(StampFault::Frozen);
+        if stopped { Repaired { source: Source::Arrival, fault, ..repaired } } else { repaired }
+    }
+
+    /// True when the stamps have crawled since the session started: one rise that keeps up with the
+    /// time, also in a burst, shows that they do not.
+    fn crawls(&mut self, step: i64, waited: i64, ruler: &ClockRuler) -> bool {
+        let crawls = ruler.media_in(waited) > CRAWL * step;
+        self.crawls = self.crawls.filter(|_| crawls).map(|count| count.saturating_add(1));
+        self.crawls.is_some_and(|count| count > REPEATS_MAX)
     }
 
     /// A frame with a stamp that continues. One with a time of its own may have overtaken it: then
@@ -257,7 +278,7 @@ impl StampRepair {
     fn repeated(&mut self, arrival: i64, waited: i64, ruler: &ClockRuler) -> Repaired {
         self.candidate = None;
         self.repeats += 1;
-        if self.repeats <= REPEATS_MAX {
+        if self.repeats <= REPEATS_MAX && !self.stops {
             let left = (self.highest + self.shift + self.step - self.top).max(2 * STEP_MIN);
             let media = self.top + left / 2;
             let (source, fault) = (Source::Place, Some(StampFault::Repeated));

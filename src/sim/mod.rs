@@ -5,6 +5,8 @@
 //! * [`onvif_camera`]: what a camera answers to WS-Discovery and ONVIF, also an odd one.
 //! * [`faulty_broker`]: MQTT broker with faults. [`mqtt_codec`]: its packets.
 //! * [`faulty_proxy`]: TCP proxy with network faults.
+//! * `quirky_camera`: pure RTSP camera with the quirks of cameras in the field. `camera_session`: the
+//!   device's client with it; `camera_plan`: its plan and record. `camera_verdict`: what was recorded against what was sent.
 //! * [`rng`]: random numbers from a seed.
 //! * [`cow_image`]: copy-on-write card images. [`faulty_disk`]: card that loses power.
 //! * [`office_stub`]: office in memory. [`world`]: the whole agent in a simulated environment.
@@ -28,6 +30,14 @@ pub(crate) mod barrier;
 pub(crate) mod violation;
 pub mod broker;
 pub mod camera;
+#[cfg(test)]
+pub(crate) mod camera_plan;
+#[cfg(test)]
+pub(crate) mod camera_session;
+#[cfg(test)]
+mod camera_tests;
+#[cfg(test)]
+pub(crate) mod camera_verdict;
 pub(crate) mod cow_image;
 pub(crate) mod crash_explorer;
 pub(crate) mod faulty_disk;
@@ -47,6 +57,8 @@ mod footage_order;
 mod found_check;
 pub(crate) mod oracle;
 pub mod faulty_proxy;
+#[cfg(test)]
+pub(crate) mod quirky_camera;
 pub mod rng;
 mod rtp;
 mod rtsp_auth;

@@ -139,6 +139,8 @@ pub struct Client {
     pub(super) pending: Option<Pending>,
     /// Numbers of keep-alive requests that were not answered.
     pub(super) abandoned: VecDeque<u32>,
+    /// The latest response of the set-up that carried the number of its request.
+    pub(super) numbered: Option<(u32, Message)>,
     pub(super) output: Vec<u8>,
     pub(super) events: VecDeque<Event<'static>>,
     pub(super) quirks: QuirkCounts,
@@ -173,6 +175,7 @@ impl Client {
             cseq: 0,
             pending: None,
             abandoned: VecDeque::new(),
+            numbered: None,
             output: Vec::new(),
             events: VecDeque::new(),
             quirks: QuirkCounts::default(),

@@ -53,11 +53,17 @@ impl Client {
             self.abandoned.remove(at);
             return;
         }
-        let Some(pending) = self.pending.take() else {
+        // A camera that sends each response twice: the second does not answer the next request.
+        let again = |(old, same): &(u32, Message)| number == Some(*old) && same == message;
+        let again = self.phase == Phase::SetUp && self.numbered.as_ref().is_some_and(again);
+        let Some(pending) = self.pending.take_if(|_| !again) else {
             self.quirks.note(Quirk::UnexpectedResponse);
             return;
         };
-        if number != Some(pending.cseq) {
+        if number == Some(pending.cseq) {
+            let of_set_up = self.phase == Phase::SetUp;
+            self.numbered = of_set_up.then(|| (pending.cseq, message.clone()));
+        } else {
             self.quirks.note(Quirk::CSeq);
         }
         let learned = headers.get("public").is_some_and(|value| self.keep_alive.public(value));

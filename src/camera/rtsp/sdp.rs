@@ -28,6 +28,8 @@ pub struct MediaDescription {
     pub format: TrackFormat,
     /// Its control URL, as it came.
     pub control: Option<String>,
+    /// It has `a=sendonly`: with ONVIF a back channel, from the client to the camera.
+    pub sendonly: bool,
 }
 
 /// The lines of one `m=` block.
@@ -41,6 +43,7 @@ struct Block {
     /// Payload type and parameters of each `a=fmtp`.
     fmtp: Vec<(u8, String)>,
     control: Option<String>,
+    sendonly: bool,
 }
 
 /// Reads an SDP.
@@ -102,7 +105,8 @@ impl Sdp {
         let format = block.format(kind, quirks);
         let name = if format.encoding.is_empty() { &block.kind } else { &format.encoding };
         self.names.push(name.clone());
-        self.media.push(MediaDescription { format, control: block.control });
+        let Block { control, sendonly, .. } = block;
+        self.media.push(MediaDescription { format, control, sendonly });
     }
 }
 
@@ -131,6 +135,8 @@ impl Block {
     fn attribute(&mut self, value: &str) -> bool {
         if let Some(control) = attribute(value, "control") {
             self.control = Some(control.to_owned());
+        } else if value.trim().eq_ignore_ascii_case("sendonly") {
+            self.sendonly = true;
         } else if let Some(map) = attribute(value, "rtpmap") {
             let Some((payload_type, map)) = numbered(map) else { return false };
             let mut parts = map.split('/').map(str::trim);

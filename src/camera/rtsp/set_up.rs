@@ -185,7 +185,12 @@ impl Client {
             TrackKind::Video => &["h264", "h265"],
             TrackKind::Audio => &["mpeg4-generic", "pcma", "pcmu"],
         };
-        let offered = || sdp.media.iter().filter(|media| media.format.kind == kind);
+        // Audio with `sendonly` is a back channel (ONVIF), unless the camera means its own sending.
+        let video_too =
+            sdp.media.iter().any(|media| media.format.kind == TrackKind::Video && media.sendonly);
+        let back =
+            |media: &&MediaDescription| kind == TrackKind::Audio && media.sendonly && !video_too;
+        let offered = || sdp.media.iter().filter(|media| media.format.kind == kind && !back(media));
         let mut why = None;
         for media in offered().filter(|media| encodings.contains(&media.format.encoding.as_str())) {
             match (self.options.accepts)(&media.format) {
