@@ -7,17 +7,22 @@
 //! | `Authorization: …`, `Digest username=…` | the name alone; the rest of the line is removed |
 //! | `Basic`, `Bearer` and a token | `Basic ***` |
 //! | a URL with an `@`, with any text before it; `user:password@host` | `rtsp://***@host/…`, `***@host` |
-//! | `user=`, `password=`, `pwd=`, `token=` and the like, also in a path (`/user=a_password=b_channel=1`) | `user=***` |
+//! | `user=`, `password=`, `pwd=`, `loginpas=`, `token=` and the like, also as `%3D` and in a path (`/user=a_password=b_channel=1`) | `user=***` |
 //! | `password: …`, `"password": "…"`, `password hunter2` | `password: ***` |
 //!
 //! In doubt it removes too much.
 
 /// Names whose value after `=` is a credential.
-const NAMES_BEFORE_EQUALS: [&str; 17] = [
+const NAMES_BEFORE_EQUALS: [&str; 22] = [
     "user",
     "usr",
     "username",
     "login",
+    "loginuse",
+    "loginuser",
+    "loginpas",
+    "loginpass",
+    "loginpwd",
     "password",
     "passwd",
     "passphrase",
@@ -139,8 +144,11 @@ fn value_of(name: &str, behind: &str) -> Option<(usize, usize)> {
     let quote = usize::from(behind.starts_with(['"', '\'']));
     let at = quote + spaces(&behind[quote..]);
     let sign = behind[at..].chars().next();
-    let named = sign == Some('=') || sign == Some(':') && NAMES_BEFORE_COLON.contains(&name);
-    let begin = if named { at + 1 + spaces(&behind[at + 1..]) } else { at };
+    let is_encoded = behind[at..].get(..3).is_some_and(|sign| sign.eq_ignore_ascii_case("%3d"));
+    let named =
+        is_encoded || sign == Some('=') || sign == Some(':') && NAMES_BEFORE_COLON.contains(&name);
+    let sign_len = if is_encoded { 3 } else { 1 };
+    let begin = if named { at + sign_len + spaces(&behind[at + sign_len..]) } else { at };
     let value = &behind[begin..];
     let (open, len) = match value.chars().next()? {
         quote @ ('"' | '\'') => (1, value[1..].find(quote).unwrap_or(value.len() - 1)),
@@ -207,6 +215,46 @@ mod tests {
             ("PASSWORD = 'a b' token=xyz", "PASSWORD = '***' token=***"),
         ] {
             assert_eq!(masked(text), shown);
+            assert_eq!(masked(shown), shown, "redacting twice changes nothing");
+        }
+    }
+
+    #[test]
+    fn logins_in_the_urls_of_cameras_are_replaced() {
+        for (url, shown) in [
+            // XM (Xiongmai), Foscam, Vstarcam and other cameras of their kinds.
+            (
+                "rtsp://10.0.0.2/user=admin&password=&channel=1&stream=0.sdp?",
+                "rtsp://10.0.0.2/user=***&password=&channel=1&stream=0.sdp?",
+            ),
+            (
+                "rtsp://10.0.0.2/user=admin_password=hunter2_channel=1_stream=0.sdp",
+                "rtsp://10.0.0.2/user=***_password=***_channel=1_stream=0.sdp",
+            ),
+            (
+                "http://10.0.0.2:88/cgi-bin/CGIProxy.fcgi?cmd=snapPicture2&usr=admin&pwd=hunter2",
+                "http://10.0.0.2:88/cgi-bin/CGIProxy.fcgi?cmd=snapPicture2&usr=***&pwd=***",
+            ),
+            (
+                "http://10.0.0.2:81/livestream.cgi?loginuse=admin&loginpas=hunter2&streamid=10",
+                "http://10.0.0.2:81/livestream.cgi?loginuse=***&loginpas=***&streamid=10",
+            ),
+            (
+                "http://10.0.0.2/snapshot.cgi?user=admin&next_url=x&pass=hunter2",
+                "http://10.0.0.2/snapshot.cgi?user=***&next_url=x&pass=***",
+            ),
+            ("rtsp://10.0.0.2/loginuse=admin/loginpas=hunter2/11", "rtsp://10.0.0.2/loginuse=***"),
+            (
+                "rtsp://10.0.0.2/h264?usr=a&passwd=hunter2&token=hunter2&auth=hunter2#f",
+                "rtsp://10.0.0.2/h264?usr=***&passwd=***&token=***&auth=***",
+            ),
+            (
+                "http://10.0.0.2/cgi?LoginUse%3Dadmin&loginPas=hunter2&PassWd=hunter2",
+                "http://10.0.0.2/cgi?LoginUse%3D***&loginPas=***&PassWd=***",
+            ),
+        ] {
+            assert_eq!(masked(url), shown);
+            assert!(!masked(url).contains("hunter2"), "{}", masked(url));
             assert_eq!(masked(shown), shown, "redacting twice changes nothing");
         }
     }

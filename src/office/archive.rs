@@ -42,6 +42,8 @@ pub struct Archive {
     pub(super) turns: u64,
     /// Unix time of the last search for gaps, for each site; bounded as the sites are.
     pub(super) looked_at: HashMap<SiteId, i64>,
+    /// The ring that another one replaced last, and its Unix time, for each site; bounded likewise.
+    pub(super) replaced: HashMap<SiteId, (String, i64)>,
     /// The safeguard that a simulation has removed.
     pub(super) switch: FaultSwitch<IngestRule>,
 }
@@ -99,6 +101,7 @@ impl Archive {
             touched: Vec::new(),
             turns: 0,
             looked_at: HashMap::new(),
+            replaced: HashMap::new(),
             switch: FaultSwitch::NONE,
         }
     }
@@ -233,7 +236,7 @@ impl Archive {
         }
         match tail {
             "event" => self.event(site, payload, now),
-            "state" => self.state(site, payload),
+            "state" => self.state(site, payload, now.seconds),
             "birth" => self.birth(site, payload),
             "health" => self.health(site, payload, now),
             "rsp" => self.reply(site, payload, now),

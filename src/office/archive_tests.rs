@@ -175,6 +175,27 @@ fn a_new_card_has_its_own_numbers_and_connections() {
 }
 
 #[test]
+fn rings_that_are_online_by_turns_are_two_devices() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    let mut online = |ring: u64, conn: u64, seconds: i64| {
+        let state = format!(
+            r#"{{"v":1,"state":"online","ring":"{ring:016x}","boot":1,"conn":{conn},"t":""}}"#
+        );
+        let outcome =
+            take_at(&mut archive, &up("state"), state.as_bytes(), WallTime(seconds * 1_000_000));
+        outcome.complaint.map(|complaint| (complaint.fault, complaint.detail))
+    };
+    assert!(online(5, 1, 0).is_none() && online(5, 2, 10).is_none());
+    assert!(online(6, 1, 20).is_none(), "a new card");
+    let (fault, detail) = online(5, 3, 30).unwrap();
+    assert_eq!(fault, Fault::TwoDevices);
+    assert!(detail.contains("0000000000000005") && detail.contains("0000000000000006"));
+    assert!(online(6, 2, 40).is_some(), "each turn counts");
+    assert!(online(5, 4, 2_000).is_none(), "a card that was put back");
+}
+
+#[test]
 fn an_archive_without_ring_ids_is_upgraded() {
     let dir = tempfile::tempdir().unwrap();
     let old = Connection::open(dir.path().join("taimat.sqlite")).unwrap();

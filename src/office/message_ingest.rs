@@ -21,6 +21,9 @@ const STATE_MAX: usize = 1 << 10;
 const BIRTH_MAX: usize = 16 << 10;
 const HEALTH_MAX: usize = 16 << 10;
 const REPLY_MAX: usize = 160 << 10;
+/// Seconds after which a ring that returns is a card that was put back. A device that another one
+/// ends pauses 5 minutes at most.
+const RETURN_SECONDS: i64 = 600;
 /// Replies stored for one site at most, the newest ones: a caller reads its reply within a minute.
 const REPLIES_MAX: u64 = 64;
 /// Ranges of sequence numbers in one event or reply at most: a device sends 10, or 32.
@@ -174,6 +177,7 @@ impl Archive {
         &mut self,
         site: &SiteId,
         payload: &[u8],
+        now: i64,
     ) -> Result<IngestOutcome, ArchiveError> {
         let state = Some(payload).filter(|payload| payload.len() <= STATE_MAX);
         let Some(state) = state.and_then(|payload| serde_json::from_slice::<State>(payload).ok())
@@ -184,14 +188,45 @@ impl Archive {
         {
             return Ok(invalid("a state"));
         }
+        let ring = state.ring.to_string();
+        let before = self
+            .index
+            .db
+            .query_row("SELECT ring FROM sites WHERE site = ?1", [site.as_str()], |row| {
+                row.get::<_, Option<String>>(0)
+            })
+            .optional()?
+            .flatten();
         let changed = self.index.change(
             "UPDATE sites SET state = ?2, conn = ?3, ring = ?4
              WHERE site = ?1 AND (state IS NULL OR ring = ?4 AND conn <= ?3 OR ring != ?4 AND ?2 = 'online')",
-            params![site.as_str(), state.state, state.conn, state.ring.to_string()],
+            params![site.as_str(), state.state, state.conn, ring],
         )?;
         let notice =
             (changed > 0).then(|| Notice::State { site: site.clone(), state: state.state });
-        Ok(IngestOutcome { notice, ..IngestOutcome::default() })
+        let outcome = match before.filter(|before| changed > 0 && *before != ring) {
+            Some(before) => self.ring_replaced(site, before, &ring, now),
+            None => IngestOutcome::default(),
+        };
+        Ok(IngestOutcome { notice, ..outcome })
+    }
+
+    /// Another ring is online. One that was replaced and returns within minutes is no new card: two
+    /// devices run with this site.
+    fn ring_replaced(
+        &mut self,
+        site: &SiteId,
+        before: String,
+        ring: &str,
+        now: i64,
+    ) -> IngestOutcome {
+        let last = self.replaced.insert(site.clone(), (before.clone(), now));
+        match last {
+            Some((other, at)) if other == ring && now.saturating_sub(at) <= RETURN_SECONDS => {
+                IngestOutcome::fault(Fault::TwoDevices, format!("rings {before} and {ring}"))
+            }
+            _ => IngestOutcome::default(),
+        }
     }
 
     pub(super) fn birth(

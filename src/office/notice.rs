@@ -45,6 +45,8 @@ pub enum Fault {
     RetentionFailed,
     /// The archive is over its size limit, and no file may be released.
     OverLimit,
+    /// Two rings of one site are online by turns.
+    TwoDevices,
 }
 
 impl Fault {
@@ -97,6 +99,9 @@ impl Fault {
             Fault::RetentionFailed => {
                 "retention stopped, index or disk fails; the office tries again"
             }
+            Fault::TwoDevices => {
+                "two devices run with one site and end each other's sessions; give each its own site and certificate"
+            }
             Fault::OverLimit => {
                 "archive over its size limit, locks and shares protect every file; raise --keep-gib or end locks"
             }
@@ -107,7 +112,11 @@ impl Fault {
     fn needs_operator(self) -> bool {
         matches!(
             self,
-            Fault::TooManySites | Fault::RetentionFailed | Fault::RemovalFailed | Fault::OverLimit
+            Fault::TooManySites
+                | Fault::RetentionFailed
+                | Fault::RemovalFailed
+                | Fault::OverLimit
+                | Fault::TwoDevices
         )
     }
 }

@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::remote_config::signed_document::Document;
 use crate::settings::Protocol;
 use crate::units::{Digest, MonoTime, SiteId};
+use crate::uplink::broker_reason::sentence;
 use crate::uplink::client::{self, ClientEvent, Connection, Disconnected, Options, Sender};
 use crate::uplink::delivery::Acked;
 use crate::uplink::failover::ConnectFault;
@@ -267,10 +268,7 @@ impl RolloutDriver {
                 self.accepted.insert(site);
                 return;
             }
-            Acked::NotAuthorized(reason)
-            | Acked::Invalid(reason)
-            | Acked::Busy(reason)
-            | Acked::TooLarge(reason) => reason,
+            Acked::NotAuthorized(reason) | Acked::Invalid(reason) | Acked::Busy(reason) => reason,
         };
         observer.progress(Progress::Rejected(site.clone(), reason.clone()));
         let is_other_open = self.pending.values().any(|pending| pending.site == site);
@@ -279,6 +277,15 @@ impl RolloutDriver {
             && let Some(state) = self.rollout.rejected(&site, &reason)
         {
             observer.progress(Progress::State(site, state));
+        }
+    }
+
+    /// The broker refused one of these messages with a reason that the client cannot decode. The
+    /// largest is refused: a limit of sizes is the one reason that brokers send (0x95).
+    fn refused_one_of(&mut self, code: u8, in_flight: &[u64], observer: &mut dyn RolloutObserver) {
+        let size = |token: &&u64| self.pending.get(token).map_or(0, |sent| sent.payload.len());
+        if let Some(token) = in_flight.iter().max_by_key(size).copied() {
+            self.acked(token, Acked::Invalid(sentence(code)), observer);
         }
     }
 
@@ -456,6 +463,9 @@ async fn session(
                 ready_at = Some(clock.now().mono.plus_micros(wait.as_micros() as u64));
             }
             Ok(Some(Ok(ClientEvent::Acked(token, acked)))) => driver.acked(token, acked, observer),
+            Ok(Some(Ok(ClientEvent::RefusedOneOf(code, in_flight)))) => {
+                driver.refused_one_of(code, &in_flight, observer);
+            }
             Ok(Some(Ok(_))) => {}
             Ok(Some(Err(ended))) => {
                 return Err(SessionEnd::Disconnected(ended, ready_at.is_some()));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rumqttc::v5::mqttbytes::v5 as p5;
 use rumqttc::{TlsConfiguration, Transport, v5};
 
-use super::connection_end::{QOS_0, acked, ended_v5, ended_v311};
+use super::connection_end::{QOS_0, acked, ended_v5, ended_v311, unlisted_reason};
 use super::delivery::{Acked, BrokerLimits};
 use super::failover::ConnectFault;
 use crate::settings::{Login, Protocol};
@@ -56,6 +56,9 @@ pub enum ClientEvent {
     Subscribed(Vec<Result<(), String>>),
     /// PUBACK for the publish with this token.
     Acked(u64, Acked),
+    /// The broker refused one of the publishes with these tokens for an unlisted reason; the end
+    /// of the connection follows.
+    RefusedOneOf(u8, Vec<u64>),
     /// A message arrived: topic and payload.
     Message(String, Vec<u8>),
     /// Any other packet.
@@ -86,6 +89,8 @@ pub struct Connection {
     up: bool,
     /// The connection has ended; the events before its end may not all be reported yet.
     ended: Option<Disconnected>,
+    /// The reason of a PubAck that ended the connection, until it is reported.
+    refusal: Option<u8>,
 }
 
 #[derive(Clone)]
@@ -117,7 +122,7 @@ pub fn connect(options: &Options) -> (Sender, Connection) {
     let queued = Arc::default();
     (
         Sender { client, queued: Arc::clone(&queued) },
-        Connection { events, queued, by_id: HashMap::new(), up: false, ended: None },
+        Connection { events, queued, by_id: HashMap::new(), up: false, ended: None, refusal: None },
     )
 }
 
@@ -225,11 +230,14 @@ impl Connection {
     pub async fn poll(&mut self) -> Result<ClientEvent, Disconnected> {
         if self.ended.is_none() {
             let polled = match &mut self.events {
-                Loop::V5(events) => events
-                    .poll()
-                    .await
-                    .map(|event| Incoming::V5(Box::new(event)))
-                    .map_err(|error| ended_v5(&error, self.up)),
+                Loop::V5(events) => {
+                    events.poll().await.map(|event| Incoming::V5(Box::new(event))).map_err(
+                        |error| {
+                            self.refusal = unlisted_reason(&error).filter(|_| self.up);
+                            ended_v5(&error, self.up)
+                        },
+                    )
+                }
                 Loop::V311(events) => events
                     .poll()
                     .await
@@ -248,8 +256,18 @@ impl Connection {
             }
             Loop::V311(events) => events.state.events.pop_front().map(Incoming::V311),
         };
-        match (left, &self.ended) {
-            (None, Some(ended)) => Err(ended.clone()),
+        match (left, &mut self.ended) {
+            (None, Some(ended)) => match self.refusal.take() {
+                Some(_) if self.by_id.is_empty() => {
+                    ended.fault = ConnectFault::Lost;
+                    Err(ended.clone())
+                }
+                Some(code) => {
+                    let in_flight = self.by_id.drain().map(|(_, token)| token).collect();
+                    Ok(ClientEvent::RefusedOneOf(code, in_flight))
+                }
+                None => Err(ended.clone()),
+            },
             (left, _) => Ok(left.map_or(ClientEvent::Other, |event| self.client_event(event))),
         }
     }
@@ -469,15 +487,30 @@ mod tests {
     const CONNACK: &[u8] = &[0x20, 3, 0, 0, 0];
 
     #[tokio::test]
-    async fn an_unlisted_puback_reason_refuses_one_publish_only() {
-        let packets = &[0x40, 3, 0, 1, 0x95, 0x40, 4, 0, 2, 0xb7, 0, 0x40, 2, 0, 3, 0xe0, 1, 0x8e];
+    async fn an_unlisted_puback_reason_refuses_one_in_flight() {
+        // The answers before it count; 3 is in flight, and so is 2, which is refused.
+        let packets = &[0x40, 2, 0, 1, 0x40, 3, 0, 2, 0x95, 0x40, 2, 0, 3];
         let (seen, ended) = answered(CONNACK, packets).await;
-        assert_eq!(seen.len(), 4, "{seen:?}");
-        assert!(seen[1].starts_with("Acked(1, TooLarge(\"packet too large (0x95)"), "{seen:?}");
-        assert!(seen[2].starts_with("Acked(2, Invalid(") && seen[2].contains("0xb7"), "{seen:?}");
-        assert_eq!(seen[3], "Acked(3, Accepted)");
-        assert_eq!(ended.fault, ConnectFault::TakenOver, "a DISCONNECT of one byte has a reason");
-        assert!(ended.reason.contains("session taken over (0x8e)"), "{}", ended.reason);
+        assert_eq!((seen.len(), seen[1].as_str()), (3, "Acked(1, Accepted)"), "{seen:?}");
+        assert!(
+            ["RefusedOneOf(149, [2, 3])", "RefusedOneOf(149, [3, 2])"].contains(&seen[2].as_str()),
+            "{seen:?}"
+        );
+        assert_eq!(ended.fault, ConnectFault::RefusedPublish);
+        assert!(ended.reason.contains("packet too large (0x95)"), "{}", ended.reason);
+        let (seen, ended) = answered(CONNACK, &[0x40, 4, 0, 2, 0xb7, 0]).await;
+        assert!(seen[1].starts_with("RefusedOneOf(183, ["), "{seen:?}");
+        assert_eq!(ended.fault, ConnectFault::RefusedPublish);
+    }
+
+    #[tokio::test]
+    async fn an_unlisted_reason_without_a_publish_is_a_fault() {
+        let packets = &[0x40, 2, 0, 1, 0x40, 2, 0, 2, 0x40, 2, 0, 3, 0x40, 3, 0, 1, 0xb7];
+        let (_, ended) = answered(CONNACK, packets).await;
+        assert_eq!(ended.fault, ConnectFault::Lost, "{}", ended.reason);
+        // Before CONNACK it is a CONNACK that rumqttc does not know.
+        let (seen, ended) = answered(&[0x20, 3, 0, 0xb7, 0], &[]).await;
+        assert_eq!((seen.len(), ended.fault), (0, ConnectFault::Version));
     }
 
     #[tokio::test]
@@ -486,8 +519,9 @@ mod tests {
         let (_, ended) = answered(CONNACK, packets).await;
         assert!(ended.reason.contains("packet too large (0x95)"), "{}", ended.reason);
         assert!(ended.reason.ends_with("(no)"), "{}", ended.reason);
-        let (_, ended) = answered(CONNACK, &[0xe0, 1, 0xc1]).await;
-        assert_eq!(ended.fault, ConnectFault::Lost, "{}", ended.reason);
+        // A DISCONNECT of one byte loses its reason in rumqttc (ADR 0001).
+        let (_, ended) = answered(CONNACK, &[0xe0, 1, 0x8e]).await;
+        assert_eq!(ended.fault, ConnectFault::Closed, "{}", ended.reason);
     }
 
     #[tokio::test]

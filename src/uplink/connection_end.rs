@@ -30,16 +30,13 @@ pub(super) fn acked(reason: p5::PubAckReason) -> Acked {
         Reason::PacketIdentifierInUse => 0x91,
         Reason::QuotaExceeded => 0x97,
         Reason::PayloadFormatInvalid => 0x99,
-        Reason::Other(code) => code,
     };
     let text = sentence(code);
     match reason {
         Reason::Success => Acked::Accepted,
         Reason::NoMatchingSubscribers => Acked::NoSubscriber,
         Reason::NotAuthorized => Acked::NotAuthorized(text),
-        Reason::Other(0x95) => Acked::TooLarge(text),
-        Reason::Other(0x88 | 0x89 | 0x96) => Acked::Busy(text),
-        Reason::TopicNameInvalid | Reason::PayloadFormatInvalid | Reason::Other(_) => {
+        Reason::TopicNameInvalid | Reason::PayloadFormatInvalid => {
             Acked::Invalid(format!("the broker rejects it: {text}"))
         }
         Reason::QuotaExceeded
@@ -49,9 +46,24 @@ pub(super) fn acked(reason: p5::PubAckReason) -> Acked {
     }
 }
 
+/// The reason code at which rumqttc gave up. After CONNACK only a PubAck has one that MQTT 5 lists
+/// for no such packet: rumqttc knows every code of a DISCONNECT.
+pub(super) fn unlisted_reason(error: &v5::ConnectionError) -> Option<u8> {
+    use v5::mqttbytes::Error::InvalidConnectReturnCode;
+    use v5::{ConnectionError as Error, StateError::Deserialization};
+    match error {
+        Error::MqttState(Deserialization(InvalidConnectReturnCode(code))) => Some(*code),
+        _ => None,
+    }
+}
+
 /// Maps the end of a connection; `up` when CONNACK was received.
 pub(super) fn ended_v5(error: &v5::ConnectionError, up: bool) -> Disconnected {
     use v5::{ConnectionError as Error, StateError};
+    if let Some(code) = unlisted_reason(error).filter(|_| up) {
+        let reason = format!("the broker refuses a publish: {}", sentence(code));
+        return Disconnected { reason, fault: ConnectFault::RefusedPublish };
+    }
     let fault = match error {
         Error::ConnectionRefused(code) => refused_v5(*code),
         Error::MqttState(StateError::ServerDisconnect { reason_code, .. }) => {

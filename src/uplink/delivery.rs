@@ -9,21 +9,23 @@
 //! | no matching subscribers (0x10) | publish again when an archive comes online, or after 10 s, doubling to 5 min |
 //! | quota, packet id in use, unspecified (0x97, 0x91, 0x80, 0x83) | publish nothing for 10 s, doubling to 5 min |
 //! | not authorized (0x87) | alarm; events, or files, pause for 10 min or until the next connection |
-//! | packet too large (0x95), which MQTT 5 does not list here | chunks of half the size and an alarm; what cannot be smaller is returned as rejected |
-//! | topic or payload invalid (0x90, 0x99), any other code, larger than the broker's packets | returned as rejected |
+//! | topic or payload invalid (0x90, 0x99), larger than the broker's packets | returned as rejected |
+//! | a code that MQTT 5 does not list here | see `refusal` |
 //!
-//! What belongs here: the exchange as a pure state machine. Requests are handled here, publishes in
-//! `outgoing`, received messages in `incoming`, their rate limits in `admission`. What does not:
-//! sockets and packet ids ([`super::task`]), the bandwidth ([`super::bandwidth`]).
+//! What belongs here: the exchange as a pure state machine: requests here, publishes in `outgoing`,
+//! received messages in `incoming`, rate limits in `admission`, unlisted PubAck reasons in `refusal`.
+//! What does not: sockets and packet ids ([`super::task`]), the bandwidth ([`super::bandwidth`]).
 
 mod incoming;
 mod admission;
 mod outgoing;
+mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use self::admission::IncomingLimiter;
+use self::refusal::Refusals;
 use super::bandwidth::{Bandwidth, CHUNK_MIN};
 use super::file_transfer::Transfer;
 use super::wire::{Birth, Command, Reply, State};
@@ -74,8 +76,6 @@ pub enum Acked {
     NotAuthorized(String),
     /// The publish itself is invalid; holds the reason.
     Invalid(String),
-    /// The broker takes no message of this size; holds the reason.
-    TooLarge(String),
 }
 
 /// Limits of the broker, from its CONNACK.
@@ -172,10 +172,13 @@ struct QueuedMessage {
     retain: bool,
 }
 
-/// A publish without PubAck.
+/// A publish without PubAck: the size of its payload, and the message itself if it is a small one.
 struct UnackedPublish {
     sent_at: MonoTime,
     subject: PublishSubject,
+    topic: String,
+    bytes: usize,
+    small: Option<QueuedMessage>,
 }
 
 /// Pause of all publishes because the broker is over a quota.
@@ -208,7 +211,6 @@ pub struct Delivery {
     window: u64,
     /// Archives that are online.
     hosts: BTreeSet<String>,
-    /// The states of archives are not received: one is assumed to be online.
     assume_archive: bool,
     events: BTreeMap<EntryId, InFlightEvent>,
     files: BTreeMap<EntryId, Transfer>,
@@ -221,6 +223,7 @@ pub struct Delivery {
     next_token: Token,
     bandwidth: Bandwidth,
     busy: BusyPause,
+    refusals: Refusals,
     /// Classes that the device may not publish, with the end of their pause.
     forbidden: BTreeMap<PublishClass, MonoTime>,
     scheduled: Vec<ScheduledCommand>,
@@ -255,6 +258,7 @@ impl Delivery {
             next_token: 0,
             bandwidth: Bandwidth::new(settings.pace),
             busy: BusyPause::default(),
+            refusals: Refusals::default(),
             forbidden: BTreeMap::new(),
             scheduled: Vec::new(),
             limiter: IncomingLimiter::default(),
@@ -311,8 +315,10 @@ impl Delivery {
             .max(CHUNK_MIN.min(limits.max_packet / 2))
             .min(self.chunk_learned);
         self.files_from = now.mono.plus_micros(file_delay);
-        self.busy = BusyPause::default();
-        self.forbidden = BTreeMap::new();
+        if !self.refusals.connected() {
+            self.busy = BusyPause::default();
+            self.forbidden = BTreeMap::new();
+        }
         for event in self.events.values_mut() {
             event.due = now.mono;
             event.receipt_timeout = RECEIPT_TIMEOUT;
@@ -334,6 +340,7 @@ impl Delivery {
     /// The connection ended. Everything in flight is sent again after the next connect.
     pub fn lost(&mut self, reason: String, refused: bool, out: &mut Vec<DeliveryEffect>) {
         let was = self.connected.take();
+        self.refusals.lost();
         self.unacked.clear();
         self.hosts.clear();
         self.bandwidth.lost();

@@ -704,40 +704,62 @@ fn a_file_over_emqx_is_receipted_by_the_answer_to_fin() {
     assert!(topics_seen.last().unwrap().starts_with("$file-async/F/fin/9000/"));
 }
 
-/// Delivers a file and two events, one of 3,000 bytes, through a broker that refuses payloads over
-/// `limit`. Gives the largest chunk, the receipted and returned entries, and the alarms.
-fn through_a_limit(limit: usize) -> (usize, Vec<EntryId>, Vec<EntryId>, usize) {
+/// What a broker did with the messages given to it.
+#[derive(Default)]
+struct Refused {
+    largest_chunk: usize,
+    receipted: Vec<EntryId>,
+    returned: Vec<EntryId>,
+    alarms: usize,
+    outages: usize,
+    reconnects: usize,
+}
+
+/// Delivers a file (entry 1) and events of these sizes (from entry 2 on) through a broker that
+/// answers some publishes with an unlisted reason, at which the client loses the packet id and the
+/// connection. Of the publishes in flight behind it, every second one reached the archive.
+fn through_refusals(events: &[usize], refuses: impl Fn(&str, &[u8]) -> Option<u8>) -> Refused {
     let (mut delivery, mut archive, mut out) = (new(), Archive::default(), Vec::new());
-    delivery.connected(stamp(1), 1, limits(), 0, &mut out);
-    let host = br#"{"v":1,"state":"online","host":"a"}"#;
-    delivery.message(stamp(1), "taimat/v1/host/a/state", host, &mut out);
-    delivery.assume_archive(true);
+    let mut seen = Refused::default();
+    let connect = |delivery: &mut Delivery, now, conn, out: &mut Vec<DeliveryEffect>| {
+        delivery.connected(now, conn, limits(), 0, out);
+        let host = br#"{"v":1,"state":"online","host":"a"}"#;
+        delivery.message(now, "taimat/v1/host/a/state", host, out);
+    };
+    connect(&mut delivery, stamp(1), 1, &mut out);
     let (manifest, bytes) = file(20_000);
     let message = Message::File { manifest: Box::new(manifest), source: bytes.clone() };
     delivery.request(stamp(1), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
-    for (entry_id, len) in [(2, 3_000), (3, 10)] {
-        let payload =
-            format!("{{\"id\":\"e{entry_id}\",\"x\":\"{}\"}}", "x".repeat(len)).into_bytes();
+    for (entry_id, len) in (2..).zip(events) {
+        let payload = event_of(entry_id, *len);
         let message = Message::Event { id: format!("e{entry_id}"), payload };
         let entry_id = EntryId(entry_id);
         delivery.request(stamp(1), UplinkRequest::Send { entry_id, message }, &mut out);
     }
-    let (mut largest, mut receipted, mut returned, mut alarms) = (0, Vec::new(), Vec::new(), 0);
-    for second in 2..4_000 {
-        let now = stamp(second * 100_000);
+    for turn in 2..4_000 {
+        let now = stamp(turn * 100_000);
         delivery.advance(now, &mut out);
         while !out.is_empty() {
+            let mut refused: Option<(u8, Vec<Token>)> = None;
             for effect in std::mem::take(&mut out) {
                 match effect {
                     DeliveryEffect::Publish { token, topic, payload, .. } => {
-                        let fits = payload.len() <= limit;
-                        let answer =
-                            if fits { Acked::Accepted } else { Acked::TooLarge("0x95".into()) };
-                        delivery.acked(now, token, answer, &mut out);
-                        if fits && topic.contains("/file/") && !topic.ends_with("init") {
-                            largest = largest.max(payload.len());
+                        if let Some((_, in_flight)) = &mut refused {
+                            in_flight.push(token);
+                            if token % 2 == 0 && refuses(&topic, &payload).is_none() {
+                                archive.take(&topic, &payload);
+                            }
+                            continue;
                         }
-                        if let Some(ack) = archive.take(&topic, &payload).filter(|_| fits) {
+                        if let Some(code) = refuses(&topic, &payload) {
+                            refused = Some((code, vec![token]));
+                            continue;
+                        }
+                        delivery.acked(now, token, Acked::Accepted, &mut out);
+                        if topic.contains("/file/") && !topic.ends_with("init") {
+                            seen.largest_chunk = seen.largest_chunk.max(payload.len());
+                        }
+                        if let Some(ack) = archive.take(&topic, &payload) {
                             let ack = serde_json::to_vec(&ack).unwrap();
                             delivery.message(now, "taimat/v1/km-17/dn/ack", &ack, &mut out);
                         }
@@ -746,33 +768,134 @@ fn through_a_limit(limit: usize) -> (usize, Vec<EntryId>, Vec<EntryId>, usize) {
                         let piece = bytes[offset as usize..][..len as usize].to_vec();
                         delivery.chunk(now, entry_id, offset, Ok(piece), &mut out);
                     }
-                    DeliveryEffect::Update(UplinkUpdate::Receipted { entry_id }) => {
-                        receipted.push(entry_id)
-                    }
-                    DeliveryEffect::Update(UplinkUpdate::Returned { entry_id, .. }) => {
-                        returned.push(entry_id)
-                    }
-                    DeliveryEffect::Update(UplinkUpdate::Alarm { .. }) => alarms += 1,
-                    DeliveryEffect::Update(_) => {}
+                    DeliveryEffect::Update(update) => seen.update(update),
                 }
+            }
+            if let Some((code, mut in_flight)) = refused {
+                // What was published before the client saw the end is in flight, too.
+                let more = std::mem::take(&mut out);
+                in_flight.extend(published(&more).into_iter().map(|(token, _)| token));
+                out.extend(more.into_iter().filter(|e| matches!(e, DeliveryEffect::Update(_))));
+                delivery.refused_one_of(now, code, &in_flight, &mut out);
+                delivery.interrupted("refused");
+                seen.reconnects += 1;
+                assert!(seen.reconnects < 200, "endless");
+                connect(&mut delivery, now, 1 + seen.reconnects as u64, &mut out);
             }
         }
     }
-    receipted.sort_unstable();
-    returned.sort_unstable();
-    (largest, receipted, returned, alarms)
+    seen.receipted.sort_unstable();
+    seen.returned.sort_unstable();
+    seen
+}
+
+/// An event of this size at least.
+fn event_of(entry_id: u64, len: usize) -> Vec<u8> {
+    let x = "x".repeat(len.saturating_sub(20));
+    format!("{{\"id\":\"e{entry_id}\",\"x\":\"{x}\"}}").into_bytes()
+}
+
+impl Refused {
+    fn update(&mut self, update: UplinkUpdate) {
+        match update {
+            UplinkUpdate::Receipted { entry_id } => self.receipted.push(entry_id),
+            UplinkUpdate::Returned { entry_id, .. } => self.returned.push(entry_id),
+            UplinkUpdate::Alarm { .. } => self.alarms += 1,
+            UplinkUpdate::Down { .. } => self.outages += 1,
+            _ => {}
+        }
+    }
+}
+
+fn through_a_limit(limit: usize, events: &[usize]) -> Refused {
+    through_refusals(events, |_, payload| (payload.len() > limit).then_some(0x95))
 }
 
 #[test]
 fn a_limit_that_the_broker_does_not_announce_is_obeyed() {
-    let (largest, receipted, returned, alarms) = through_a_limit(2_000);
-    assert!((500..=2_000).contains(&largest), "{largest}");
-    assert_eq!((receipted, returned), (vec![EntryId(1), EntryId(3)], vec![EntryId(2)]));
-    assert!((2..=5).contains(&alarms), "{alarms}");
+    let seen = through_a_limit(2_000, &[3_000, 30]);
+    assert!((500..=2_000).contains(&seen.largest_chunk), "{}", seen.largest_chunk);
+    assert_eq!((seen.receipted, seen.returned), (vec![EntryId(1), EntryId(3)], vec![EntryId(2)]));
+    assert!((1..=5).contains(&seen.alarms), "{}", seen.alarms);
+    assert_eq!(seen.outages, 0, "a refusal is no outage");
 }
 
 #[test]
 fn what_never_fits_is_given_up_and_the_rest_goes_on() {
-    let (_, receipted, returned, _) = through_a_limit(60);
-    assert_eq!((receipted, returned), (vec![EntryId(3)], vec![EntryId(1), EntryId(2)]));
+    let seen = through_a_limit(60, &[3_000, 30]);
+    assert_eq!((seen.receipted, seen.returned), (vec![EntryId(3)], vec![EntryId(1), EntryId(2)]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_limit_lets_through_what_fits_and_names_the_rest(
+        limit in 30_usize..8_000,
+        events in proptest::collection::vec(20_usize..6_000, 0..24),
+    ) {
+        let seen = through_a_limit(limit, &events);
+        let manifest = file(20_000).0.bytes().len();
+        let sizes = (2..).zip(&events).map(|(n, len)| (EntryId(n), event_of(n, *len).len()));
+        let file = [(EntryId(1), manifest.max(CHUNK_FLOOR as usize))];
+        let (fit, unfit): (Vec<_>, Vec<_>) =
+            file.into_iter().chain(sizes).partition(|(_, bytes)| *bytes <= limit);
+        let entries = |of: &[(EntryId, usize)]| of.iter().map(|(n, _)| *n).collect::<Vec<_>>();
+        prop_assert_eq!(&seen.receipted, &entries(&fit));
+        prop_assert_eq!(&seen.returned, &entries(&unfit));
+        // Halves of a chunk of 5,000 bytes, each unfitting message once, and state and request.
+        let halves = (5_000_f64 / limit.max(128) as f64).log2().max(0.0).ceil() as usize;
+        prop_assert!(seen.reconnects <= halves + unfit.len() + 3, "{}", seen.reconnects);
+        prop_assert_eq!(seen.outages, 0);
+    }
+}
+
+#[test]
+fn an_unknown_reason_refuses_one_message_by_name() {
+    let seen = through_refusals(&[30; 12], |_, payload| {
+        payload.starts_with(b"{\"id\":\"e7\"").then_some(0xb7)
+    });
+    assert_eq!(seen.returned, [EntryId(7)]);
+    assert_eq!(seen.receipted.len(), 12, "{:?}", seen.receipted);
+    assert!((3..=4).contains(&seen.reconnects), "{}", seen.reconnects);
+    let seen = through_refusals(&[30], |topic, _| topic.ends_with("/state").then_some(0xb7));
+    assert_eq!(seen.receipted, [EntryId(1), EntryId(2)], "the state alone is left out");
+    assert!(seen.reconnects <= 4, "{}", seen.reconnects);
+}
+
+#[test]
+fn a_refusal_loses_no_answer_and_a_new_connection_forgets() {
+    let (mut delivery, sent) = with_events(limits(), 1, 3_000);
+    let mut out = Vec::new();
+    delivery.request(stamp(2), UplinkRequest::Reply(Box::new(ping())), &mut out);
+    let tokens: Vec<Token> = sent.iter().chain(&published(&out)).map(|(token, _)| *token).collect();
+    delivery.refused_one_of(stamp(3), 0x95, &tokens, &mut out);
+    delivery.interrupted("refused");
+    out.clear();
+    delivery.connected(stamp(4), 2, limits(), 0, &mut out);
+    assert_eq!(published(&out).iter().filter(|(_, topic)| topic == "rsp").count(), 1);
+    let large = |delivery: &mut Delivery, n| {
+        let (id, payload) = (format!("e{n}"), vec![b'x'; 4_000]);
+        let message = Message::Event { id, payload };
+        let (mut out, entry_id) = (Vec::new(), EntryId(n));
+        delivery.request(stamp(5), UplinkRequest::Send { entry_id, message }, &mut out);
+        published(&out).len()
+    };
+    assert_eq!(large(&mut delivery, 8), 0, "returned without a try");
+    delivery.lost("cut".into(), false, &mut out);
+    delivery.connected(stamp(6), 3, limits(), 0, &mut out);
+    assert_eq!(large(&mut delivery, 9), 1, "the limit may be another now");
+}
+
+#[test]
+fn a_busy_reason_without_a_name_pauses_and_drops_nothing() {
+    let (mut delivery, sent) = with_events(limits(), 3, 10);
+    let tokens: Vec<Token> = sent.iter().map(|(token, _)| *token).collect();
+    let mut out = Vec::new();
+    delivery.refused_one_of(stamp(2), 0x96, &tokens, &mut out);
+    delivery.interrupted("refused");
+    delivery.connected(stamp(3), 2, limits(), 0, &mut out);
+    assert!(!published(&out).iter().any(|(_, topic)| topic == "event"), "{out:?}");
+    out.clear();
+    delivery.advance(stamp(11_000_000), &mut out);
+    assert_eq!(published(&out).iter().filter(|(_, topic)| topic == "event").count(), 3);
 }

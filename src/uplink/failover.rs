@@ -10,6 +10,7 @@
 //! | *session taken over*, or closed within 10 s after CONNACK for the third time in a row | another client uses this client id: an alarm, and the same pause |
 //! | not authorized, banned, untrusted certificate | pause of 1 min for this broker, doubling to 30 min: an operator must act |
 //! | certificate not valid yet while this device's clock is not set | pause of 15 s to 30 s for this broker: the clock is set soon |
+//! | a publish refused with an unlisted reason, which rumqttc cannot decode | the same broker at once and no outage, 20 times a minute |
 //! | anything else | the next broker |
 //!
 //! After every broker was tried, a pause with full jitter follows, from 1 s doubling to 5 min. A
@@ -17,6 +18,8 @@
 //!
 //! What belongs here: that choice as a pure state machine; the caller supplies random numbers. What
 //! does not: connecting ([`super::client`]).
+
+use std::collections::VecDeque;
 
 use crate::settings::Protocol;
 use crate::units::MonoTime;
@@ -33,6 +36,10 @@ const SHORT_SESSION: u64 = 10_000_000;
 /// Short sessions in a row, each closed by the broker, from which on another client is assumed. One
 /// or two happen when a broker restarts.
 const SHORT_SESSIONS_MAX: u32 = 3;
+/// Refused publishes within a span in microseconds that are followed by a connection at once. A
+/// limit of messages is found with 11 (256 KiB of a chunk down to 128 bytes).
+const REFUSALS_MAX: usize = 20;
+const REFUSALS_SPAN: u64 = 60_000_000;
 /// First and longest pause for a broker that refuses the device, in microseconds.
 const REFUSED_MIN: u64 = 60_000_000;
 const REFUSED_MAX: u64 = 1_800_000_000;
@@ -62,6 +69,8 @@ pub enum ConnectFault {
     Closed,
     /// Another client uses this client id.
     TakenOver,
+    /// A PubAck refused a publish with a reason that rumqttc does not know: the broker is sound.
+    RefusedPublish,
     /// A received message exceeds [`super::client::PACKET_MAX`].
     TooLarge,
     /// The broker's certificate is not valid yet by this device's clock.
@@ -116,6 +125,8 @@ pub struct BrokerSelector {
     at: usize,
     failures: u32,
     up_since: Option<MonoTime>,
+    /// Refused publishes within [`REFUSALS_SPAN`] that the same broker was connected to at once for.
+    refused_at: VecDeque<MonoTime>,
 }
 
 impl BrokerSelector {
@@ -136,6 +147,7 @@ impl BrokerSelector {
             at: 0,
             failures: 0,
             up_since: None,
+            refused_at: VecDeque::new(),
         }
     }
 
@@ -152,7 +164,8 @@ impl BrokerSelector {
 
     /// The broker accepted the connection.
     pub fn connected(&mut self, now: MonoTime) {
-        self.up_since = Some(now);
+        // A connection after a refused publish continues the one before.
+        self.up_since.get_or_insert(now);
         let broker = &mut self.brokers[self.at];
         broker.is_version_open = false;
         broker.tried_other_version = false;
@@ -180,6 +193,19 @@ impl BrokerSelector {
         }
         let is_repeated = broker.short_sessions >= SHORT_SESSIONS_MAX;
         if fault == ConnectFault::Closed && is_repeated { ConnectFault::TakenOver } else { fault }
+    }
+
+    /// True when the connection ended for one refused publish: the same broker follows at once. To
+    /// be called before [`BrokerSelector::ended`], which is not called then.
+    pub fn continues(&mut self, now: MonoTime, fault: ConnectFault) -> bool {
+        while self.refused_at.front().is_some_and(|at| now.since(*at) >= REFUSALS_SPAN) {
+            self.refused_at.pop_front();
+        }
+        let is_one = fault == ConnectFault::RefusedPublish && self.refused_at.len() < REFUSALS_MAX;
+        if is_one {
+            self.refused_at.push_back(now);
+        }
+        is_one
     }
 
     /// The connection ended or failed. Returns the pause before the next attempt in microseconds;
@@ -406,6 +432,35 @@ mod tests {
             selector.ended(at(turn), ConnectFault::Lost, 0.5);
             let refused = selector.diagnose(at(turn), ConnectFault::Unreachable);
             assert_eq!(refused, ConnectFault::Unreachable);
+        }
+    }
+
+    #[test]
+    fn a_refused_publish_is_followed_at_once_20_times_a_minute() {
+        let mut selector = BrokerSelector::new(2, None);
+        let refused = ConnectFault::RefusedPublish;
+        for n in 0..20 {
+            selector.connected(at(n));
+            assert_eq!(selector.diagnose(at(n), refused), refused);
+            assert!(selector.continues(at(n), refused));
+            assert_eq!(selector.attempt().broker, 0);
+        }
+        selector.connected(at(20));
+        assert!(!selector.continues(at(20), refused), "a broken broker is no busy loop");
+        selector.ended(at(20), refused, 0.5);
+        assert_eq!(selector.attempt().broker, 1);
+        assert!(!selector.continues(at(59), refused) && selector.continues(at(60), refused));
+        assert!(!selector.continues(at(200), ConnectFault::Lost));
+    }
+
+    #[test]
+    fn refused_publishes_do_not_keep_a_fallback_for_ever() {
+        let mut selector = BrokerSelector::new(2, None);
+        selector.ended(at(0), ConnectFault::Lost, 0.5);
+        for n in 1..=31 {
+            selector.connected(at(n * 60));
+            assert_eq!(selector.is_on_fallback(at(n * 60)), n == 31);
+            assert!(selector.continues(at(n * 60), ConnectFault::RefusedPublish));
         }
     }
 

@@ -31,8 +31,6 @@ use crate::watchdog::Heartbeat;
 const TICK: Duration = Duration::from_millis(100);
 /// Longest time between two heartbeats during a pause.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
-/// Reason of a connection that ends because new settings require a fresh one.
-const FRESH: &str = "new settings are tried";
 /// Time for the broker to acknowledge `stopping` at the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest delay of files after a connect. It is a random part of a tenth of the outage, so that
@@ -103,6 +101,10 @@ pub async fn run(
         uplink.down_since = now.mono;
         let ended = connection_end::by_clock(ended, now);
         let fault = uplink.selector.diagnose(now.mono, ended.fault);
+        if uplink.selector.continues(now.mono, fault) {
+            uplink.delivery.interrupted(&ended.reason);
+            continue;
+        }
         let pause = uplink.selector.ended(now.mono, fault, random());
         let mut out = Vec::new();
         if fault == ConnectFault::TakenOver {
@@ -170,6 +172,12 @@ enum TaskEvent {
     Closed,
 }
 
+impl TaskEvent {
+    fn dropped(reason: &str) -> TaskEvent {
+        TaskEvent::Drop(Disconnected { reason: reason.into(), fault: ConnectFault::Lost })
+    }
+}
+
 impl Uplink {
     /// Runs one connection from CONNECT to its end; `None` when it was closed on request.
     async fn connection(&mut self) -> Option<Disconnected> {
@@ -196,9 +204,7 @@ impl Uplink {
         self.check_certificates(&broker).await;
         let options = match self.options(conn, &broker, attempt).await {
             Ok(options) => options,
-            Err(error) => {
-                return Some(connection_end::unusable(&error));
-            }
+            Err(error) => return Some(connection_end::unusable(&error)),
         };
         let (sender, mut connection) = client::connect(&options);
         sender.subscribe(&self.subscriptions.filters(
@@ -298,7 +304,7 @@ impl Uplink {
                     Some(request) => {
                         self.handle_request(now, request, &mut out);
                         if self.fresh {
-                            return TaskEvent::Drop(Disconnected { reason: FRESH.into(), fault: ConnectFault::Lost });
+                            return TaskEvent::dropped("new settings are tried");
                         }
                     }
                 },
@@ -311,22 +317,13 @@ impl Uplink {
                 }
             }
             if self.delivery.is_overdue(now.mono) {
-                return TaskEvent::Drop(Disconnected {
-                    reason: "no PubAck in time".into(),
-                    fault: ConnectFault::Lost,
-                });
+                return TaskEvent::dropped("no PubAck in time");
             }
             if self.restores_commands(now.mono) && closing.is_none() {
-                return TaskEvent::Drop(Disconnected {
-                    reason: "subscribing to commands again".into(),
-                    fault: ConnectFault::Lost,
-                });
+                return TaskEvent::dropped("subscribing to commands again");
             }
             if self.selector.is_on_fallback(now.mono) && closing.is_none() {
-                return TaskEvent::Drop(Disconnected {
-                    reason: "returning to the preferred broker".into(),
-                    fault: ConnectFault::Lost,
-                });
+                return TaskEvent::dropped("returning to the preferred broker");
             }
             self.execute(out, Some(sender)).await;
         }
@@ -352,6 +349,9 @@ impl Uplink {
                 self.delivery.connected(now, conn, limits, file_delay, &mut out);
             }
             ClientEvent::Acked(token, acked) => self.delivery.acked(now, token, acked, &mut out),
+            ClientEvent::RefusedOneOf(code, in_flight) => {
+                self.delivery.refused_one_of(now, code, &in_flight, &mut out);
+            }
             ClientEvent::Message(topic, payload) => {
                 self.messages += 1;
                 self.delivery.message(now, &topic, &payload, &mut out);

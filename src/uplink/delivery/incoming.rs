@@ -230,9 +230,11 @@ impl Delivery {
         acked: Acked,
         out: &mut Vec<DeliveryEffect>,
     ) {
-        let Some(UnackedPublish { subject, .. }) = self.unacked.remove(&token) else {
+        let Some(publish) = self.unacked.remove(&token) else {
             return;
         };
+        self.refusals.accepted(&publish);
+        let UnackedPublish { subject, .. } = publish;
         if let PublishSubject::File(_, bytes @ 1..) = subject {
             self.bandwidth.acked(now.mono, bytes);
         }
@@ -255,7 +257,6 @@ impl Delivery {
             }
             Acked::Busy(reason) => self.broker_busy(now.mono, subject, &reason),
             Acked::NotAuthorized(reason) => self.forbid(now.mono, subject.class(), reason, out),
-            Acked::TooLarge(reason) => self.refused_size(subject, reason, out),
             Acked::Invalid(reason) => {
                 self.counts.refused += 1;
                 if let PublishSubject::Event(entry_id) | PublishSubject::File(entry_id, _) = subject
@@ -268,9 +269,10 @@ impl Delivery {
     }
 
     /// The broker takes no message of this size. Chunks become smaller; anything else is dropped.
-    fn refused_size(
+    pub(super) fn refused_size(
         &mut self,
         subject: PublishSubject,
+        topic: &str,
         reason: String,
         out: &mut Vec<DeliveryEffect>,
     ) {
@@ -293,7 +295,9 @@ impl Delivery {
                 self.alarm_size(bytes, &reason, "a file is dropped", out);
                 self.returned(entry_id, ReturnReason::Refused(reason), out);
             }
-            PublishSubject::Other => self.alarm_size(0, &reason, "an answer is dropped", out),
+            PublishSubject::Other => {
+                self.alarm_size(0, &reason, &format!("{topic} is dropped"), out)
+            }
         }
     }
 
@@ -304,7 +308,7 @@ impl Delivery {
         out.push(DeliveryEffect::Update(UplinkUpdate::Alarm { what: Alarm::MessageSize, detail }));
     }
 
-    fn broker_busy(&mut self, now: MonoTime, subject: PublishSubject, reason: &str) {
+    pub(super) fn broker_busy(&mut self, now: MonoTime, subject: PublishSubject, reason: &str) {
         let factor = 1 << self.busy.count.min(10);
         let pause = BUSY_PAUSE.saturating_mul(factor).min(BUSY_PAUSE_MAX);
         tracing::warn!(pause_s = pause.as_secs(), reason, "broker accepts no publishes; pausing");

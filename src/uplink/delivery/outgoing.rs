@@ -73,13 +73,16 @@ impl Delivery {
         while self.has_room()
             && let Some(QueuedMessage { topic, payload, retain }) = self.queued.pop_front()
         {
-            if self.fits(&topic, payload.len()) {
+            if self.refusals.is_muted(&topic) {
+                self.counts.refused += 1;
+            } else if self.fits(&topic, payload.len()) {
                 self.publish(now, PublishSubject::Other, topic, payload, retain, out);
             } else {
+                self.counts.refused += 1;
                 tracing::warn!(
                     topic,
                     bytes = payload.len(),
-                    "message dropped, larger than the broker's maximum packet size"
+                    "message dropped, larger than the broker takes; raise its limit"
                 );
             }
         }
@@ -114,13 +117,15 @@ impl Delivery {
     /// True when another publish stays within the window, counted from the oldest unacknowledged
     /// one.
     fn has_room(&self) -> bool {
+        let window = if self.refusals.is_single() { 1 } else { self.window };
         self.unacked
             .first_key_value()
-            .is_none_or(|(oldest, _)| self.next_token + 1 - oldest < self.window)
+            .is_none_or(|(oldest, _)| self.next_token + 1 - oldest < window)
     }
 
     fn fits(&self, topic: &str, payload: usize) -> bool {
         topic.len() + payload + HEADER <= self.limits.max_packet as usize
+            && self.refusals.fits(payload)
     }
 
     fn send_event(&mut self, now: Timestamp, entry_id: EntryId, out: &mut Vec<DeliveryEffect>) {
@@ -143,13 +148,14 @@ impl Delivery {
 
     fn too_large(&mut self, entry_id: EntryId, bytes: usize, out: &mut Vec<DeliveryEffect>) {
         let max = self.limits.max_packet;
-        self.returned(
-            entry_id,
-            ReturnReason::Refused(format!(
-                "{bytes} bytes exceed the broker's maximum packet size of {max}"
-            )),
-            out,
-        );
+        let reason = match self.refusals.refused_size() {
+            Some(refused) if bytes >= refused => {
+                self.counts.refused += 1;
+                format!("{bytes} bytes are too many: the broker refused a message of {refused}")
+            }
+            _ => format!("{bytes} bytes exceed the broker's maximum packet size of {max}"),
+        };
+        self.returned(entry_id, ReturnReason::Refused(reason), out);
     }
 
     fn advance_file(&mut self, now: Timestamp, entry_id: EntryId, out: &mut Vec<DeliveryEffect>) {
@@ -206,7 +212,16 @@ impl Delivery {
         self.next_token += 1;
         self.counts.bytes += payload.len() as u64;
         self.bandwidth.count(now, (topic.len() + payload.len() + HEADER) as u64);
-        self.unacked.insert(self.next_token, UnackedPublish { sent_at: now.mono, subject });
+        let small = (subject == PublishSubject::Other).then(|| QueuedMessage {
+            topic: topic.clone(),
+            payload: payload.clone(),
+            retain,
+        });
+        let (bytes, topic_name) = (payload.len(), topic.clone());
+        self.unacked.insert(
+            self.next_token,
+            UnackedPublish { sent_at: now.mono, subject, topic: topic_name, bytes, small },
+        );
         out.push(DeliveryEffect::Publish {
             token: self.next_token,
             topic,
