@@ -240,17 +240,23 @@ fn mosquitto_of_qos_0_is_refused_by_name() {
 
 #[test]
 #[ignore = "another broker: tests/run --full"]
-fn two_devices_of_one_site_are_named_by_one() {
+fn two_devices_of_one_site_are_named_by_device_and_office() {
     for protocol in ["5", "3.1.1"] {
         let Some(broker) = Mosquitto::start("") else { return };
         let camera = camera();
         let more = format!("protocol = \"{protocol}\"");
         let rigs = [(); 2].map(|()| Rig::new(&camera, broker.port, broker.port, &more));
+        let _office = rigs[0].office();
         let _agents = rigs.each_ref().map(|rig| rig.agent());
         // Mosquitto 2.0.11 closes without a reason. The device that is closed three times names the
         // other one and rests, so that the other one keeps its session.
         wait_for("the other device is not named", 120, || {
             rigs.iter().any(|rig| rig.log().contains("another client uses this client id"))
+        });
+        // The other device does not notice, so the office names both by their rings.
+        let report = || std::fs::read_to_string(rigs[0].dir.path().join("office.err"));
+        wait_for("the office does not name them", 120, || {
+            report().is_ok_and(|text| text.contains("two devices run with one site"))
         });
     }
 }
