@@ -310,6 +310,10 @@ fn stretch(pieces: &[Piece], query: &SpanQuery) -> Option<(usize, usize)> {
 /// either direction.
 fn candidates(index: &Index, newest: u64, query: &SpanQuery) -> std::ops::Range<usize> {
     let live = index.live();
+    // The first head of a boot may start with the gap before that boot, on the clock of an earlier one.
+    let own_clock = |at: usize| {
+        at.checked_sub(1).is_some_and(|at| live[at].head.boot == live[at + 1].head.boot)
+    };
     let touches = |at: usize| {
         let start = live[at].head.as_ref();
         let next = live.get(at + 1).map(|next| next.head.as_ref());
@@ -319,9 +323,10 @@ fn candidates(index: &Index, newest: u64, query: &SpanQuery) -> std::ops::Range<
             }
             SpanQuery::Mono { boot, from, to, .. } => {
                 start.boot <= boot
-                    && (start.boot < boot || start.start.mono <= to)
+                    && (start.boot < boot || !own_clock(at) || start.start.mono <= to)
                     && next.is_none_or(|next| {
-                        next.boot > boot || next.boot == boot && next.start.mono >= from
+                        next.boot > boot
+                            || next.boot == boot && (!own_clock(at + 1) || next.start.mono >= from)
                     })
             }
             SpanQuery::Wall { from, to, .. } => {
