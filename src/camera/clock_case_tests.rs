@@ -1,5 +1,4 @@
 //! Cases from the field and their variations: clocks of cameras and their sound.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::clock_belief::ClockFault;
 use super::frame_clock::FrameClock;

@@ -1,6 +1,5 @@
 //! Tests of the frame clock on simulated cameras. The generator states true capture times, and
 //! shares nothing with the estimator.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::frame_clock::FrameClock;
 use super::{Codec, Frame, StreamRole, TrackKind, TrackParams};
