@@ -238,6 +238,15 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
             return Some((CameraFault::Protocol, detail.into()));
         }
         self.pass_on().await;
+        if let Some(logged) = self.sound_notice.due(self.clock.sound_counts(), now.mono) {
+            tracing::warn!(
+                dropped = logged.dropped,
+                padded = logged.padded,
+                "camera sound did not fit its picture: frames were left out or time without sound \
+                 was inserted; health counts further ones as camera.sound_dropped and \
+                 camera.sound_padded"
+            );
+        }
         let connected = self.playing_since?;
         self.report_quirks(client, sockets, false).await;
         match self.supervisor.check(now, connected) {
