@@ -95,6 +95,11 @@ pub struct AuthLimiter {
 }
 
 impl AuthLimiter {
+    /// The login of the main stream was accepted before this process began.
+    pub fn accepted_before(&mut self) {
+        self.accepted[index(StreamRole::Main)] = true;
+    }
+
     fn attempts(&mut self, role: StreamRole) -> &mut Attempts {
         if self.accepted == [false; 2] { &mut self.shared } else { &mut self.own[index(role)] }
     }
@@ -240,6 +245,15 @@ mod tests {
             tried.extend(tries(&mut limiter, Main, 60..62, |_| Accepted));
             assert_eq!(tried, [0, 20, 60, 61], "{random}");
         }
+    }
+
+    #[test]
+    fn a_login_known_over_a_power_cut_is_never_locked_out() {
+        let mut limiter = AuthLimiter::default();
+        limiter.accepted_before();
+        let outcome = |nth| if nth < 3 { Rejected } else { Accepted };
+        let tried = tries(&mut limiter, Main, 0..3600, outcome);
+        assert_eq!(tried[..4], [0, 15, 35, 65]);
     }
 
     #[test]
