@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::analytics::thread::AnalyticsRequest;
+use crate::camera::login_mark::LoginMark;
 use crate::camera::rtsp::{self, Stream};
 use crate::camera::session_places::SharedSessions;
 use crate::camera::{CameraUpdate, Frame, StreamRole};
@@ -37,6 +38,8 @@ pub(super) struct CameraTasks {
     pub(super) analytics: FrameSender<AnalyticsRequest>,
     /// Where updates go; `None` until recovery is complete.
     pub(super) updates: Option<mpsc::Sender<CameraUpdate>>,
+    /// The login that the camera accepted in an earlier process.
+    pub(super) accepted: Option<LoginMark>,
     pub(super) tasks: JoinSet<()>,
     pub(super) stop: watch::Sender<bool>,
     /// Number of camera generations so far: the high bits of run numbers.
@@ -63,7 +66,11 @@ impl CameraTasks {
                 analytics.frame(&frame);
             }
         };
-        let shared = Arc::default();
+        let mut sessions = SharedSessions::default();
+        if self.accepted.is_some() && self.accepted == LoginMark::of(settings) {
+            sessions.auth.accepted_before();
+        }
+        let shared = Arc::new(Mutex::new(sessions));
         let sub = self.analytics.clone();
         // First, because the sub-stream waits for its set-up.
         self.spawn(

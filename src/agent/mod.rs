@@ -65,6 +65,7 @@ use self::storage_updates::FaultEventLimiter;
 use self::ulid::Ulids;
 use crate::analytics::AnalyticsUpdate;
 use crate::camera::clock_belief::ClockFault;
+use crate::camera::login_mark::LoginMark;
 use crate::camera::{CameraUpdate, StreamRole};
 use crate::clip::hasher::{HashRequest, Hashed};
 use crate::health::{CameraState, Gauges};
@@ -117,6 +118,8 @@ pub enum AgentEffect {
     Open {
         /// Number of this boot of the agent.
         boot: Boot,
+        /// The login that the camera accepted in an earlier process.
+        accepted: Option<LoginMark>,
     },
     /// To the storage thread.
     Storage(StorageRequest),
@@ -201,6 +204,8 @@ pub struct Agent {
     restart: bool,
     /// The evidence locks, as storage reported them.
     locks: Vec<Lock>,
+    /// The login that the camera accepted.
+    login: Option<LoginMark>,
     gauges: Gauges,
     connected: bool,
     next_health: MonoTime,
@@ -236,6 +241,7 @@ impl Agent {
             configuration: None,
             restart: false,
             locks: Vec::new(),
+            login: None,
             gauges: Gauges::new(settings.camera.sub_url.is_some()),
             connected: false,
             next_health: MonoTime(0),
@@ -461,6 +467,7 @@ impl Agent {
                 }
                 self.event(now, kind::CAMERA_CLOCK, None, events::camera_clock(role, &report));
             }
+            CameraUpdate::LoginAccepted { login } => self.login_accepted(login, out),
             CameraUpdate::Counts { role, counts } => *self.gauges.camera_counts_mut(role) = counts,
             // The camera task has logged them.
             CameraUpdate::Quirks { .. } => {}

@@ -9,9 +9,10 @@ use super::events::{self, kind};
 use super::outbox_entry::{AgentState, Body, Entry};
 use super::spool::EntryKind;
 use super::{Agent, AgentEffect, AgentPhase};
+use crate::camera::login_mark::LoginMark;
 use crate::evidence::manifest::Purpose;
 use crate::outbox::Outbox;
-use crate::storage::Recovered;
+use crate::storage::{Cell, Recovered, StorageRequest};
 use crate::units::{EntryId, RingId, Timestamp};
 use crate::uplink::UplinkRequest;
 
@@ -49,9 +50,11 @@ impl Agent {
         }
         self.gauges.uplink.spent = after.spent;
         out.push(AgentEffect::Uplink(UplinkRequest::Spent(after.spent)));
+        let login = found.cells.iter().find(|(cell, _)| *cell == Cell::Login);
+        self.login = login.and_then(|(_, bytes)| LoginMark::decode(bytes));
         self.take_over(after, out);
         let unreadable = self.restore(now, &entries);
-        out.push(AgentEffect::Open { boot: found.boot });
+        out.push(AgentEffect::Open { boot: found.boot, accepted: self.login });
         out.push(AgentEffect::Uplink(UplinkRequest::Birth(Box::new(self.birth(now)))));
         self.publish_signers(out);
         let particulars = json!({
@@ -67,6 +70,14 @@ impl Agent {
             self.event(now, kind::REPAIR, None, events::repair(repair));
         }
         self.end_leftover(now, out);
+    }
+
+    /// The camera accepted a login: the next process knows it. Written when it is another one.
+    pub(super) fn login_accepted(&mut self, login: LoginMark, out: &mut Vec<AgentEffect>) {
+        if self.login.replace(login) != Some(login) {
+            let (cell, bytes) = (Cell::Login, login.encode());
+            out.push(AgentEffect::Storage(StorageRequest::SaveCell { cell, bytes }));
+        }
     }
 
     /// Collects recovered entries, until storage has sent the last batch.

@@ -24,6 +24,7 @@ use crate::analytics::AnalyticsUpdate;
 use crate::analytics::params::QUEUE_BYTES;
 use crate::analytics::thread::{self, AnalyticsRequest};
 use crate::camera::CameraUpdate;
+use crate::camera::login_mark::LoginMark;
 use crate::clip::hasher::Hasher;
 use crate::clock::{self, Clock};
 use crate::frame_queue::{FrameSender, frame_queue};
@@ -266,6 +267,7 @@ impl Runtime {
             storage: storage.clone(),
             analytics: analytics.clone(),
             updates: None,
+            accepted: None,
             tasks: JoinSet::new(),
             stop: watch::channel(false).0,
             generation: 0,
@@ -326,7 +328,7 @@ impl Runtime {
 
     fn execute(&mut self, effect: AgentEffect) {
         match effect {
-            AgentEffect::Open { boot } => self.open(boot),
+            AgentEffect::Open { boot, accepted } => self.open(boot, accepted),
             AgentEffect::Storage(request) => self.storage_backlog.push(request),
             AgentEffect::Uplink(request) => self.uplink_backlog.push_bounded(request),
             AgentEffect::Hash(request) => {
@@ -385,7 +387,7 @@ impl Runtime {
     }
 
     /// Starts the uplink and the cameras, once recovery is complete.
-    fn open(&mut self, boot: Boot) {
+    fn open(&mut self, boot: Boot, accepted: Option<LoginMark>) {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         let (requests, pending) = mpsc::channel(UPLINK_REQUESTS);
         self.uplink = Some(requests);
@@ -413,7 +415,7 @@ impl Runtime {
                 let _ = inbox.send(AgentInput::Camera(update)).await;
             }
         });
-        self.cameras.updates = Some(updates);
+        (self.cameras.updates, self.cameras.accepted) = (Some(updates), accepted);
         if let Some(detail) = self.memory_fallback.take() {
             self.send(AgentInput::Storage(StorageUpdate::CardLost { journal: false, detail }));
         }

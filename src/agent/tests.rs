@@ -13,7 +13,7 @@ use crate::evidence::manifest::Purpose;
 use crate::outbox::Priority;
 use crate::remote_config::state_machine::{ConfigMachine, ProvenSettings};
 use crate::storage::clock_history::ClockSet;
-use crate::storage::{FragmentRef, PinId, ReadFault, Recovered, Span};
+use crate::storage::{Cell, FragmentRef, PinId, ReadFault, Recovered, Span};
 use crate::units::{ClockQuality, Digest, WallTime};
 use crate::uplink::wire::{self, Command};
 use crate::uplink::{Message, ReturnReason};
@@ -38,6 +38,8 @@ struct Bench {
     card: Vec<(EntryId, Vec<u8>)>,
     newest: Option<(EntryId, Vec<u8>)>,
     boot: u32,
+    /// Cells on the card, in the order of their writes.
+    cells: Vec<(Cell, Vec<u8>)>,
     /// The effects of the agent, in order, as text.
     log: Vec<String>,
     /// Pins of footage queries not answered yet.
@@ -80,6 +82,7 @@ impl Bench {
             card: Vec::new(),
             newest: None,
             boot: 0,
+            cells: Vec::new(),
             log: Vec::new(),
             locating: Vec::new(),
             hashing: Vec::new(),
@@ -113,6 +116,7 @@ impl Bench {
             slots,
             entries,
             newest,
+            cells: self.cells.clone(),
             clean,
             ..Recovered::default()
         };
@@ -231,6 +235,10 @@ impl Bench {
             StorageRequest::PinOpen { .. } => self.log_line("pin"),
             StorageRequest::NoteGap(gap) => {
                 self.log_line(&format!("note gap {}", gap.reason.as_str()))
+            }
+            StorageRequest::SaveCell { cell, bytes } => {
+                self.cells.push((cell, bytes));
+                None
             }
             StorageRequest::Stop => self.log_line("storage stop"),
             StorageRequest::Resize { budget, pin_quota, .. } => {
@@ -691,6 +699,23 @@ fn a_camera_outage_becomes_a_gap_record_and_two_events() {
     bench.give(AgentInput::Camera(CameraUpdate::Clock { role: StreamRole::Main, report }));
     assert!(bench.has("camera.clock"));
     assert_eq!(bench.log.iter().filter(|line| *line == "note gap camera_down").count(), 1);
+}
+
+#[test]
+fn an_accepted_login_is_remembered_over_a_power_cut() {
+    let mut bench = Bench::new();
+    let mut camera = settings().camera;
+    let password = crate::units::Secret::new("secret");
+    camera.login = Some(crate::settings::Login { user: "admin".into(), password });
+    let login = LoginMark::of(&camera).unwrap();
+    bench.boot_up();
+    assert_eq!(bench.agent.login, None);
+    for _ in 0..3 {
+        bench.give(AgentInput::Camera(CameraUpdate::LoginAccepted { login }));
+        bench.boot_up();
+        assert_eq!(bench.agent.login, Some(login));
+    }
+    assert_eq!(bench.cells, [(Cell::Login, login.encode())], "written once");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! camera.
 //!
 //! Cameras lock accounts after three to five tries. A login that the camera never accepted has three
-//! tries over all streams. Once a stream was accepted, its login is right: it is tried again after
+//! tries over all streams, one at a time and over a minute. Once a stream was accepted, its login is right: it is tried again after
 //! growing pauses, never locked out, and the other stream has three tries of its own.
 
 use std::time::Duration;
@@ -22,6 +22,10 @@ const LOCKOUT_MAX: Duration = Duration::from_secs(30 * 60);
 const FIRST_LOCKOUT_SPREAD: Duration = Duration::from_secs(60);
 /// Wait for the outcome of another stream's try.
 const OUTCOME_WAIT: Duration = Duration::from_millis(500);
+/// Pauses after the first rejections of a login that was never accepted: a camera that boots after a
+/// power cut may reject a right password for its first minute.
+const FIRST_PAUSES: [Duration; TRIES as usize - 1] =
+    [Duration::from_secs(20), Duration::from_secs(40)];
 /// Pause between the tries of a stream that was never accepted while the other one was.
 const OWN_TRY_PAUSE: Duration = Duration::from_secs(60);
 /// Pauses after rejections in a row of a login that was accepted before. A camera that boots rejects
@@ -39,7 +43,7 @@ const KNOWN_PAUSES: [Duration; 5] = [
 pub enum AuthPermit {
     /// The stream may try now. It must report the outcome by [`AuthLimiter::answered`].
     Granted,
-    /// All remaining tries are pending, or the next one is not due: ask again after this time.
+    /// Another stream tries, or the next one is not due: ask again after this time.
     Busy(Duration),
     /// The password was rejected too often: no try for this time.
     LockedOut(Duration),
@@ -86,16 +90,21 @@ pub struct AuthLimiter {
     own: [Attempts; 2],
     /// The streams that were accepted at least once.
     accepted: [bool; 2],
-    /// Tries without an outcome yet, while no stream was ever accepted.
-    pending: u32,
+    /// A try has no outcome yet, while no stream was ever accepted.
+    pending: bool,
 }
 
 impl AuthLimiter {
+    /// The login of the main stream was accepted before this process began.
+    pub fn accepted_before(&mut self) {
+        self.accepted[index(StreamRole::Main)] = true;
+    }
+
     fn attempts(&mut self, role: StreamRole) -> &mut Attempts {
         if self.accepted == [false; 2] { &mut self.shared } else { &mut self.own[index(role)] }
     }
 
-    /// Asks for permission to send the password. After a lockout only one try at a time is granted.
+    /// Asks for permission to send the password. Until a stream is accepted, one at a time has it.
     pub fn acquire(&mut self, role: StreamRole, now: MonoTime) -> AuthPermit {
         let attempts = *self.attempts(role);
         if now < attempts.next {
@@ -107,10 +116,10 @@ impl AuthLimiter {
             };
         }
         if self.accepted == [false; 2] {
-            if self.pending >= TRIES.saturating_sub(attempts.rejections).max(1) {
+            if self.pending {
                 return AuthPermit::Busy(OUTCOME_WAIT);
             }
-            self.pending += 1;
+            self.pending = true;
         }
         AuthPermit::Granted
     }
@@ -123,7 +132,7 @@ impl AuthLimiter {
         outcome: AuthOutcome,
         random: f64,
     ) -> AuthRest {
-        self.pending = self.pending.saturating_sub(1);
+        self.pending = false;
         match outcome {
             AuthOutcome::Accepted => {
                 self.accepted[index(role)] = true;
@@ -150,8 +159,9 @@ impl AuthLimiter {
             attempts.lockouts += 1;
             let length = LOCKOUT_MIN + spread.mul_f64(random);
             (attempts.next, attempts.locked) = (now.plus(length), true);
-        } else if !alone {
-            attempts.next = now.plus(OWN_TRY_PAUSE);
+        } else {
+            let pause = if alone { FIRST_PAUSES[nth as usize - 1] } else { OWN_TRY_PAUSE };
+            attempts.next = now.plus(pause);
         }
         self.rest(role, now)
     }
@@ -217,23 +227,44 @@ mod tests {
                 limiter.answered(role, now.plus_secs(1), Rejected, (second % 7) as f64 / 7.0);
             }
         }
-        assert!(tries[2] < 5 && tries[3] >= 300, "{tries:?}");
+        assert_eq!(tries[..2], [0, 21], "{tries:?}");
+        assert!((61..65).contains(&tries[2]) && tries[3] >= 360, "{tries:?}");
         let pauses: Vec<u64> = tries[2..].windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(pauses.iter().all(|pause| (300..=1801).contains(pause)), "{pauses:?}");
         assert!(pauses[0] <= 361, "the camera may have been booting: {pauses:?}");
     }
 
     #[test]
-    fn pending_tries_count_towards_the_limit() {
+    fn a_camera_that_boots_for_a_minute_locks_nothing() {
+        // After a power cut nothing is known of the login, and the camera rejects it at first.
+        for random in [0.0, 1.0] {
+            let mut limiter = AuthLimiter::default();
+            let outcome = |nth| if nth < 2 { Rejected } else { Accepted };
+            let mut tried = tries(&mut limiter, Main, 0..21, outcome);
+            tried.extend(tries(&mut limiter, Sub, 21..60, |_| Rejected));
+            tried.extend(tries(&mut limiter, Main, 60..62, |_| Accepted));
+            assert_eq!(tried, [0, 20, 60, 61], "{random}");
+        }
+    }
+
+    #[test]
+    fn a_login_known_over_a_power_cut_is_never_locked_out() {
+        let mut limiter = AuthLimiter::default();
+        limiter.accepted_before();
+        let outcome = |nth| if nth < 3 { Rejected } else { Accepted };
+        let tried = tries(&mut limiter, Main, 0..3600, outcome);
+        assert_eq!(tried[..4], [0, 15, 35, 65]);
+    }
+
+    #[test]
+    fn one_try_at_a_time_until_a_login_is_accepted() {
         let mut limiter = AuthLimiter::default();
         let now = MonoTime(1);
-        for role in [Main, Sub, Main] {
-            assert_eq!(limiter.acquire(role, now), AuthPermit::Granted);
-        }
+        assert_eq!(limiter.acquire(Main, now), AuthPermit::Granted);
         assert_eq!(
             limiter.acquire(Sub, now),
             AuthPermit::Busy(OUTCOME_WAIT),
-            "a fourth try while three are pending"
+            "a second try while the first is pending"
         );
         limiter.answered(Main, now, NotAsked, 0.0);
         assert_eq!(
@@ -271,10 +302,10 @@ mod tests {
     #[test]
     fn rejections_of_the_sub_stream_before_main_count_no_more() {
         let mut limiter = AuthLimiter::default();
-        tries(&mut limiter, Sub, 0..2, |_| Rejected);
-        assert_eq!(tries(&mut limiter, Main, 2..3, |_| Accepted), [2]);
-        assert_eq!(limiter.acquire(Main, at(3)), AuthPermit::Granted);
-        assert_eq!(tries(&mut limiter, Sub, 3..100, |_| Rejected), [3, 63]);
+        assert_eq!(tries(&mut limiter, Sub, 0..21, |_| Rejected), [0, 20]);
+        assert_eq!(tries(&mut limiter, Main, 21..61, |_| Accepted)[0], 60);
+        assert_eq!(limiter.acquire(Main, at(61)), AuthPermit::Granted);
+        assert_eq!(tries(&mut limiter, Sub, 61..180, |_| Rejected), [61, 121]);
     }
 
     #[test]

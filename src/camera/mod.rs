@@ -18,6 +18,7 @@ pub(crate) mod auth_limiter;
 pub mod clock_belief;
 pub(crate) mod clock_ruler;
 pub mod frame_clock;
+pub mod login_mark;
 pub mod quirk;
 pub mod rtp;
 pub mod rtsp;
@@ -218,6 +219,11 @@ pub enum CameraUpdate {
         tries: u32,
         /// Microseconds until the next try.
         pause: u64,
+    },
+    /// The camera accepted the login of the main stream.
+    LoginAccepted {
+        /// The login.
+        login: login_mark::LoginMark,
     },
     /// Changed counters, at most every 5 s.
     Counts {

@@ -41,6 +41,8 @@ pub enum Quirk {
     SeiAlone,
     /// More SEI than there is room for.
     SeiLeftOut,
+    /// NAL units beside the slices that cannot be valid.
+    NalLeftOut,
     /// Start codes within payloads.
     StartCodes,
     /// Payloads or NAL units of no bytes.
@@ -117,7 +119,7 @@ pub enum Quirk {
 
 impl Quirk {
     /// All quirks with their stable names, what they mean, and what the device does.
-    pub const ALL: [(Quirk, &'static str, &'static str); 53] = [
+    pub const ALL: [(Quirk, &'static str, &'static str); 54] = [
         (
             Quirk::CSeq,
             "cseq",
@@ -194,6 +196,11 @@ impl Quirk {
             Quirk::SeiLeftOut,
             "sei_left_out",
             "more SEI than a picture may have; the rest is left out",
+        ),
+        (
+            Quirk::NalLeftOut,
+            "nal_left_out",
+            "SEI or other NAL units beside the slices cannot be valid; they are left out, the picture stays",
         ),
         (
             Quirk::StartCodes,

@@ -5,6 +5,8 @@
 //! the time stamps. Where a frame still lies too far from its place, whole frames are left out or
 //! time of whole frames is inserted; the bytes of a frame never change.
 
+use std::time::Duration;
+
 use super::timeline::{Observed, Placed, Timeline};
 use crate::units::{MonoTime, Timestamp};
 
@@ -22,6 +24,40 @@ pub struct SoundCounts {
     pub dropped: u64,
     /// Frames for whose duration there is no sound, because it fell behind the picture.
     pub padded: u64,
+}
+
+/// Least time between two lines of log about corrected sound: a camera whose sessions are short must
+/// not fill the log.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Decides when corrected sound is logged: once in each session, and at most once a minute.
+#[derive(Debug, Default)]
+pub struct SoundNotice {
+    /// Counts at the begin of the session.
+    before: SoundCounts,
+    logged: bool,
+    /// Time of the latest line.
+    last: Option<MonoTime>,
+}
+
+impl SoundNotice {
+    /// A session begins, with these counts.
+    pub fn restart(&mut self, counts: SoundCounts) {
+        (self.before, self.logged) = (counts, false);
+    }
+
+    /// The corrections of this session, when they are to be logged now.
+    pub fn due(&mut self, counts: SoundCounts, now: MonoTime) -> Option<SoundCounts> {
+        let early = self.last.is_some_and(|last| now.duration_since(last) < NOTICE_INTERVAL);
+        if self.logged || early || counts == self.before {
+            return None;
+        }
+        (self.logged, self.last) = (true, Some(now));
+        Some(SoundCounts {
+            dropped: counts.dropped - self.before.dropped,
+            padded: counts.padded - self.before.padded,
+        })
+    }
 }
 
 /// An audio frame whose arrival is learned, but which has no time yet.
@@ -92,5 +128,29 @@ impl SoundClock {
     /// Corrections so far.
     pub(super) fn counts(&self) -> SoundCounts {
         self.counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn corrected_sound_is_logged_once_a_session_and_a_minute() {
+        let mut notice = SoundNotice::default();
+        let (mut lines, mut counts) = (Vec::new(), SoundCounts::default());
+        for second in 0..600 {
+            // Ten minutes: one session, then one of 20 s after the other.
+            if second == 0 || second >= 300 && second % 20 == 0 {
+                notice.restart(counts);
+            }
+            counts.dropped += u64::from(second % 10 == 5);
+            counts.padded += 2 * u64::from(second % 10 == 5);
+            if let Some(logged) = notice.due(counts, MonoTime(second * 1_000_000)) {
+                lines.push((second, logged.dropped, logged.padded));
+            }
+        }
+        let shorts = [(305, 1, 2), (365, 1, 2), (425, 1, 2), (485, 1, 2), (545, 1, 2)];
+        assert_eq!(lines, [&[(5, 1, 2)], &shorts[..]].concat());
     }
 }

@@ -20,5 +20,5 @@ pub(super) fn batch_is_a_prefix(
 
 /// The stored configuration cell.
 pub(super) fn configuration(found: &Recovered) -> Option<&Vec<u8>> {
-    found.cells.iter().find(|(cell, _)| *cell == Cell::Configuration).map(|(_, bytes)| bytes)
+    found.cells.iter().find(|(cell, _)| *cell == Cell::Login).map(|(_, bytes)| bytes)
 }

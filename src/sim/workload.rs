@@ -192,7 +192,7 @@ impl Workload {
             71..=75 => self.release(),
             76..=78 => {
                 let bytes = self.rng.bits().to_le_bytes().repeat(1 + self.rng.below(200) as usize);
-                Action::Order(StorageRequest::SaveCell { cell: Cell::Configuration, bytes })
+                Action::Order(StorageRequest::SaveCell { cell: Cell::Login, bytes })
             }
             79..=85 => self.pin(),
             86..=88 => Action::Order(self.outage()),

@@ -232,7 +232,7 @@ impl Journal {
 }
 
 fn cell_of(key: u64) -> Option<Cell> {
-    [Cell::Configuration, Cell::Clock, Cell::Locks].into_iter().find(|cell| *cell as u64 == key)
+    [Cell::Login, Cell::Clock, Cell::Locks].into_iter().find(|cell| *cell as u64 == key)
 }
 
 /// Finds a damaged copy of a slot by comparing both copies. Returns its offset and the generation

@@ -100,8 +100,8 @@ pub enum StorageRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Cell {
-    /// Phase of a configuration change.
-    Configuration = 1,
+    /// The camera login that was accepted (`camera::login_mark`).
+    Login = 1,
     /// The clock history ([`clock_history`]).
     Clock = 2,
     /// The evidence locks ([`locks`]).

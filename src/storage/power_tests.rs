@@ -205,10 +205,7 @@ fn a_cell_survives_a_failed_flush_and_a_power_cut() {
     for seed in 0..20 {
         let mut ring = opened();
         let save = |ring: &mut Harness, byte| {
-            ring.order(StorageRequest::SaveCell {
-                cell: Cell::Configuration,
-                bytes: vec![byte; 900],
-            });
+            ring.order(StorageRequest::SaveCell { cell: Cell::Login, bytes: vec![byte; 900] });
         };
         save(&mut ring, 1);
         ring.disk.fail_sync_after(2, &mut Rng::new(seed));

@@ -95,7 +95,8 @@ fn the_agent_tries_a_wrong_password_three_times_and_no_more() {
     let rig = Rig::simulated(&camera, 8);
     std::fs::write(rig.at("login"), "admin:not-this-one\n").unwrap();
     let mut agent = rig.agent();
-    wait_for("the agent never gave up", 30, || rig.log().contains("locked_out"));
+    // The tries are spread over a minute.
+    wait_for("the agent never gave up", 120, || rig.log().contains("locked_out"));
     seconds(5);
     assert_eq!(camera.faults().denied.load(Ordering::Relaxed), 3, "{}", rig.log());
     assert!(!rig.log().contains("not-this-one"), "the password is in the log");

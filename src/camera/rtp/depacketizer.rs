@@ -13,7 +13,7 @@ use retina::testutil::DepacketizeBuf;
 use retina::{PacketContext, Timestamp};
 
 use super::limits::{BUFFER_KEEP, PAYLOAD_MAX};
-use super::nal::header_len;
+use super::nal::{header_len, without_trailing_zeros};
 use crate::camera::track_format::TrackFormat;
 use crate::camera::track_params::{audio_params, video_params};
 use crate::camera::{Codec, TrackParams};
@@ -130,7 +130,13 @@ impl PictureAssembler {
         let item = self.inner.pull();
         self.drop_picture();
         match item {
-            Some(Ok(CodecItem::VideoFrame(frame))) => Ok(Bytes::from(frame.into_data())),
+            Some(Ok(CodecItem::VideoFrame(frame))) => {
+                let mut sample = frame.into_data();
+                if self.codec == Codec::H265 {
+                    strip_trailing_zeros(&mut sample);
+                }
+                Ok(Bytes::from(sample))
+            }
             Some(Err(error)) => Err(format!("{error:?}")),
             _ => Err("no picture".to_owned()),
         }
@@ -150,6 +156,24 @@ impl PictureAssembler {
         }
         self.bytes = 0;
     }
+}
+
+/// Takes the zeros behind each NAL unit out of a sample: they belong to the byte stream, and `retina`
+/// leaves them out in H.264 alone.
+fn strip_trailing_zeros(sample: &mut Vec<u8>) {
+    let (mut from, mut to) = (0, 0);
+    while let Some((length, rest)) = sample[from..].split_first_chunk::<4>() {
+        let length = u32::from_be_bytes(*length) as usize;
+        let Some(nal) = rest.get(..length) else { return };
+        let kept = without_trailing_zeros(nal).len();
+        if to != from || kept < length {
+            sample[to..to + 4].copy_from_slice(&(kept as u32).to_be_bytes());
+            sample.copy_within(from + 4..from + 4 + kept, to + 4);
+        }
+        from += 4 + length;
+        to += 4 + kept;
+    }
+    sample.truncate(to);
 }
 
 /// The head of a fragment (RFC 6184 5.8, RFC 7798 4.4.3).

@@ -43,6 +43,8 @@ pub(super) const NALS_MAX: usize = 2_048;
 pub(super) const PREFIX_MAX: usize = 256 << 10;
 /// The same, NAL units.
 pub(super) const PREFIX_NALS_MAX: usize = 64;
+/// Largest access unit delimiter, bytes: the standards need three.
+pub(super) const DELIMITER_MAX: usize = 16;
 /// Largest payload that goes to the depacketizer at once, bytes; its lengths have 16 bits.
 pub(super) const PAYLOAD_MAX: usize = 60_000;
 /// Units and complaints that wait to be polled. One packet yields one or two; a packet full of tiny

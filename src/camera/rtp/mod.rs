@@ -13,6 +13,8 @@
 mod audio;
 mod depacketizer;
 mod header;
+#[cfg(test)]
+mod invalid_nal_tests;
 mod keys;
 mod limits;
 mod marker;

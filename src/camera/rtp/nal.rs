@@ -24,8 +24,35 @@ pub(super) enum Class {
     Suffix,
     /// Decoders leave it out, and so do we.
     Reserved,
-    /// Never in this stream.
+    /// No slice, and nothing that a decoder takes: it is left out, and costs no picture.
+    Invalid,
+    /// A slice that cannot be in this stream: its picture is lost.
     Illegal(&'static str),
+}
+
+impl Class {
+    /// The class of a NAL unit with a fault in its header.
+    fn faulty(is_slice: bool, why: &'static str) -> Class {
+        if is_slice { Class::Illegal(why) } else { Class::Invalid }
+    }
+
+    /// True for what may be left out of a picture without harm to its slices.
+    pub(super) fn is_beside_slices(self) -> bool {
+        matches!(self, Class::Continues | Class::Delimiter | Class::Prefix | Class::Suffix)
+    }
+}
+
+/// A NAL unit without the zeros behind it, which belong to the byte stream (H.264 B.1.1).
+pub(super) fn without_trailing_zeros(nal: &[u8]) -> &[u8] {
+    let zeros = nal.iter().rev().take_while(|byte| **byte == 0).count();
+    &nal[..nal.len() - zeros]
+}
+
+/// True if the body of a NAL unit has bytes that the standard forbids within one, and at which
+/// `retina` gives up the whole picture: 00 00 00, 00 00 01, 00 00 02 (H.264 7.4.1).
+pub(super) fn has_forbidden_bytes(codec: Codec, nal: &[u8]) -> bool {
+    let body = nal.get(header_len(codec)..).unwrap_or_default();
+    body.windows(3).any(|bytes| bytes[0] == 0 && bytes[1] == 0 && bytes[2] <= 2)
 }
 
 /// Length of the header of a NAL unit.
@@ -41,7 +68,8 @@ pub(super) fn classify(codec: Codec, nal: &[u8]) -> Class {
 fn classify_264(nal: &[u8]) -> Class {
     let Some(head) = nal.first() else { return Class::Illegal("NAL unit without a header") };
     if head & 0x80 != 0 {
-        return Class::Illegal("NAL unit with its forbidden bit set");
+        let is_slice = matches!(head & 0x1f, 1..=5);
+        return Class::faulty(is_slice, "NAL unit with its forbidden bit set");
     }
     // first_mb_in_slice is the first field of a slice header; 0 is one bit of 1.
     let first = nal.get(1).map(|byte| byte & 0x80 != 0);
@@ -56,19 +84,21 @@ fn classify_264(nal: &[u8]) -> Class {
         10..=12 => Class::Suffix,
         19..=21 => Class::Continues,
         22 | 23 => Class::Reserved,
-        _ => Class::Illegal("H.264 NAL unit of an unspecified type"),
+        // Of an unspecified type.
+        _ => Class::Invalid,
     }
 }
 
 fn classify_265(nal: &[u8]) -> Class {
+    let is_slice = nal.first().is_none_or(|head| head >> 1 & 0x3f < 32);
     let Some(head) = nal.first_chunk::<2>() else {
-        return Class::Illegal("NAL unit without a header");
+        return Class::faulty(is_slice, "NAL unit without a header");
     };
     if head[0] & 0x80 != 0 {
-        return Class::Illegal("NAL unit with its forbidden bit set");
+        return Class::faulty(is_slice, "NAL unit with its forbidden bit set");
     }
     if head[1] & 7 == 0 {
-        return Class::Illegal("H.265 NAL unit without a temporal id");
+        return Class::faulty(is_slice, "H.265 NAL unit without a temporal id");
     }
     let layer = (head[0] & 1) << 5 | head[1] >> 3;
     let first = nal.get(2).map(|byte| byte & 0x80 != 0);
@@ -81,7 +111,8 @@ fn classify_265(nal: &[u8]) -> Class {
         35 => Class::Delimiter,
         39 | 41..=44 => Class::Prefix,
         36..=38 | 40 | 45..=47 => Class::Suffix,
-        _ => Class::Illegal("H.265 NAL unit of an unspecified type"),
+        // Of an unspecified type.
+        _ => Class::Invalid,
     }
 }
 

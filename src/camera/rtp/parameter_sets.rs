@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::depacketizer::{params_of, sdp_sets};
 use super::limits::{MORE_PPS_MAX, SET_MAX};
-use super::nal::pps_id;
+use super::nal::{pps_id, without_trailing_zeros};
 use super::sample_entry::add_pps;
 use crate::camera::{Codec, TrackParams};
 
@@ -51,8 +51,7 @@ impl ParameterSets {
     /// # Errors
     /// It is too large.
     pub(super) fn offer(&mut self, kind: usize, nal: &[u8]) -> Result<bool, String> {
-        let zeros = nal.iter().rev().take_while(|byte| **byte == 0).count();
-        let nal = &nal[..nal.len() - zeros];
+        let nal = without_trailing_zeros(nal);
         if nal.len() > SET_MAX {
             let bytes = nal.len();
             return Err(format!(

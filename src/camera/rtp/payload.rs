@@ -1,6 +1,6 @@
 //! RTP payloads of video: cuts them into NAL units and fragments (RFC 6184 5, RFC 7798 4.4).
 
-use super::nal::start_code;
+use super::nal::{start_code, without_trailing_zeros};
 use crate::camera::Codec;
 
 /// A part of a payload.
@@ -53,14 +53,14 @@ pub(super) fn pieces<'a>(
         split(payload, &mut odd, &mut each);
         return Ok(odd);
     }
-    if first & 0x80 != 0 {
-        return Err("RTP payload with the forbidden bit set");
-    }
     let (kind, header) = match codec {
         Codec::H265 => (first >> 1 & 0x3f, 2),
         _ => (first & 0x1f, 1),
     };
     match (codec, kind) {
+        (Codec::H265, 48) | (Codec::H264, 24) if first & 0x80 != 0 => {
+            return Err("RTP payload with the forbidden bit set");
+        }
         (Codec::H265, 48 | 49) if first & 1 != 0 || payload.get(1).is_none_or(|b| b & 7 == 0) => {
             return Err("H.265 payload with an impossible header");
         }
@@ -97,8 +97,7 @@ pub(super) fn split<'a>(bytes: &'a [u8], odd: &mut Oddities, each: &mut impl FnM
         rest = &rest[next..];
     }
     if odd.start_codes {
-        let zeros = rest.iter().rev().take_while(|byte| **byte == 0).count();
-        rest = &rest[..rest.len() - zeros];
+        rest = without_trailing_zeros(rest);
     }
     if !rest.is_empty() {
         each(Piece::Whole(rest));

@@ -18,18 +18,18 @@ pub(super) struct Prefix {
 
 impl Prefix {
     /// An access unit delimiter: it stands first in its unit, and there is one.
-    pub(super) fn delimiter(&mut self, nal: &[u8], time: i64, arrival: MonoTime) {
+    pub(super) fn delimiter(&mut self, nal: &[u8]) {
         self.delimiter.clear();
-        if nal.len() <= 16 {
-            self.delimiter.extend_from_slice(nal);
-        }
-        self.came(time, arrival);
+        self.delimiter.extend_from_slice(nal);
+    }
+
+    /// A recovery point waits here.
+    pub(super) fn recovery_point(&mut self) {
+        self.recovery = true;
     }
 
     /// Another NAL unit. False if there is no room for it.
-    pub(super) fn add(&mut self, nal: &[u8], recovery: bool, time: i64, arrival: MonoTime) -> bool {
-        self.recovery |= recovery;
-        self.came(time, arrival);
+    pub(super) fn add(&mut self, nal: &[u8]) -> bool {
         if self.bytes.len() + nal.len() > PREFIX_MAX || self.ends.len() >= PREFIX_NALS_MAX {
             return false;
         }
@@ -38,7 +38,8 @@ impl Prefix {
         true
     }
 
-    fn came(&mut self, time: i64, arrival: MonoTime) {
+    /// Something before a picture came, whether it is kept or not.
+    pub(super) fn came(&mut self, time: i64, arrival: MonoTime) {
         if self.first.is_none_or(|(before, _)| before != time) {
             self.mixed |= self.first.is_some();
             self.first = Some((time, arrival));
@@ -55,7 +56,7 @@ impl Prefix {
         }
     }
 
-    /// Whether a recovery point waits here.
+    /// Whether a recovery point waited here.
     pub(super) fn take_recovery(&mut self) -> bool {
         std::mem::take(&mut self.recovery)
     }

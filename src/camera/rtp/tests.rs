@@ -555,8 +555,8 @@ fn start_codes_in_payloads_separate_nal_units() {
 fn one_bad_nal_costs_one_picture_and_no_more() {
     for h265 in [false, true] {
         let bad: [&[u8]; 5] = [
-            &[0xff, 0xff, 1],
-            if h265 { &[0x26, 0, 1] } else { &[0x1e, 1] },
+            &[0x85, 0xff, 1],
+            if h265 { &[0x26, 0, 1] } else { &[2, 1] },
             if h265 { &[49 * 2, 1] } else { &[28] },
             if h265 { &[48 * 2, 1, 0, 9, 1] } else { &[24, 0, 9, 1] },
             if h265 { &[50 * 2, 1, 9] } else { &[26, 1, 9] },

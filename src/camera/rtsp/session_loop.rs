@@ -9,6 +9,8 @@ use super::client::{Client, Event};
 use super::connection::{Connection, UdpPorts};
 use super::set_up::Sound;
 use super::stream_task::{StreamTask, check_clock};
+use crate::camera::auth_limiter::AuthOutcome;
+use crate::camera::login_mark::LoginMark;
 use crate::camera::rtp::{MediaUnit, Received, TrackReceiver};
 use crate::camera::supervisor::StreamCheck;
 use crate::camera::{
@@ -183,6 +185,12 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
         // The other stream must know at once that the login is right.
         let (role, outcome) = (self.stream.role, client.auth_outcome());
         self.shared().auth.answered(role, now.mono, outcome, 0.0);
+        if (role, outcome) == (StreamRole::Main, AuthOutcome::Accepted)
+            && let Some(login) = LoginMark::of(&self.stream.settings)
+        {
+            // If the queue is full, the next session says it.
+            let _ = self.update.try_send(CameraUpdate::LoginAccepted { login });
+        }
         self.sound = client.sound().clone();
         if let Sound::None(reason) = &self.sound {
             tracing::warn!(
@@ -238,6 +246,15 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
             return Some((CameraFault::Protocol, detail.into()));
         }
         self.pass_on().await;
+        if let Some(logged) = self.sound_notice.due(self.clock.sound_counts(), now.mono) {
+            tracing::warn!(
+                dropped = logged.dropped,
+                padded = logged.padded,
+                "camera sound did not fit its picture: frames were left out or time without sound \
+                 was inserted; health counts further ones as camera.sound_dropped and \
+                 camera.sound_padded"
+            );
+        }
         let connected = self.playing_since?;
         self.report_quirks(client, sockets, false).await;
         match self.supervisor.check(now, connected) {

@@ -23,6 +23,7 @@ use crate::camera::frame_clock::FrameClock;
 use crate::camera::quirk::QuirkCounts;
 use crate::camera::rtp::TrackReceiver;
 use crate::camera::session_places::{SUB_REST, SharedSessions};
+use crate::camera::sound_clock::SoundNotice;
 use crate::camera::supervisor::StreamSupervisor;
 use crate::camera::track_format::TrackFormat;
 use crate::camera::{CameraFault, CameraUpdate, Failure, Frame, StreamRole, TrackParams};
@@ -84,6 +85,7 @@ pub async fn run(
         playing_since: None,
         unit_came: false,
         quirks: QuirkCounts::default(),
+        sound_notice: SoundNotice::default(),
         sound: if wants_sound { Sound::Wanted } else { Sound::Off },
     };
     while !*stop.borrow() {
@@ -129,6 +131,8 @@ pub(super) struct StreamTask<F> {
     pub(super) unit_came: bool,
     /// The quirks of this session that were reported.
     pub(super) quirks: QuirkCounts,
+    /// When corrected sound is logged.
+    pub(super) sound_notice: SoundNotice,
     pub(super) sound: Sound,
 }
 
@@ -161,6 +165,7 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
         (self.video, self.audio) = (None, None);
         (self.playing_since, self.quirks) = (None, QuirkCounts::default());
         self.clock.restart();
+        self.sound_notice.restart(self.clock.sound_counts());
         let role = self.stream.role;
         if role == StreamRole::Main {
             let now = self.now();

@@ -86,6 +86,10 @@ impl Pictures {
             }
             Class::Continues if self.continue_unit() => Target::Assembler,
             Class::Continues | Class::Reserved => Target::Dropped,
+            Class::Invalid => {
+                self.quirks.note(Quirk::NalLeftOut);
+                Target::Dropped
+            }
             Class::Set(_) | Class::Delimiter | Class::Prefix | Class::Suffix => Target::Gathered,
             Class::Illegal(why) => return self.drop_picture(why),
         };

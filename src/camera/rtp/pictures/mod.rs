@@ -5,8 +5,13 @@
 //! the next unit. What stands before a picture waits for it, so a unit without a picture never
 //! comes out. Both fields of an interlaced frame are units of their own, as in the standard, and
 //! slices in another order than that of the picture (ASO) are not supported: no camera has them.
+//!
+//! What stands beside the slices and cannot be valid is left out, and costs no picture (quirk
+//! `nal_left_out`). Within a slice of H.264 forbidden bytes do: a decoder shows something of such a
+//! picture, but `retina` refuses it, and so it is lost and counted.
 
 mod fragments;
+mod whole;
 mod witness;
 
 use std::collections::VecDeque;
@@ -18,7 +23,7 @@ use super::depacketizer::PictureAssembler;
 use super::keys::{KeyRule, Seen};
 use super::limits::{FRAGMENTS_MAX, IDLE_END, NALS_MAX, OUT_MAX, UNIT_MAX};
 use super::marker::Marker;
-use super::nal::{Class, classify, has_recovery_point, is_intra_264};
+use super::nal::is_intra_264;
 use super::parameter_sets::ParameterSets;
 use super::payload::{Piece, peek, pieces};
 use super::prefix::Prefix;
@@ -233,61 +238,6 @@ impl Pictures {
             self.quirks.note(Quirk::MarkerMissing);
         }
         self.marker.ended(unit.marked, unit.unmarked);
-    }
-
-    /// A whole NAL unit.
-    fn whole(&mut self, nal: &[u8]) -> Last {
-        self.end_open();
-        match classify(self.codec, nal) {
-            Class::Slice { first, random_access } => {
-                if self.begin_slice(first, random_access, nal) {
-                    self.push(nal, true);
-                }
-                Last::Picture
-            }
-            Class::Continues => {
-                if self.continue_unit() {
-                    self.push(nal, true);
-                }
-                Last::Picture
-            }
-            Class::Suffix => {
-                if self.continue_unit() {
-                    self.push(nal, true);
-                    return Last::Picture;
-                }
-                Last::Other
-            }
-            Class::Set(kind) => {
-                self.close_and_learn();
-                match self.sets.offer(kind, nal) {
-                    Ok(true) => _ = self.quirks.note(Quirk::SetsChange),
-                    Ok(false) => {}
-                    Err(why) => self.complain(&why),
-                }
-                Last::Other
-            }
-            Class::Delimiter => {
-                self.close_and_learn();
-                self.prefix.delimiter(nal, self.time, self.arrival);
-                Last::Other
-            }
-            Class::Prefix => {
-                if self.marker != Marker::Wrong && self.unit.as_ref().is_some_and(|u| u.marked) {
-                    self.close_and_learn();
-                }
-                let recovery = has_recovery_point(self.codec, nal);
-                if !self.prefix.add(nal, recovery, self.time, self.arrival) {
-                    self.quirks.note(Quirk::SeiLeftOut);
-                }
-                Last::Other
-            }
-            Class::Reserved => Last::Nothing,
-            Class::Illegal(why) => {
-                self.drop_picture(why);
-                Last::Nothing
-            }
-        }
     }
 
     /// True if a picture is open to which a NAL unit other than a slice belongs.
