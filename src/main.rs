@@ -1,6 +1,6 @@
 //! The program: sets up logging, runs the command line and returns the exit code.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -24,6 +24,8 @@ fn levels_of(text: &str) -> Result<Targets, String> {
 
 /// Exit code for a closed standard output: 128 + SIGPIPE, as shells report it.
 const STDOUT_CLOSED: i32 = 141;
+/// Exit code for output that cannot be written, e.g. to a full disk: `EX_IOERR` of sysexits.h.
+const OUTPUT_FAILED: i32 = 74;
 
 fn main() -> ExitCode {
     // Footage, archives and keys are readable by their user only, also without a unit that sets
@@ -33,9 +35,14 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(move |panic| {
         // `println!` panics when `head` closes the pipe: that ends the program without an error
         // message.
-        let text = panic.payload().downcast_ref::<String>();
-        if text.is_some_and(|text| text.starts_with("failed printing to stdout: Broken pipe")) {
+        let text = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if text.starts_with("failed printing to stdout: Broken pipe") {
             std::process::exit(STDOUT_CLOSED);
+        }
+        if text.starts_with("failed printing to std") {
+            // Standard error may be what failed.
+            let _ = writeln!(std::io::stderr(), "taimat: output not written: {text}");
+            std::process::exit(OUTPUT_FAILED);
         }
         default_hook(panic);
     }));

@@ -665,6 +665,28 @@ fn a_first_boot_that_never_had_the_time_begins_no_gap() {
     assert_eq!(bench.gaps(), []);
 }
 
+#[test]
+fn the_first_segment_of_a_boot_is_found_by_its_clock() {
+    let mut bench = Bench::new(small());
+    bench.record(60);
+    // A lost segment begins another one, with the gap since the last boot as its first record.
+    let mut card = bench.disk.durable();
+    card.remove(super::disk::FileId::Segment(0));
+    bench.disk.power_on_with(card);
+    bench.restart(small());
+    bench.record(10);
+    let (boot, from, to) = (bench.engine.boot, MonoTime(2_000_000), MonoTime(8_000_000));
+    let (pin, query) = (PinId(1), SpanQuery::Mono { boot, from, to, after: 0 });
+    bench.order(StorageRequest::Locate { pin, class: PinClass::Requested, query });
+    bench.wait(11_000_000);
+    let located = bench.update.iter().rev().find_map(|update| match update {
+        StorageUpdate::Located { span, .. } => Some(span),
+        _ => None,
+    });
+    let Some(Some(span)) = located else { panic!("no footage: {located:?}") };
+    assert!(span.fragments.len() >= 6, "{}", span.fragments.len());
+}
+
 /// Records on the card and gaps among them.
 fn records(bench: &Bench) -> (u64, u64) {
     let disk: Arc<dyn super::disk::Disk> = Arc::new(bench.disk.clone());

@@ -333,7 +333,9 @@ fn candidates(index: &Index, newest: u64, query: &SpanQuery) -> std::ops::Range<
                 let wall =
                     |head: &SegmentHead| index.clock_history.date(head.boot, head.start).wall;
                 let (begin, end) = (wall(start), next.map_or(WallTime(i64::MAX), wall));
-                begin.min(end) <= to && begin.max(end) >= from
+                // Boots in the middle of a segment may have had any other time.
+                let one_boot = next.is_some_and(|next| next.boot == start.boot);
+                !one_boot || begin.min(end) <= to && begin.max(end) >= from
             }
         }
     };

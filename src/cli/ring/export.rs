@@ -304,7 +304,7 @@ fn describe(args: &Args, path: &Path, span: &Span, size: u64) -> Value {
     for (first, last) in span.damaged.iter().filter(|_| !args.json) {
         println!("  left out: {} damaged or missing", numbers(*first, *last));
     }
-    json!({"damaged": span.damaged, "file": path, "from": zone.show(begin.wall), "to": zone.show(end.wall), "clock": begin.quality, "bytes": size, "gaps": gaps})
+    json!({"damaged": span.damaged, "file": path.to_string_lossy(), "from": zone.show(begin.wall), "to": zone.show(end.wall), "clock": begin.quality, "bytes": size, "gaps": gaps})
 }
 
 fn write(path: &Path, clip: &VirtualClip, force: bool) -> anyhow::Result<()> {
