@@ -6,11 +6,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
 
+use super::Usage;
 use crate::regular_file::{Links, TEXT_MAX, read_text};
 use crate::settings::{Login, Protocol, TlsSettings, key_id, parse};
 use crate::units::{Digest, Secret};
@@ -61,9 +62,10 @@ impl Broker {
     pub(super) fn options(&self, client_id: String) -> anyhow::Result<Options> {
         let (host, plain) = (&self.broker, self.ca.is_none() && !parse::is_local(&self.broker));
         if plain && !self.allow_plain {
-            bail!(
+            return Err(Usage(format!(
                 "{host} is another machine: give --ca, or --allow-plain to send everything unencrypted, a password too"
-            );
+            ))
+            .into());
         }
         if plain && self.login.is_some() {
             tracing::warn!(broker = %host, "the password goes unencrypted to the broker (--allow-plain): use --ca");

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
+use super::Usage;
 use super::broker::{Broker, ended, random_id, signing_key};
 use super::office_filter::{
     EVENT_KINDS, FILE_KINDS, Wanted, check_gap_flags, ensure_known, explain_empty, filter, span,
@@ -370,7 +371,7 @@ fn arguments(pairs: &[String], is_signed: bool) -> anyhow::Result<Map<String, Va
     let mut args = Map::new();
     for pair in pairs {
         let (key, value) =
-            pair.split_once('=').with_context(|| format!("{pair:?} is not key=value"))?;
+            pair.split_once('=').ok_or_else(|| Usage(format!("{pair:?} is not key=value")))?;
         let value = match value.strip_prefix('@') {
             Some(path) => json!(
                 read_text(Path::new(path), Links::Follow, TEXT_MAX)
