@@ -89,11 +89,10 @@ impl Broker {
 
 fn read_login(path: &Path) -> anyhow::Result<Login> {
     let text = read_text(path, Links::Follow, TEXT_MAX)
-        .with_context(|| format!("--login {}", path.display()))?;
-    let (user, password) = text
-        .trim_end()
-        .split_once(':')
-        .with_context(|| format!("--login {}: expected one line user:password", path.display()))?;
+        .map_err(|error| Usage(format!("--login {}: {error}", path.display())))?;
+    let (user, password) = text.trim_end().split_once(':').ok_or_else(|| {
+        Usage(format!("--login {}: expected one line user:password", path.display()))
+    })?;
     Ok(Login { user: user.into(), password: Secret::new(password) })
 }
 
@@ -145,6 +144,12 @@ mod tests {
             let text = format!("{:#}", signing_key(&path).unwrap_err());
             assert!(text.starts_with(&format!("--sign {}: ", path.display())), "{text}");
         }
+    }
+
+    #[test]
+    fn a_login_file_that_cannot_be_read_is_wrong_usage() {
+        let error = read_login(Path::new("/taimat-test-gone")).unwrap_err();
+        assert!(error.is::<Usage>() && error.to_string().contains("--login"), "{error:#}");
     }
 
     #[test]

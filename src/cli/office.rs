@@ -322,9 +322,10 @@ fn receive(
     retention: Retention,
     broker: &Broker,
 ) -> anyhow::Result<ExitCode> {
+    // Before the archive: wrong flags must not make one.
+    let options = broker.options(format!("taimat-office-{host}"))?;
     let _claimed = claim(dir)?;
     let archive = Archive::open(dir)?;
-    let options = broker.options(format!("taimat-office-{host}"))?;
     let office =
         OfficeService { options, any_version: broker.any_version(), host, sites, retention };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -345,8 +346,7 @@ fn command(
     wait: u64,
     broker: &Broker,
 ) -> anyhow::Result<ExitCode> {
-    let whom =
-        (site != "fleet").then(|| SiteId::parse(site)).transpose().map_err(anyhow::Error::msg)?;
+    let whom = (site != "fleet").then(|| SiteId::parse(site)).transpose().map_err(Usage)?;
     let args = arguments(pairs, sign.is_some())?;
     let key = sign.map(signing_key).transpose()?.map(|(key, _)| key);
     let (req_id, now) = (random_id()?, SystemClock::new().now().wall);
