@@ -87,23 +87,20 @@ fn no_room(storage: &StorageSettings) -> Vec<Problem> {
     if let Err(fault) = RealDisk::check_dir(&storage.dir, storage.require_mount) {
         return problem("storage.dir", fault.to_string());
     }
-    // The first start creates a missing directory on the file system of its parent.
-    let is_there = storage.dir.exists();
-    let looked = match storage.dir.parent().filter(|_| !is_there) {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => &storage.dir,
-    };
-    let Ok(disk) = RealDisk::open_read_only(looked) else {
-        return Vec::new();
-    };
-    let refused = is_there.then(|| check_owner(&disk, storage).err()).flatten();
-    if let Some(fault @ (StorageFault::OtherSite | StorageFault::Older(_))) = refused {
-        return problem("storage.dir", fault.to_string());
-    }
-    let sizes = match is_there {
-        true => room(&disk, storage).ok(),
-        false => Some((new_ring_bytes(storage), disk.available())),
+    let sizes = match RealDisk::open_read_only(&storage.dir) {
+        Ok(disk) => {
+            let refused = check_owner(&disk, storage).err();
+            if let Some(fault @ (StorageFault::OtherSite | StorageFault::Older(_))) = refused {
+                return problem("storage.dir", fault.to_string());
+            }
+            room(&disk, storage).ok()
+        }
+        // The first start creates a missing directory on the file system of its parent.
+        Err(_) => {
+            let parent = storage.dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let disk = RealDisk::open_read_only(parent.unwrap_or(Path::new("."))).ok();
+            disk.map(|disk| (new_ring_bytes(storage), disk.available()))
+        }
     };
     match sizes.filter(|(wanted, available)| wanted > available) {
         Some((wanted, available)) => {
