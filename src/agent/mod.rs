@@ -27,6 +27,7 @@ pub(crate) mod spool;
 pub(crate) mod storage_updates;
 pub(crate) mod outbox_entry;
 pub(crate) mod events;
+mod event_log;
 pub(crate) mod motion_events;
 pub(crate) mod clip_jobs;
 pub(crate) mod uplink_updates;
@@ -381,10 +382,11 @@ impl Agent {
         let seq = self.spool.next_seq();
         let envelope =
             Envelope { id, site: &self.site, kind, at, seq, ring: self.ring, boot: self.boot };
+        let line = event_log::EventLine::of(kind, seq, &data);
         let payload = events::payload(&envelope, data);
         let body = Body::Event { id: id.to_owned(), seq, class: events::class_of(kind), payload };
         self.spool.put(Draft { after: self.after(seq + 1), body, still: None, footage: None })?;
-        tracing::info!(kind, seq, "event");
+        line.log();
         Ok(())
     }
 
@@ -413,6 +415,8 @@ impl Agent {
                 if role == StreamRole::Main {
                     self.configure(now, action::ConfigInput::Picture, out);
                 }
+                let stream = role.as_str();
+                tracing::info!(stream, tracks, "camera stream plays");
                 let was = std::mem::replace(
                     self.gauges.camera_mut(role),
                     CameraState::Up { tracks: tracks.clone() },

@@ -137,7 +137,7 @@ impl Agent {
     fn card_lost(&mut self, now: Timestamp, detail: &str) {
         tracing::error!(
             detail,
-            "storage device rejects writes; recording continues in RAM only, replace the card"
+            "storage takes no more writes, recording continues in RAM only; mend what the detail names, then restart"
         );
         self.event(
             now,

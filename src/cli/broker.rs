@@ -6,11 +6,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
 
+use super::Usage;
 use crate::regular_file::{Links, TEXT_MAX, read_text};
 use crate::settings::{Login, Protocol, TlsSettings, key_id, parse};
 use crate::units::{Digest, Secret};
@@ -61,9 +62,10 @@ impl Broker {
     pub(super) fn options(&self, client_id: String) -> anyhow::Result<Options> {
         let (host, plain) = (&self.broker, self.ca.is_none() && !parse::is_local(&self.broker));
         if plain && !self.allow_plain {
-            bail!(
+            return Err(Usage(format!(
                 "{host} is another machine: give --ca, or --allow-plain to send everything unencrypted, a password too"
-            );
+            ))
+            .into());
         }
         if plain && self.login.is_some() {
             tracing::warn!(broker = %host, "the password goes unencrypted to the broker (--allow-plain): use --ca");
@@ -87,11 +89,10 @@ impl Broker {
 
 fn read_login(path: &Path) -> anyhow::Result<Login> {
     let text = read_text(path, Links::Follow, TEXT_MAX)
-        .with_context(|| format!("--login {}", path.display()))?;
-    let (user, password) = text
-        .trim_end()
-        .split_once(':')
-        .with_context(|| format!("--login {}: expected one line user:password", path.display()))?;
+        .map_err(|error| Usage(format!("--login {}: {error}", path.display())))?;
+    let (user, password) = text.trim_end().split_once(':').ok_or_else(|| {
+        Usage(format!("--login {}: expected one line user:password", path.display()))
+    })?;
     Ok(Login { user: user.into(), password: Secret::new(password) })
 }
 
@@ -143,6 +144,12 @@ mod tests {
             let text = format!("{:#}", signing_key(&path).unwrap_err());
             assert!(text.starts_with(&format!("--sign {}: ", path.display())), "{text}");
         }
+    }
+
+    #[test]
+    fn a_login_file_that_cannot_be_read_is_wrong_usage() {
+        let error = read_login(Path::new("/taimat-test-gone")).unwrap_err();
+        assert!(error.is::<Usage>() && error.to_string().contains("--login"), "{error:#}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `taimat check-config`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rustls_pki_types::CertificateDer;
@@ -11,8 +11,8 @@ use crate::escape::shown_json_line;
 use crate::redact::masked;
 use crate::settings::parse::{Parsed, Problem, Problems, ReadFile};
 use crate::settings::{KeyScope, Settings, StorageSettings, UplinkSettings, load, pem};
-use crate::storage::disk::RealDisk;
-use crate::storage::open::room;
+use crate::storage::disk::{Disk as _, RealDisk};
+use crate::storage::open::{StorageFault, check_owner, new_ring_bytes, room};
 use crate::units::SiteId;
 use crate::uplink::cert_expiry;
 
@@ -80,26 +80,34 @@ fn others_certificates(site: &SiteId, uplink: &UplinkSettings, read: ReadFile<'_
     others.collect()
 }
 
-/// Finds a ring directory that `run` would reject, or a card that is too small for `storage.budget`: the device would record into
-/// memory only, or into a smaller ring.
+/// Finds a ring directory or a card that `run` would reject, or a card that is too small for `storage.budget`: the device would
+/// record into memory only, or into a smaller ring.
 fn no_room(storage: &StorageSettings) -> Vec<Problem> {
+    let problem = |key: &str, reason: String| vec![Problem { key: key.into(), reason }];
     if let Err(fault) = RealDisk::check_dir(&storage.dir, storage.require_mount) {
-        return vec![Problem { key: "storage.dir".into(), reason: fault.to_string() }];
+        return problem("storage.dir", fault.to_string());
     }
-    // The first start creates a missing directory and checks its room.
-    let looked =
-        RealDisk::open_read_only(&storage.dir).ok().and_then(|disk| room(&disk, storage).ok());
-    let short = looked.filter(|(wanted, available)| wanted > available);
-    let told = short.map(|(wanted, available)| Problem {
-        key: "storage.budget".into(),
-        reason: format!(
-            "{}: the ring still needs {} MiB and the file system has {}: lower storage.budget or free some space",
-            storage.dir.display(),
-            wanted.div_ceil(1 << 20),
-            available >> 20
-        ),
-    });
-    told.into_iter().collect()
+    let sizes = match RealDisk::open_read_only(&storage.dir) {
+        Ok(disk) => {
+            let refused = check_owner(&disk, storage).err();
+            if let Some(fault @ (StorageFault::OtherSite | StorageFault::Older(_))) = refused {
+                return problem("storage.dir", fault.to_string());
+            }
+            room(&disk, storage).ok()
+        }
+        // The first start creates a missing directory on the file system of its parent.
+        Err(_) => {
+            let parent = storage.dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let disk = RealDisk::open_read_only(parent.unwrap_or(Path::new("."))).ok();
+            disk.map(|disk| (new_ring_bytes(storage), disk.available()))
+        }
+    };
+    match sizes.filter(|(wanted, available)| wanted > available) {
+        Some((wanted, available)) => {
+            problem("storage.budget", StorageFault::NoRoom { wanted, available }.to_string())
+        }
+        None => Vec::new(),
+    }
 }
 
 fn as_json(checked: &Result<Settings, Problems>) -> serde_json::Value {
@@ -170,7 +178,9 @@ mod tests {
     use rcgen::{CertificateParams, DnType, KeyPair};
 
     use super::*;
+    use crate::clock::{Clock as _, SystemClock};
     use crate::settings::{TlsSettings, parse, test_settings};
+    use crate::storage::engine::Engine;
 
     #[test]
     fn a_card_too_small_for_its_budget_is_named() {
@@ -178,10 +188,9 @@ mod tests {
         let mut settings = test_settings();
         settings.storage.dir = dir.path().join("ring");
         settings.storage.budget = 1 << 43;
-        assert!(
-            no_room(&settings.storage).is_empty(),
-            "a directory that is not there yet says nothing"
-        );
+        let key = no_room(&settings.storage).pop().map(|named| named.key);
+        assert_eq!(key.as_deref(), Some("storage.budget"), "the ring is not made yet");
+        assert!(!settings.storage.dir.exists(), "looking makes nothing");
         std::fs::create_dir(&settings.storage.dir).unwrap();
         let told = no_room(&settings.storage);
         assert!(
@@ -231,6 +240,24 @@ mod tests {
             no_room(&settings.storage).first().map(|named| named.key.as_str()),
             Some("storage.dir")
         );
+    }
+
+    #[test]
+    fn a_card_of_another_site_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut storage = test_settings().storage;
+        storage.dir = dir.path().join("ring");
+        storage.require_mount = false;
+        storage.segment = 256 << 10;
+        storage.budget = 1 << 20;
+        storage.site = Some(SiteId::parse("km-17").unwrap());
+        let disk = std::sync::Arc::new(RealDisk::open(&storage.dir, false).unwrap());
+        let now = SystemClock::new().now();
+        drop(Engine::open(disk, &storage, now).unwrap());
+        assert!(no_room(&storage).is_empty());
+        storage.site = Some(SiteId::parse("km-18").unwrap());
+        let named = no_room(&storage);
+        assert!(named.len() == 1 && named[0].reason.contains("another site"), "{named:?}");
     }
 
     #[test]

@@ -188,7 +188,7 @@ fn verdict(out: &Path) -> anyhow::Result<ExitCode> {
     let (events, files) = found(&archive)?;
     let motions = events.iter().filter(|event| event.kind == "vn.taimat.motion.start.v1").count();
     println!(
-        "\nthe office received {} events, {motions} of them begins of motion, and {} files:",
+        "\nthe office received {} events, {motions} of them starts of motion, and {} files:",
         events.len(),
         files.len()
     );

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
+use super::Usage;
 use super::broker::{Broker, ended, random_id, signing_key};
 use super::office_filter::{
     EVENT_KINDS, FILE_KINDS, Wanted, check_gap_flags, ensure_known, explain_empty, filter, span,
@@ -321,9 +322,10 @@ fn receive(
     retention: Retention,
     broker: &Broker,
 ) -> anyhow::Result<ExitCode> {
+    // Before the archive: wrong flags must not make one.
+    let options = broker.options(format!("taimat-office-{host}"))?;
     let _claimed = claim(dir)?;
     let archive = Archive::open(dir)?;
-    let options = broker.options(format!("taimat-office-{host}"))?;
     let office =
         OfficeService { options, any_version: broker.any_version(), host, sites, retention };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -344,8 +346,7 @@ fn command(
     wait: u64,
     broker: &Broker,
 ) -> anyhow::Result<ExitCode> {
-    let whom =
-        (site != "fleet").then(|| SiteId::parse(site)).transpose().map_err(anyhow::Error::msg)?;
+    let whom = (site != "fleet").then(|| SiteId::parse(site)).transpose().map_err(Usage)?;
     let args = arguments(pairs, sign.is_some())?;
     let key = sign.map(signing_key).transpose()?.map(|(key, _)| key);
     let (req_id, now) = (random_id()?, SystemClock::new().now().wall);
@@ -370,7 +371,7 @@ fn arguments(pairs: &[String], is_signed: bool) -> anyhow::Result<Map<String, Va
     let mut args = Map::new();
     for pair in pairs {
         let (key, value) =
-            pair.split_once('=').with_context(|| format!("{pair:?} is not key=value"))?;
+            pair.split_once('=').ok_or_else(|| Usage(format!("{pair:?} is not key=value")))?;
         let value = match value.strip_prefix('@') {
             Some(path) => json!(
                 read_text(Path::new(path), Links::Follow, TEXT_MAX)

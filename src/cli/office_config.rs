@@ -252,6 +252,10 @@ fn print_summary(summary: &RolloutSummary) {
     }
     if *documents_sent == 0 && !summary.is_complete() {
         println!("nothing was sent");
+    } else if !failed.is_empty() {
+        println!(
+            "mend the cause of each failure, then run the command again; a text that failed its probe fails again"
+        );
     } else if !summary.is_complete() {
         println!("run the same command again to continue");
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
+use super::Usage;
 use crate::camera::quirk::QuirkCounts;
 use crate::camera::{CameraFault, CameraUpdate, Frame, StreamRole, TrackKind, rtsp};
 use crate::clock::SystemClock;
@@ -46,7 +47,7 @@ struct ProbeReport {
     pts: Option<(i64, i64)>,
 }
 
-/// Connects once and prints the received tracks. Exit code 1 if the camera does not play.
+/// Connects once and prints the received tracks. Exit code 1 if the camera does not play, 2 for a wrong URL or login file.
 ///
 /// # Errors
 /// The URL or the login is invalid.
@@ -62,9 +63,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Err(problems) => {
             let problems = in_flags(&problems.to_string());
             if args.json {
-                return Ok(failed(&args, "invalid", &problems));
+                failed(&args, "invalid", &problems);
+                return Ok(ExitCode::from(2));
             }
-            anyhow::bail!(problems);
+            return Err(Usage(problems).into());
         }
     };
     let heard: Arc<Mutex<BTreeMap<&'static str, ProbeReport>>> = Arc::default();

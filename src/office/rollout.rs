@@ -157,7 +157,7 @@ impl Rollout {
                         .get(site)
                         .map_or("?", |report| report["phase"].as_str().unwrap_or("?"));
                     Some(TargetState::Failed(format!(
-                        "no outcome within {} s; its phase is {phase}",
+                        "no outcome within {} s; its phase is {phase}; taimat office run must be running on this archive",
                         self.timeout.as_secs()
                     )))
                 }

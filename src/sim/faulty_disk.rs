@@ -374,7 +374,7 @@ fn due(left: &mut Option<u64>) -> bool {
 }
 
 fn fault(file: FileId, what: &'static str, offset: u64, reason: &str) -> DiskFault {
-    DiskFault { file: file.name(), what, offset, reason: reason.into() }
+    DiskFault { file: file.name(), what, offset, reason: reason.into(), gone: false }
 }
 
 impl Disk for FaultyDisk {

@@ -58,7 +58,7 @@ pub enum Disturbance {
     Insects,
     /// The bitrate is a tenth of the usual one.
     LowBitrate,
-    /// The lens is covered from second 30 on ([`TAMPERED`]), as in all further ones.
+    /// The lens is covered from second 30 on, as in all further ones.
     Covered,
     /// The lens is out of focus.
     Blurred,

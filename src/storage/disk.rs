@@ -67,6 +67,8 @@ pub struct DiskFault {
     pub offset: u64,
     /// The error text of the operating system.
     pub reason: String,
+    /// True when the file has no name in the directory: what it held is lost.
+    pub gone: bool,
 }
 
 /// The segment files among `files`: number and length.
@@ -280,7 +282,10 @@ impl RealDisk {
         offset: u64,
     ) -> impl FnOnce(io::Error) -> DiskFault {
         let file = self.dir.join(file.name()).display().to_string();
-        move |error| DiskFault { file, what, offset, reason: error.to_string() }
+        move |error| {
+            let gone = error.kind() == io::ErrorKind::NotFound;
+            DiskFault { file, what, offset, reason: error.to_string(), gone }
+        }
     }
 
     /// Creates a file under a temporary name and renames it when complete. A partial file would be
@@ -318,6 +323,7 @@ impl Disk for RealDisk {
             what: "read",
             offset: 0,
             reason: error.to_string(),
+            gone: false,
         };
         let mut files = BTreeMap::new();
         for entry in std::fs::read_dir(&self.dir).map_err(fault)? {

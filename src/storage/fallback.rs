@@ -50,7 +50,7 @@ impl FallbackDisk {
 }
 
 fn fault(file: FileId, what: &'static str, offset: u64, reason: &str) -> DiskFault {
-    DiskFault { file: file.name(), what, offset, reason: reason.into() }
+    DiskFault { file: file.name(), what, offset, reason: reason.into(), gone: false }
 }
 
 impl Disk for FallbackDisk {

@@ -85,7 +85,7 @@ pub fn keep(disk: &dyn Disk, file: FileId, len: u64) -> Result<String, DiskFault
     let Some(kept) = free else {
         let reason =
             format!("{KEPT_MAX} files of other cards are already kept here: move them away");
-        return Err(DiskFault { file: file.name(), what: "copy", offset: 0, reason });
+        return Err(DiskFault { file: file.name(), what: "copy", offset: 0, reason, gone: false });
     };
     disk.create(kept, len)?;
     let mut at = 0;

@@ -4,14 +4,15 @@
 
 use std::sync::Arc;
 
-use super::disk::{Disk, FileId};
+use super::disk::{Disk, FileId, RealDisk};
+use super::engine::Engine;
 use super::engine_tests::{Bench, NOON, small};
 use super::footage_query::{gaps_between, locate};
 use super::recovery::read;
 use super::*;
 use crate::sim::cow_image::CowImage;
 use crate::sim::faulty_disk::FaultyDisk;
-use crate::units::Timestamp;
+use crate::units::{ClockQuality, Timestamp};
 
 /// A stopped ring without the file of its segment at `at` (0 = oldest), and the lost record
 /// numbers.
@@ -199,4 +200,32 @@ fn a_missing_truncated_or_wiped_journal_is_reported_once() {
         bench.restart(small());
         assert!(!bench.update.iter().any(reported), "the next boot reports it again");
     }
+}
+
+#[test]
+fn a_segment_deleted_while_recording_is_reported_as_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let ring = dir.path().join("ring");
+    let mut bench = Bench::new(small());
+    let now =
+        Timestamp { mono: MonoTime(1_000_000), wall: WallTime(NOON), quality: ClockQuality::Ntp };
+    let disk = Arc::new(RealDisk::open(&ring, false).unwrap());
+    (bench.engine, bench.update) = Engine::open(disk, &small(), now).unwrap();
+    bench.record(10);
+    for entry in std::fs::read_dir(&ring).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ext| ext == "mp4") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    bench.update.clear();
+    bench.record(10);
+    let reported = bench.update.iter().find_map(|update| match update {
+        StorageUpdate::Trouble { detail, lost } if detail.contains("unlinked") => {
+            Some((detail, lost))
+        }
+        _ => None,
+    });
+    let (detail, lost) = reported.unwrap();
+    assert!(*lost && detail.contains("its records "), "{detail}");
 }

@@ -344,6 +344,19 @@ pub fn room(disk: &dyn Disk, settings: &StorageSettings) -> Result<(u64, u64), D
     Ok((wanted(settings, &files, &segments(&files)), disk.available()))
 }
 
+/// Refuses a card that [`Engine::open`] refuses because of its owner or format.
+///
+/// # Errors
+/// As [`Engine::open`]; writes nothing.
+pub fn check_owner(disk: &dyn Disk, settings: &StorageSettings) -> Result<(), StorageFault> {
+    accept_card(disk, &segments(&disk.files()?), settings.site.as_ref()).map(|_| ())
+}
+
+/// Bytes that a ring in an empty directory allocates by these settings.
+pub fn new_ring_bytes(settings: &StorageSettings) -> u64 {
+    wanted(settings, &BTreeMap::new(), &BTreeMap::new())
+}
+
 fn wanted(
     settings: &StorageSettings,
     files: &BTreeMap<FileId, u64>,

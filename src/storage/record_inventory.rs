@@ -1,5 +1,6 @@
 //! Record inventory: the present and the evicted records, as the next segment head lists them.
 
+use super::locks::Lock;
 use super::ring::Ring;
 use crate::format::segment_head::{
     EVICTED_MAX, Eviction, EvictionCause, PRESENT_MAX, RecordInventory,
@@ -13,6 +14,33 @@ impl Ring {
         // Records between a pinned segment and the next one may have been evicted long ago.
         let stretch = self.present.list().iter().find(|(from, to)| *from <= first && first <= *to);
         (first, stretch.map_or(last, |(_, to)| last.min(*to)))
+    }
+
+    /// Rejects locks that together exceed the pin quota.
+    ///
+    /// # Errors
+    /// Names the bytes they would hold and the limit.
+    pub fn check_lock_quota<'a>(
+        &self,
+        locks: impl Iterator<Item = &'a Lock>,
+    ) -> Result<(), String> {
+        let locks: Vec<&Lock> = locks.collect();
+        let held = |at: &usize| {
+            let (first, last) =
+                (self.index.live()[*at].head.first_seq, self.index.last_seq(*at, self.newest()));
+            locks.iter().any(|lock| lock.first <= last && first <= lock.last)
+        };
+        let bytes: u64 = (0..self.index.live().len())
+            .filter(held)
+            .map(|at| self.index.live()[at].head.size)
+            .sum();
+        let most = self.geometry.budget / 100 * u64::from(self.geometry.quota);
+        if bytes > most {
+            return Err(format!(
+                "all locks together would hold {bytes} bytes; storage.pin_quota allows {most}"
+            ));
+        }
+        Ok(())
     }
 
     /// Notes an eviction; the next head records it.

@@ -125,7 +125,13 @@ impl Ring {
                     "every file of the ring rejected the write; last error: {}",
                     self.last_fault
                 );
-                return Err(DiskFault { file: "ring".into(), what: "write", offset: 0, reason });
+                return Err(DiskFault {
+                    file: "ring".into(),
+                    what: "write",
+                    offset: 0,
+                    reason,
+                    gone: false,
+                });
             };
             self.pins.remove(pin);
             cause = EvictionCause::Pinned;

@@ -9,7 +9,6 @@ use super::clock_history::ClockHistory;
 use super::disk::{Disk, DiskFault, FileId};
 use super::fallback::MEMORY_MAX;
 use super::fragment::NewFragment;
-use super::locks::Lock;
 use super::pins::Pins;
 use super::range_set::Ranges;
 use super::recovery::Recovery;
@@ -193,33 +192,6 @@ impl Ring {
         self.in_memory
     }
 
-    /// Rejects locks that together exceed the pin quota.
-    ///
-    /// # Errors
-    /// Names the bytes they would hold and the limit.
-    pub fn check_lock_quota<'a>(
-        &self,
-        locks: impl Iterator<Item = &'a Lock>,
-    ) -> Result<(), String> {
-        let locks: Vec<&Lock> = locks.collect();
-        let held = |at: &usize| {
-            let (first, last) =
-                (self.index.live()[*at].head.first_seq, self.index.last_seq(*at, self.newest()));
-            locks.iter().any(|lock| lock.first <= last && first <= lock.last)
-        };
-        let bytes: u64 = (0..self.index.live().len())
-            .filter(held)
-            .map(|at| self.index.live()[at].head.size)
-            .sum();
-        let most = self.geometry.budget / 100 * u64::from(self.geometry.quota);
-        if bytes > most {
-            return Err(format!(
-                "all locks together would hold {bytes} bytes; storage.pin_quota allows {most}"
-            ));
-        }
-        Ok(())
-    }
-
     /// True when a gap record can be written without knowing the tracks.
     pub fn is_open(&self) -> bool {
         self.current.is_some()
@@ -272,16 +244,33 @@ impl Ring {
                 }
                 Err(fault) => {
                     reason = fault.to_string();
-                    out.push(StorageUpdate::Trouble {
-                        detail: format!("{reason}: trying another file"),
-                        lost: false,
-                    });
+                    out.push(self.refusal(&fault));
                     self.abandon_segment(&fault);
                 }
             }
         }
         self.refused.clear();
         Err(AppendFault::Refused(reason))
+    }
+
+    /// Reports a rejected write. It lost nothing, because another file may take the record, unless
+    /// the file itself is gone with its records.
+    fn refusal(&self, fault: &DiskFault) -> StorageUpdate {
+        let numbers = self.current.as_ref().filter(|_| fault.gone).and_then(|current| {
+            let head = &current.segment.head;
+            let is_old =
+                |old: &Segment| old.head.segment == head.segment && old.head.lap != head.lap;
+            match self.index.live().iter().position(is_old) {
+                Some(at) => Some(self.numbers_of(at)),
+                None => (current.at > current.segment.head_len && self.next_seq > head.first_seq)
+                    .then(|| (head.first_seq, self.newest())),
+            }
+        });
+        let lost = numbers.map_or(String::new(), |(first, last)| {
+            format!(" its records {first} to {last} are lost;")
+        });
+        let detail = format!("{fault}:{lost} trying another file");
+        StorageUpdate::Trouble { detail, lost: !lost.is_empty() }
     }
 
     /// Returns `None` if the draft fits the current segment, else the head of the next segment.
@@ -400,6 +389,7 @@ impl Ring {
                 what: "write",
                 offset: 0,
                 reason: "no segment is open".into(),
+                gone: false,
             });
         };
         let (file, at, begins) = (segment.head.segment, *at, draft.gap.is_none() && !marked);
