@@ -26,6 +26,7 @@ mod prefix;
 #[cfg(test)]
 #[cfg(feature = "sim")]
 mod property_tests;
+mod repeats;
 pub mod rtcp;
 mod sample_entry;
 mod source;
