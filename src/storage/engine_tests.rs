@@ -846,3 +846,41 @@ fn an_outage_whose_pictures_come_later_leaves_no_gap() {
         bench.is_whole();
     }
 }
+
+#[test]
+fn a_full_card_with_two_segments_keeps_recording_on_them() {
+    for most in [2, 3] {
+        let mut bench = Bench::new(small());
+        let files = |bench: &Bench| super::disk::segments(&bench.disk.live().lengths()).len();
+        while files(&bench) < most {
+            bench.record(1);
+        }
+        let taken = bench.disk.live().lengths().values().sum::<u64>();
+        bench.disk.leave_only(taken + BLOCK);
+        bench.record(60);
+        let lost = |update: &StorageUpdate| matches!(update, StorageUpdate::CardLost { .. });
+        assert!(!bench.update.iter().any(lost), "{most} segments");
+        assert_eq!(bench.gaps(), []);
+        bench.is_whole();
+        bench.disk.leave_only(1 << 30);
+        bench.wait(140_000_000);
+        bench.run += 1;
+        bench.frames = 0;
+        bench.record(120);
+        assert_eq!(files(&bench), 8, "the ring grows again");
+    }
+}
+
+#[test]
+fn footage_in_memory_is_a_gap_after_an_orderly_stop_too() {
+    let mut bench = Bench::new(small());
+    bench.record(30);
+    bench.disk.read_only(true);
+    bench.record(30);
+    bench.order(StorageRequest::Stop);
+    bench.disk.read_only(false);
+    bench.restart(small());
+    bench.record(3);
+    assert!(matches!(bench.gaps()[..], [(_, 285..=301, 601)]), "{:?}", bench.gaps());
+    bench.is_whole();
+}
