@@ -151,7 +151,10 @@ impl Agent {
         if lost {
             tracing::error!(detail, "storage fault, data lost; check the card");
         } else {
-            tracing::warn!(detail, "storage fault, no data lost; check the card if it repeats");
+            tracing::warn!(
+                detail,
+                "storage fault; this one lost no data, a loss is reported by itself; check the card if it repeats"
+            );
         }
         self.gauges.storage_faults += 1;
         if now.mono < self.storage_faults.quiet_until {

@@ -31,6 +31,8 @@ pub enum Quirk {
     Reordered,
     /// Packets that come twice, or too late (UDP).
     LatePackets,
+    /// Packets that come twice (TCP).
+    RepeatedPackets,
     /// The marker bit within pictures.
     MarkerWrong,
     /// Pictures without a marker bit.
@@ -172,6 +174,11 @@ impl Quirk {
             "packets come in another order; they are put in order within 100 ms",
         ),
         (Quirk::LatePackets, "late_packets", "packets come twice, or too late; they are dropped"),
+        (
+            Quirk::RepeatedPackets,
+            "repeated_packets",
+            "packets come twice over TCP; the second one is dropped",
+        ),
         (
             Quirk::MarkerWrong,
             "marker_wrong",

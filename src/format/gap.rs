@@ -19,7 +19,7 @@ pub struct Gap {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum GapReason {
-    /// The camera sent no frames.
+    /// The camera sent no frames, or they were lost on the way for over half a second.
     CameraDown = 1,
     /// Storage was too slow; frames were dropped up to the next key frame.
     FellBehind = 2,
@@ -35,7 +35,8 @@ pub enum GapReason {
     Stopped = 7,
     /// An access unit is larger than a segment can hold.
     TooLarge = 8,
-    /// Frames arrived without a key frame before them, so that they cannot be decoded.
+    /// Frames arrived without a key frame before them, or since their parameters changed, so that they
+    /// cannot be decoded.
     NoKeyFrame = 9,
     /// No file holds the records, and no head lists them as evicted.
     Missing = 10,

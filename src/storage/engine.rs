@@ -18,7 +18,7 @@ use super::wear::{ALARM, WriteLoad};
 use super::{Cell, Gap, GapReason, StorageRequest, StorageUpdate};
 use crate::camera::{Frame, TrackKind, TrackParams};
 use crate::frame_queue::DroppedFrames;
-use crate::units::{Boot, EntryId, MonoTime, Timestamp};
+use crate::units::{Boot, Digest, EntryId, MonoTime, Timestamp};
 
 /// Gathered frames are written after this long without another frame.
 pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_millis(1200);
@@ -64,6 +64,9 @@ pub struct Engine {
     pub(super) early: Vec<Arc<Frame>>,
     /// Frames are skipped until the next key frame, because they cannot be decoded without it.
     pub(super) need_key: bool,
+    /// Parameters of the latest video frame that was gathered: without a key frame only frames with
+    /// the same parameters can be decoded behind it.
+    pub(super) decodable: Option<Digest>,
     /// End of the footage on the media clock, microseconds.
     pub(super) media_end: u64,
     /// Latest picture of the newest fragment of this boot on the media clock, microseconds.
@@ -119,6 +122,10 @@ impl Engine {
             return self.audio(frame);
         }
         self.videos += 1;
+        self.end_before_hole(frame, out);
+        if self.begins_without_key(frame) {
+            return self.skip_to_key(frame, out);
+        }
         if self.builder.ends_before(frame, self.ring.room()) {
             if self.fits_padding(frame) {
                 self.builder.push(frame.clone());
@@ -131,6 +138,7 @@ impl Engine {
             }
             self.need_key = false;
         }
+        self.decodable = Some(frame.params.digest);
         self.builder.push(frame.clone());
         self.join_early();
     }

@@ -16,7 +16,41 @@ const PENDING_GAPS_MAX: usize = 32;
 /// Shortest time between two fragments that counts as a gap: 12 frames at 25 fps.
 const GAP_MIN: Duration = Duration::from_millis(500);
 
+/// Footage that continues this soon behind the begin of a camera outage has lost nothing: its frames
+/// came late, in one burst, and their capture times jitter by this much.
+const LATE_JITTER: Duration = Duration::from_millis(100);
+
 impl Engine {
+    /// Ends the fragment before a frame in front of which pictures were lost for longer than
+    /// [`GAP_MIN`]: the time between them is a gap, not the duration of the picture before.
+    pub(super) fn end_before_hole(&mut self, frame: &Frame, out: &mut Vec<StorageUpdate>) {
+        let Some(newest) = self.builder.newest_video() else { return };
+        if frame.lost > 0 && frame.at.mono.duration_since(newest.mono) > GAP_MIN {
+            self.flush_all(out);
+        }
+    }
+
+    /// True for a frame that cannot be decoded behind the gathered ones: its parameters are other
+    /// ones and the key frame that began them is missing, or a failed write took its key frame.
+    pub(super) fn begins_without_key(&self, frame: &Frame) -> bool {
+        let changed = self.decodable.is_some_and(|known| known != frame.params.digest);
+        !frame.key && (changed || self.need_key)
+    }
+
+    /// Leaves out `frame` and all others up to the next key frame. The gap begins where the footage
+    /// ends, as the missing key frame belongs to it.
+    pub(super) fn skip_to_key(&mut self, frame: &Frame, out: &mut Vec<StorageUpdate>) {
+        if !self.need_key {
+            self.flush_all(out);
+        }
+        if !self.need_key && self.until != Timestamp::default() {
+            let from = if self.until.mono < frame.at.mono { self.until } else { frame.at };
+            self.extend_open_gap(from, GapReason::NoKeyFrame, 0);
+        }
+        self.need_key = true;
+        self.skip_frame(frame);
+    }
+
     /// Counts a frame that cannot be decoded. The gap is recorded when the footage continues.
     pub(super) fn skip_frame(&mut self, frame: &Frame) {
         if frame.kind() == TrackKind::Video && self.ring.newest() > 0 {
@@ -76,8 +110,12 @@ impl Engine {
         }
     }
 
-    /// Queues a gap, or extends the last one if they touch and have the same reason.
+    /// Queues a gap, or extends the last one if they touch and have the same reason. A gap without
+    /// length is none: the footage continued at its begin or before.
     pub(super) fn queue_gap(&mut self, gap: Gap) {
+        if is_empty(&gap) {
+            return;
+        }
         self.named_until = self.named_until.max(gap.to.mono);
         let full = self.pending_gaps.len() >= PENDING_GAPS_MAX;
         let same = |last: &Gap| {
@@ -129,4 +167,15 @@ impl Engine {
         }
         self.pending_gaps = gaps.into();
     }
+}
+
+/// True for a gap in which nothing is missing. Between two starts only the wall clock compares.
+fn is_empty(gap: &Gap) -> bool {
+    let jitter = match gap.reason {
+        GapReason::CameraDown => LATE_JITTER.as_micros() as i64,
+        _ => 0,
+    };
+    let wall = gap.to.wall.0.saturating_sub(gap.from.wall.0);
+    let mono = gap.to.mono.0 as i64 - gap.from.mono.0 as i64;
+    gap.bytes == 0 && wall <= jitter && mono <= jitter
 }

@@ -766,3 +766,143 @@ fn frames_whose_times_go_back_keep_the_media_clock_rising() {
         records(&bench);
     }
 }
+
+impl Bench {
+    /// Records a frame of these parameters after 100 ms, before which `lost` packets were lost.
+    fn sent(&mut self, mark: u8, key: bool, lost: u32) {
+        self.wait(100_000);
+        self.placed(mark, key, lost);
+        self.frames += 1;
+    }
+
+    fn placed(&mut self, mark: u8, key: bool, lost: u32) {
+        let frame = Frame {
+            role: StreamRole::Main,
+            params: video(mark),
+            data: vec![0; 500].into(),
+            key,
+            pts: self.frames * 9000,
+            run: self.run,
+            at: self.now,
+            lost,
+        };
+        self.engine.frame(&Arc::new(frame), &mut self.update);
+    }
+}
+
+#[test]
+fn a_new_size_without_its_key_frame_is_one_gap_to_the_next() {
+    let mut bench = Bench::new(small());
+    bench.record(4);
+    // The first key frames of the new size lost a packet each.
+    bench.frames += 1;
+    bench.wait(100_000);
+    for i in 0..199 {
+        bench.sent(2, false, u32::from(i % 20 == 0));
+    }
+    for i in 0..40 {
+        bench.sent(2, i % 20 == 0, 0);
+    }
+    bench.order(StorageRequest::Stop);
+    assert_eq!(bench.gaps(), [(GapReason::NoKeyFrame, 41, 241)]);
+    bench.is_whole();
+}
+
+#[test]
+fn the_old_size_goes_on_behind_a_new_one_without_a_key() {
+    let mut bench = Bench::new(small());
+    bench.record(4);
+    (0..20).for_each(|_| bench.sent(2, false, 0));
+    (0..20).for_each(|_| bench.sent(1, false, 0));
+    (0..20).for_each(|i| bench.sent(1, i == 0, 0));
+    bench.order(StorageRequest::Stop);
+    assert_eq!(bench.gaps(), [(GapReason::NoKeyFrame, 41, 81)]);
+}
+
+#[test]
+fn pictures_lost_for_over_half_a_second_are_one_gap() {
+    for (missing, gaps) in [(3, 0), (8, 1), (30, 1)] {
+        let mut bench = Bench::new(small());
+        bench.record(4);
+        (0..5).for_each(|i| bench.sent(1, i == 0, 0));
+        // What the camera sent meanwhile came as one burst behind the loss.
+        bench.frames += missing;
+        bench.now = bench.now.after(missing as u64 * 100_000);
+        bench.sent(1, false, 40);
+        bench.record(4);
+        bench.order(StorageRequest::Stop);
+        let found = bench.gaps();
+        assert_eq!(found.len(), gaps, "{missing}: {found:?}");
+        let right = |(reason, from, to): &(_, _, _)| {
+            (*reason, *from, *to) == (GapReason::CameraDown, 46, 46 + missing)
+        };
+        assert!(found.iter().all(right), "{found:?}");
+        bench.is_whole();
+    }
+}
+
+#[test]
+fn an_outage_whose_pictures_come_later_leaves_no_gap() {
+    for early in [0, 20_000, 100_000] {
+        let mut bench = Bench::new(small());
+        bench.record(4);
+        let from = bench.now;
+        // The camera holds its pictures back for 12 s, and sends them with their times.
+        bench.wait(1_300_000);
+        let to = bench.now.after(10_700_000);
+        bench.order(StorageRequest::NoteGap(Gap {
+            from,
+            to,
+            reason: GapReason::CameraDown,
+            bytes: 0,
+        }));
+        bench.now = from.after(100_000 - early);
+        for i in 0..120 {
+            bench.placed(1, i % 20 == 0, 0);
+            bench.frames += 1;
+            bench.now = bench.now.after(100_000);
+        }
+        bench.record(4);
+        bench.order(StorageRequest::Stop);
+        assert_eq!(bench.gaps(), [], "early by {early}");
+        bench.is_whole();
+    }
+}
+
+#[test]
+fn a_full_card_with_two_segments_keeps_recording_on_them() {
+    for most in [2, 3] {
+        let mut bench = Bench::new(small());
+        let files = |bench: &Bench| super::disk::segments(&bench.disk.live().lengths()).len();
+        while files(&bench) < most {
+            bench.record(1);
+        }
+        let taken = bench.disk.live().lengths().values().sum::<u64>();
+        bench.disk.leave_only(taken + BLOCK);
+        bench.record(60);
+        let lost = |update: &StorageUpdate| matches!(update, StorageUpdate::CardLost { .. });
+        assert!(!bench.update.iter().any(lost), "{most} segments");
+        assert_eq!(bench.gaps(), []);
+        bench.is_whole();
+        bench.disk.leave_only(1 << 30);
+        bench.wait(140_000_000);
+        bench.run += 1;
+        bench.frames = 0;
+        bench.record(120);
+        assert_eq!(files(&bench), 8, "the ring grows again");
+    }
+}
+
+#[test]
+fn footage_in_memory_is_a_gap_after_an_orderly_stop_too() {
+    let mut bench = Bench::new(small());
+    bench.record(30);
+    bench.disk.read_only(true);
+    bench.record(30);
+    bench.order(StorageRequest::Stop);
+    bench.disk.read_only(false);
+    bench.restart(small());
+    bench.record(3);
+    assert!(matches!(bench.gaps()[..], [(_, 285..=301, 601)]), "{:?}", bench.gaps());
+    bench.is_whole();
+}

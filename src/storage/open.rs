@@ -153,6 +153,7 @@ impl Engine {
             wear_reported: false,
             scrub: Scrub::default(),
             unreported: Vec::new(),
+            decodable: None,
         }
     }
 

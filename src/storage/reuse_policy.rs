@@ -3,10 +3,13 @@
 use super::disk::{DiskFault, FileId};
 use super::fallback::{MEMORY_FIRST, is_in_memory};
 use super::ring::Ring;
-use super::ring_geometry::SEGMENTS_MIN;
 use super::{Gap, GapReason, StorageUpdate};
 use crate::format::segment_head::{Eviction, EvictionCause};
 use crate::units::MonoTime;
+
+/// Fewest segments of a young ring that are recycled when the card has no room for another one. With
+/// one, recycling it would evict all footage; with two, the newer half stays and recording goes on.
+const RECYCLED_MIN: usize = 2;
 
 impl Ring {
     /// Restores the whole budget once the card has room for two more segments. True if it did.
@@ -84,7 +87,7 @@ impl Ring {
                 self.index.add_blank(file);
                 Ok(Some(file))
             }
-            Err(fault) if self.files.len() < SEGMENTS_MIN => Err(fault),
+            Err(fault) if self.files.len() < RECYCLED_MIN => Err(fault),
             Err(fault) => {
                 self.geometry.budget = self.allocated();
                 self.counts.budget = self.geometry.budget;

@@ -28,6 +28,7 @@ mod prefix;
 #[cfg(test)]
 #[cfg(feature = "sim")]
 mod property_tests;
+mod repeats;
 pub mod rtcp;
 mod sample_entry;
 mod source;

@@ -11,6 +11,7 @@ use super::limits::{
     CHALLENGERS_TCP, CHALLENGERS_UDP, JUMP_MIN, NOISE_MIN, PACKET_MAX, REORDER_MAX, REORDER_TIME,
     RESTART_RUN, SILENCE, TYPES_RUN,
 };
+use super::repeats::Repeats;
 use crate::camera::TrackKind;
 use crate::camera::quirk::{Quirk, QuirkCounts};
 use crate::settings::Transport;
@@ -73,6 +74,8 @@ pub(super) struct Source {
     payload_type: u8,
     /// Packets of other payload types since the latest packet of the track's type.
     types: Vec<Held>,
+    /// The latest packets, to know repetitions.
+    repeats: Repeats,
     /// Buffers to be used again.
     pool: Vec<Vec<u8>>,
 }
@@ -103,6 +106,7 @@ impl Source {
             restart: Vec::new(),
             payload_type,
             types: Vec::new(),
+            repeats: Repeats::default(),
             pool: Vec::new(),
         }
     }
@@ -195,6 +199,13 @@ impl Source {
     fn accept(&mut self, bytes: &[u8], header: &Header, arrival: MonoTime, sink: &mut impl Sink) {
         self.ssrc.get_or_insert(header.ssrc);
         self.latest = arrival;
+        if self.repeats.is_repetition(header, &bytes[header.payload.clone()]) {
+            self.quirks.note(match self.transport {
+                Transport::Tcp => Quirk::RepeatedPackets,
+                Transport::Udp => Quirk::LatePackets,
+            });
+            return;
+        }
         match self.transport {
             Transport::Tcp => {
                 let (lost, jumped) = self.judge_tcp(header.seq);

@@ -864,3 +864,36 @@ fn comfort_noise_is_no_sound() {
     let heard = hear(&format, Transport::Tcp, &packets);
     assert!(heard.units.len() == 20 && heard.lost() == 0);
 }
+
+#[test]
+fn packets_that_come_twice_over_tcp_are_taken_once() {
+    for h265 in [false, true] {
+        let pictures = drawn(h265);
+        let mut camera = Camera { mtu: 100, ..Camera::new(h265) };
+        let film = camera.film(&pictures);
+        let each = |packets: Vec<Vec<u8>>| packets.into_iter().flat_map(|p| [p.clone(), p]);
+        let doubled: Vec<Vec<u8>> = each(film.concat()).collect();
+        let some = film.concat().into_iter().enumerate();
+        let some: Vec<Vec<u8>> =
+            some.flat_map(|(n, p)| vec![p; if n % 20 == 0 { 2 } else { 1 }]).collect();
+        let twice = |picture: &Vec<Vec<u8>>| [picture.clone(), picture.clone()].concat();
+        let whole: Vec<Vec<u8>> = film.iter().flat_map(twice).collect();
+        for (name, packets) in [("each", doubled), ("some", some), ("pictures", whole)] {
+            let heard = hear_tcp(h265, &packets);
+            assert_eq!(heard.units.len(), pictures.len(), "{name}: {:?}", heard.quirks);
+            assert_whole(&heard, &pictures, h265);
+            assert_eq!(heard.quirks, [Quirk::RepeatedPackets, Quirk::SetsMissing], "{name}");
+        }
+    }
+}
+
+#[test]
+fn equal_packets_with_a_constant_sequence_number_all_count() {
+    let mut repeats = super::repeats::Repeats::default();
+    let mut seen = |payload: u8| {
+        let packet = [&[0x80, 96, 0, 0, 0, 0, 0, 1, 0, 0, 0, 9][..], &[payload]].concat();
+        let header = super::header::Header::parse(&packet).unwrap();
+        repeats.is_repetition(&header, &packet[12..])
+    };
+    assert_eq!([1, 2, 1, 2, 1].map(&mut seen), [false; 5]);
+}
