@@ -23,6 +23,8 @@ mod session_loop;
 pub mod set_up;
 mod stream_task;
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod stub_tests;
 
 pub use stream_task::{Stream, run};
