@@ -140,7 +140,7 @@ impl Authenticator {
     }
 
     /// Another connection was opened: its nonce may be another one. Before the login was accepted,
-    /// that is believed [`NONCES_MAX`] times.
+    /// that is assumed [`NONCES_MAX`] times.
     pub fn reconnected(&mut self) {
         self.nonce_accepted |= self.accepted || self.reconnections < NONCES_MAX;
         self.reconnections += 1;

@@ -10,11 +10,9 @@ use url::Url;
 use super::auth::Authenticator;
 use super::control_url::encoded;
 use super::keep_alive::KeepAlive;
-use super::limits::{
-    ANSWER_TIMEOUT, BODY_MAX, BODY_QUIET, OUTPUT_MAX, RECONNECTS_MAX, REQUESTS_MAX,
-    TEARDOWN_TIMEOUT,
-};
+use super::limits::{ANSWER_TIMEOUT, OUTPUT_MAX, RECONNECTS_MAX, REQUESTS_MAX, TEARDOWN_TIMEOUT};
 use super::message::{Decoder, Item, Message};
+use super::open_body::OpenBody;
 use super::set_up::{Sound, Track};
 use crate::camera::auth_limiter::AuthOutcome;
 use crate::camera::quirk::{Quirk, QuirkCounts};
@@ -102,21 +100,6 @@ pub(super) enum Phase {
     Playing,
     TearingDown,
     Ended,
-}
-
-/// A DESCRIBE response whose body has no known end.
-#[derive(Debug)]
-pub(super) struct OpenBody {
-    pub(super) message: Message,
-    pub(super) quiet_since: MonoTime,
-    /// It is taken as it is at this time, even if it goes on.
-    pub(super) until: MonoTime,
-}
-
-impl OpenBody {
-    fn ends_at(&self) -> MonoTime {
-        self.quiet_since.plus(BODY_QUIET).min(self.until)
-    }
 }
 
 /// One RTSP session.
@@ -301,28 +284,6 @@ impl Client {
             }
         };
         Some(Event::Packet { track, rtcp, bytes: self.decoder.bytes(place) })
-    }
-
-    /// Takes what has come of a body of unknown length. It ends before the first byte that is no
-    /// text, after a quiet time, and at [`BODY_MAX`].
-    fn read_open_body(&mut self, now: MonoTime) {
-        let Some(open) = &mut self.open_body else { return };
-        // One byte more shows that it is too large.
-        let text = self.decoder.take_text((BODY_MAX + 1).saturating_sub(open.message.body.len()));
-        if !text.is_empty() {
-            self.quirks.note(Quirk::BodyLength);
-            open.message.body.extend(text);
-            open.quiet_since = now;
-        }
-        if open.message.body.len() > BODY_MAX {
-            self.open_body = None;
-            let why = format!("DESCRIBE: a body of more than {BODY_MAX} bytes is too large");
-            self.fail(CameraFault::Protocol, &why);
-        } else if self.decoder.text_ended()
-            && let Some(open) = self.open_body.take()
-        {
-            self.described(&open.message, now);
-        }
     }
 
     /// When [`Client::tick`] is due next.

@@ -18,6 +18,7 @@ mod incoming;
 pub mod keep_alive;
 pub mod limits;
 pub mod message;
+mod open_body;
 pub mod sdp;
 mod session_loop;
 pub mod set_up;

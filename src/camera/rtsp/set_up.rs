@@ -1,10 +1,11 @@
 //! The steps of a session up to PLAY: DESCRIBE with redirects, the choice of tracks, SETUP.
 
-use super::client::{Client, Event, OpenBody, Phase, Purpose, Request, address};
+use super::client::{Client, Event, Phase, Purpose, Request, address};
 use super::control_url::{ControlBase, encoded};
 use super::headers::{is_rtp_info, session, transport};
 use super::limits::{ANSWER_TIMEOUT, BODY_MAX, REDIRECTS_MAX};
 use super::message::Message;
+use super::open_body::OpenBody;
 use super::sdp::{self, MediaDescription, Sdp};
 use crate::camera::quirk::{Quirk, QuirkCounts};
 use crate::camera::track_format::TrackFormat;
