@@ -4,10 +4,17 @@
 //! clipboard.
 
 /// True for characters with an effect instead of a glyph: C0, DEL, C1, line and paragraph
-/// separators, bidirectional controls.
+/// separators, the format characters (category Cf: bidirectional controls, zero-width characters,
+/// tags), and what has no width (joiners, fillers, variation selectors).
 fn is_control(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+            | '\u{890}' | '\u{891}' | '\u{8e2}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// A text in one line, with `\xNN` or `\u{NNNN}` for each control character.
@@ -52,7 +59,10 @@ fn escaped_json(text: &str) -> String {
     for c in text.chars() {
         // serde_json escapes all of C0 in strings; the remaining line feeds are its own.
         if is_control(c) && c != '\n' {
-            out.push_str(&format!("\\u{:04x}", u32::from(c)))
+            // Beyond the first plane JSON has surrogate pairs.
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
         } else {
             out.push(c)
         }
@@ -77,6 +87,29 @@ mod tests {
             "{text}"
         );
         assert_eq!(shown_lines("a\tb\n\x1bc"), "a\tb\n\\x1bc");
+    }
+
+    #[test]
+    fn format_and_zero_width_characters_are_escaped() {
+        for c in [
+            '\u{ad}',
+            '\u{200b}',
+            '\u{200d}',
+            '\u{2060}',
+            '\u{180e}',
+            '\u{fff9}',
+            '\u{e0001}',
+            '\u{feff}',
+            '\u{34f}',
+            '\u{fe0f}',
+        ] {
+            let text = shown(&format!("a{c}b"));
+            assert!(text.is_ascii(), "{text:?}");
+            let value = serde_json::json!({"a": format!("x{c}y")});
+            let json = shown_json_line(&value).unwrap();
+            assert!(json.is_ascii(), "{json:?}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), value);
+        }
     }
 
     #[test]

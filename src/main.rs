@@ -12,6 +12,16 @@ use tracing_subscriber::prelude::*;
 /// Environment variable with the log levels: `debug`, or by module `info,taimat::storage=debug`.
 const LOG_VARIABLE: &str = "TAIMAT_LOG";
 
+/// Libraries that log a line for each packet of a camera: they log errors alone, unless the variable
+/// names them.
+const PACKET_LOGGERS: [&str; 2] = ["retina", "h264_reader"];
+
+/// The levels with those of [`PACKET_LOGGERS`].
+fn quietened(levels: Targets, text: &str) -> Targets {
+    let unnamed = PACKET_LOGGERS.into_iter().filter(|name| !text.contains(name));
+    levels.with_targets(unnamed.map(|name| (name, LevelFilter::ERROR)))
+}
+
 /// Parses levels. A word that is neither a level nor `MODULE=LEVEL` is an error: alone it would be
 /// taken for a module, which silences all others.
 fn levels_of(text: &str) -> Result<Targets, String> {
@@ -48,16 +58,18 @@ fn main() -> ExitCode {
     }));
     let cli = taimat::cli::Cli::parse();
     let wanted = std::env::var(LOG_VARIABLE).ok();
-    let parsed = wanted.as_deref().filter(|text| !text.trim().is_empty()).map(levels_of);
+    let wanted = wanted.as_deref().unwrap_or_default();
+    let parsed = Some(wanted).filter(|text| !text.trim().is_empty()).map(levels_of);
     let default = || cli.default_log().parse::<Targets>().unwrap_or_default();
     let levels = parsed.as_ref().and_then(|parsed| parsed.as_ref().ok()).cloned();
+    let levels = quietened(levels.unwrap_or_else(default), wanted);
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr.and(LogTail::shared()))
         .with_ansi(std::io::stderr().is_terminal())
         // A log line that stderr rejects is lost. Reporting that on stderr would panic.
         .log_internal_errors(false);
     // The whole registry is filtered: with a filter of the layer alone, tests/peers missed log lines.
-    tracing_subscriber::registry().with(levels.unwrap_or_else(default)).with(layer).init();
+    tracing_subscriber::registry().with(levels).with(layer).init();
     if let Some(Err(error)) = parsed {
         tracing::warn!(variable = LOG_VARIABLE, %error, "log levels not understood, using the default");
     }
@@ -66,6 +78,27 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("taimat: {}", taimat::escape::shown_lines(&format!("{error:#}")));
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_that_log_each_packet_log_errors_unless_named() {
+        use tracing::Level;
+        for (text, warns, own) in [
+            ("info", false, Level::INFO),
+            ("debug", false, Level::DEBUG),
+            ("info,retina=warn", true, Level::INFO),
+        ] {
+            let levels = quietened(levels_of(text).unwrap(), text);
+            let target = "retina::codec::h264";
+            assert_eq!(levels.would_enable(target, &Level::WARN), warns, "{text}");
+            assert!(levels.would_enable(target, &Level::ERROR), "{text}");
+            assert!(levels.would_enable("taimat::camera", &own), "{text}");
         }
     }
 }

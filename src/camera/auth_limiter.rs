@@ -124,6 +124,13 @@ impl AuthLimiter {
         AuthPermit::Granted
     }
 
+    /// Counts logins that a session sent beside the one that [`AuthLimiter::answered`] reports as
+    /// rejected.
+    pub fn also_rejected(&mut self, role: StreamRole, more: u32) {
+        let attempts = self.attempts(role);
+        attempts.rejections = attempts.rejections.saturating_add(more);
+    }
+
     /// Reports the outcome of a try. `random` is uniform in 0..1 and draws the length of a lockout.
     pub fn answered(
         &mut self,
@@ -189,6 +196,15 @@ mod tests {
     use super::*;
 
     use AuthOutcome::{Accepted, NotAsked, Rejected};
+
+    #[test]
+    fn each_login_of_a_session_counts_toward_the_lockout() {
+        let mut limiter = AuthLimiter::default();
+        assert_eq!(limiter.acquire(StreamRole::Main, MonoTime(1)), AuthPermit::Granted);
+        limiter.also_rejected(StreamRole::Main, 2);
+        let rest = limiter.answered(StreamRole::Main, MonoTime(2), Rejected, 0.0);
+        assert!(matches!(rest, AuthRest::Lockout(_)), "{rest:?}");
+    }
     use StreamRole::{Main, Sub};
 
     fn at(seconds: u64) -> MonoTime {

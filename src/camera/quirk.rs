@@ -121,7 +121,7 @@ pub enum Quirk {
 
 impl Quirk {
     /// All quirks with their stable names, what they mean, and what the device does.
-    pub const ALL: [(Quirk, &'static str, &'static str); 54] = [
+    pub const ALL: [(Quirk, &'static str, &'static str); 55] = [
         (
             Quirk::CSeq,
             "cseq",

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use serde_json::Value;
 
 use super::Usage;
 use super::run::{on_signal, runtime};
@@ -23,6 +24,7 @@ use crate::discover::interfaces::Interface;
 use crate::discover::multicast::{Search, interfaces, search};
 use crate::discover::report::{self, Camera};
 use crate::escape::{shown, shown_json};
+use crate::redact::KnownLogin;
 use crate::settings::{Login, load, parse};
 use crate::storage::disk::{DirFault, RealDisk};
 use crate::units::SiteId;
@@ -90,6 +92,7 @@ pub struct Args {
 /// Wrong usage, or the network cannot be used.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let login = args.login_file.as_deref().map(read_login).transpose()?;
+    let known = login.as_ref().map(Login::known).unwrap_or_default();
     let written = args.write.as_deref().map(|path| Target::new(path, &args)).transpose()?;
     let runtime = runtime().build()?;
     let found = runtime.block_on(async {
@@ -109,9 +112,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     if args.json {
-        println!("{}", shown_json(&report::json(&cameras))?);
+        println!("{}", shown_json(&without_login(report::json(&cameras), &known))?);
     } else if !cameras.is_empty() {
-        println!("{}", report::table(&cameras).trim_end());
+        println!("{}", known.hidden(report::table(&cameras).trim_end()));
     }
     if !cameras.iter().any(|camera| camera.main.is_some()) {
         eprintln!("{}", nothing(&cameras));
@@ -121,6 +124,22 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         target.write(chosen(&cameras, args.camera.as_deref())?)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The document with the login hidden in all its texts: a camera may repeat it.
+fn without_login(value: Value, known: &KnownLogin) -> Value {
+    match value {
+        Value::String(text) => known.hidden(&text).into(),
+        Value::Array(values) => {
+            values.into_iter().map(|value| without_login(value, known)).collect()
+        }
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (name, without_login(value, known)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        other => other,
+    }
 }
 
 fn nothing(cameras: &[Camera]) -> &'static str {
@@ -352,6 +371,14 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_login_that_a_camera_repeats_is_hidden_in_json() {
+        let known = KnownLogin::new("admin", "main");
+        let value = serde_json::json!({"main": [{"model": "main", "gop": 1, "sub": null}]});
+        let wanted = serde_json::json!({"main": [{"model": "***", "gop": 1, "sub": null}]});
+        assert_eq!(without_login(value, &known), wanted);
+    }
 
     #[test]
     fn a_host_may_be_a_name_or_an_address_with_a_port() {

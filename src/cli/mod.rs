@@ -101,7 +101,7 @@ impl Cli {
         match self.command {
             #[cfg(feature = "sim")]
             Command::Sim(_) => "off",
-            _ => "info,retina=warn,rumqttd=off",
+            _ => "info,rumqttd=off",
         }
     }
 }

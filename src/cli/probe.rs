@@ -15,8 +15,8 @@ use crate::camera::quirk::QuirkCounts;
 use crate::camera::{CameraFault, CameraUpdate, Frame, StreamRole, TrackKind, rtsp};
 use crate::clock::SystemClock;
 use crate::escape::shown_json_line;
-use crate::redact::masked;
-use crate::settings::{CameraSettings, load, parse};
+use crate::redact::KnownLogin;
+use crate::settings::{CameraSettings, Login, load, parse};
 use crate::wakeup::WakeupCoalescer;
 use crate::watchdog::Heartbeat;
 
@@ -63,12 +63,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Err(problems) => {
             let problems = in_flags(&problems.to_string());
             if args.json {
-                failed(&args, "invalid", &problems);
+                failed(&args, &KnownLogin::default(), "invalid", &problems);
                 return Ok(ExitCode::from(2));
             }
             return Err(Usage(problems).into());
         }
     };
+    let known = settings.camera.login.as_ref().map(Login::known).unwrap_or_default();
     let heard: Arc<Mutex<BTreeMap<&'static str, ProbeReport>>> = Arc::default();
     let hearing = heard.clone();
     let take = move |frame: Arc<Frame>| {
@@ -94,7 +95,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         } else {
             &detail
         };
-        return Ok(failed(&args, fault.as_str(), detail));
+        return Ok(failed(&args, &known, fault.as_str(), detail));
     }
     let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
     if heard.get("video").is_none_or(|video| video.keys == 0) {
@@ -102,17 +103,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             "connected, but no key frame within {} s (--seconds extends the probe)",
             args.seconds
         );
-        return Ok(failed(&args, CameraFault::NoKeyFrame.as_str(), &detail));
+        return Ok(failed(&args, &known, CameraFault::NoKeyFrame.as_str(), &detail));
     }
     print_report(&heard, &quirks, args.json);
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints why the probe failed: a line, or with `--json` an object with `error`.
-fn failed(args: &Args, fault: &str, detail: &str) -> ExitCode {
-    let url = masked(&args.url);
+fn failed(args: &Args, known: &KnownLogin, fault: &str, detail: &str) -> ExitCode {
+    let (url, detail) = (known.masked(&args.url), known.masked(detail));
     if args.json {
-        let error = failure(&url, fault, detail);
+        let error = failure(&url, fault, &detail);
         println!("{}", shown_json_line(&error).unwrap_or_default());
     } else {
         eprintln!("{url}: {fault}: {detail}");

@@ -260,8 +260,9 @@ impl<E: Exchange> Interview<'_, E> {
         let offered = challenge(response.values("www-authenticate"));
         let fresh = match (&self.proof, &offered) {
             (Proof::None, _) => true,
-            // Only its nonce was too old, or it was used up: that is no refusal.
-            (Proof::Digest(_, count), Some(offered)) => offered.stale || *count > 1,
+            // Its nonce was used before: it may be too old or used up, which is no refusal. `stale`
+            // on a nonce that was never used is what a wrong password looks like, too.
+            (Proof::Digest(_, count), Some(_)) => *count > 1,
             _ => false,
         };
         if !fresh {

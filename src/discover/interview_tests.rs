@@ -172,7 +172,8 @@ fn a_wrong_login_is_sent_three_times_at_most() {
         ("www-authenticate", "Digest realm=\"r\", nonce=\"n\", qop=\"auth\""),
         ("date", "Thu, 01 Jan 1970 00:00:20 GMT"),
     ];
-    for headers in [&challenge[..], &challenge[1..], &[]] {
+    let stale = [("www-authenticate", "Digest realm=\"r\", nonce=\"n\", qop=\"auth\", stale=true")];
+    for headers in [&challenge[..], &challenge[1..], &[], &stale[..]] {
         let refuse = |_: &Service, _: Option<&str>, _: &str| response(401, headers, REFUSAL);
         let (answers, asked) = ask(&refuse, &device(80), Some(&login()));
         let proofs = asked.iter().filter(|line| !line.ends_with("plain")).count();

@@ -68,6 +68,13 @@ pub struct Login {
     pub password: Secret,
 }
 
+impl Login {
+    /// The login as texts must not show it.
+    pub fn known(&self) -> crate::redact::KnownLogin {
+        crate::redact::KnownLogin::new(&self.user, self.password.reveal())
+    }
+}
+
 /// Transport of RTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {

@@ -10,6 +10,7 @@ use super::headers::{AuthChallenge, challenges};
 use super::limits::NONCES_MAX;
 use super::message::Headers;
 use crate::camera::quirk::{Quirk, QuirkCounts};
+use crate::redact::KnownLogin;
 use crate::settings::Login;
 use crate::units::{Digest, base64, hex};
 
@@ -93,6 +94,10 @@ pub struct Authenticator {
     nonce_count: u32,
     /// The camera accepted the current nonce.
     nonce_accepted: bool,
+    /// Connections opened again for this session.
+    reconnections: u32,
+    /// Requests that carried credentials, up to the first that was accepted.
+    unproven: u32,
     /// Client nonces drawn.
     drawn: u64,
     /// Client nonce of the current nonce: `-sess` needs the same one throughout.
@@ -114,6 +119,8 @@ impl Authenticator {
             scheme: None,
             nonce_count: 0,
             nonce_accepted: false,
+            reconnections: 0,
+            unproven: 0,
             drawn: 0,
             cnonce: String::new(),
             shown: false,
@@ -127,9 +134,16 @@ impl Authenticator {
         self.accepted
     }
 
-    /// Another connection was opened: its nonce may be another one.
+    /// How often the login was sent before a camera accepted it.
+    pub fn unproven(&self) -> u32 {
+        self.unproven
+    }
+
+    /// Another connection was opened: its nonce may be another one. Before the login was accepted,
+    /// that is assumed [`NONCES_MAX`] times.
     pub fn reconnected(&mut self) {
-        self.nonce_accepted = true;
+        self.nonce_accepted |= self.accepted || self.reconnections < NONCES_MAX;
+        self.reconnections += 1;
     }
 
     /// Begins another request, or the first.
@@ -141,6 +155,7 @@ impl Authenticator {
     pub fn header(&mut self, method: &str, uri: &str, body: &[u8]) -> Option<Vec<u8>> {
         let (scheme, login) = (self.scheme.clone()?, self.login.clone()?);
         self.shown = true;
+        self.unproven += u32::from(!self.accepted);
         match scheme {
             Scheme::Basic => {
                 let pair = format!("{}:{}", login.user, login.password.reveal());
@@ -183,7 +198,8 @@ impl Authenticator {
             );
         }
         let shown = std::mem::take(&mut self.shown);
-        match offer(&challenges(headers.all("www-authenticate"), quirks)) {
+        let known = self.login.as_ref().map(Login::known).unwrap_or_default();
+        match offer(&challenges(headers.all("www-authenticate"), quirks), &known) {
             _ if shown && self.scheme == Some(Scheme::Basic) => AuthVerdict::Refused,
             Offer::Nothing if shown => AuthVerdict::Refused,
             Offer::Nothing => {
@@ -213,7 +229,8 @@ impl Authenticator {
     ) -> AuthVerdict {
         if shown && let Some(Scheme::Digest(last)) = &self.scheme {
             let renewed = challenge.nonce != last.nonce;
-            let expired = challenge.stale || renewed && self.nonce_accepted;
+            // `stale` on a nonce that was never accepted is what a wrong password looks like, too.
+            let expired = self.nonce_accepted && (challenge.stale || renewed);
             if !expired {
                 return AuthVerdict::Refused;
             }
@@ -234,7 +251,7 @@ impl Authenticator {
 }
 
 /// The best scheme that a response offers: the first Digest with a known algorithm, else Basic.
-fn offer(challenges: &[AuthChallenge]) -> Offer {
+fn offer(challenges: &[AuthChallenge], known: &KnownLogin) -> Offer {
     let digests = || challenges.iter().filter(|c| c.scheme == "digest" || c.scheme.is_empty());
     if let Some(found) = digests().find_map(DigestChallenge::read) {
         return Offer::Scheme(Scheme::Digest(Box::new(found)));
@@ -247,7 +264,7 @@ fn offer(challenges: &[AuthChallenge]) -> Offer {
     }
     let names = challenges.iter().map(|challenge| {
         let clean = |text: &str| -> String {
-            text.chars().filter(|c| c.is_ascii_graphic()).take(20).collect()
+            known.hidden(text).chars().filter(|c| c.is_ascii_graphic()).take(20).collect()
         };
         let algorithm = clean(&challenge.text("algorithm"));
         let more = if algorithm.is_empty() { "" } else { " " };
@@ -558,7 +575,7 @@ mod tests {
             shown(&mut auth, "DESCRIBE", "b");
             asked += 1;
         }
-        assert_eq!(asked, 1 + NONCES_MAX);
+        assert_eq!(asked, 1, "a fresh nonce is not stale");
     }
 
     #[test]

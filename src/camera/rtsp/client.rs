@@ -10,14 +10,15 @@ use url::Url;
 use super::auth::Authenticator;
 use super::control_url::encoded;
 use super::keep_alive::KeepAlive;
-use super::limits::{ANSWER_TIMEOUT, BODY_QUIET, RECONNECTS_MAX, REQUESTS_MAX, TEARDOWN_TIMEOUT};
+use super::limits::{ANSWER_TIMEOUT, OUTPUT_MAX, RECONNECTS_MAX, REQUESTS_MAX, TEARDOWN_TIMEOUT};
 use super::message::{Decoder, Item, Message};
+use super::open_body::OpenBody;
 use super::set_up::{Sound, Track};
 use crate::camera::auth_limiter::AuthOutcome;
 use crate::camera::quirk::{Quirk, QuirkCounts};
 use crate::camera::track_format::TrackFormat;
 use crate::camera::{CameraFault, Failure};
-use crate::redact::masked;
+use crate::redact::KnownLogin;
 use crate::settings::{Login, Transport};
 use crate::units::MonoTime;
 
@@ -101,17 +102,12 @@ pub(super) enum Phase {
     Ended,
 }
 
-/// A DESCRIBE response whose body has no known end.
-#[derive(Debug)]
-pub(super) struct OpenBody {
-    pub(super) message: Message,
-    pub(super) quiet_since: MonoTime,
-}
-
 /// One RTSP session.
 #[derive(Debug)]
 pub struct Client {
     pub(super) options: ClientOptions,
+    /// The login, for texts that must not show it.
+    pub(super) known: KnownLogin,
     pub(super) auth: Authenticator,
     pub(super) decoder: Decoder,
     pub(super) keep_alive: KeepAlive,
@@ -135,6 +131,8 @@ pub struct Client {
     /// Connections opened for that reason.
     pub(super) reconnects: u32,
     pub(super) server_requests: u32,
+    /// Responses since the last one that answered a request.
+    pub(super) unexpected: u32,
     cseq: u32,
     pub(super) pending: Option<Pending>,
     /// Numbers of keep-alive requests that were not answered.
@@ -155,11 +153,13 @@ impl Client {
     /// A session that waits for its connection.
     pub fn new(options: ClientOptions) -> Client {
         let auth = Authenticator::new(options.login.clone(), options.seed);
+        let known = options.login.as_ref().map(Login::known).unwrap_or_default();
         Client {
             aggregate: encoded(options.url.as_str()),
             options,
             auth,
-            decoder: Decoder::default(),
+            decoder: Decoder::new(known.clone()),
+            known,
             keep_alive: KeepAlive::default(),
             phase: Phase::SetUp,
             tracks: Vec::new(),
@@ -172,6 +172,7 @@ impl Client {
             reconnect: false,
             reconnects: 0,
             server_requests: 0,
+            unexpected: 0,
             cseq: 0,
             pending: None,
             abandoned: VecDeque::new(),
@@ -189,7 +190,7 @@ impl Client {
     /// The connection is open: asks for the description of the stream.
     pub fn connected(&mut self, now: MonoTime) {
         self.quirks.add(&self.decoder.quirks);
-        self.decoder = Decoder::default();
+        self.decoder = Decoder::new(self.known.clone());
         self.output.clear();
         self.reconnect = false;
         self.describe(now);
@@ -231,14 +232,22 @@ impl Client {
         }
     }
 
+    /// How often the login was sent before the camera accepted it.
+    pub fn logins_sent(&self) -> u32 {
+        self.auth.unproven()
+    }
+
     /// True when the camera has no place for this session.
     pub fn is_full(&self) -> bool {
         self.is_full
     }
 
-    /// Bytes received and held.
+    /// Bytes held: received, of an open body, to be sent, and of events.
     pub fn held(&self) -> usize {
-        self.decoder.held()
+        let body = self.open_body.as_ref().map_or(0, |open| open.message.body.len());
+        let response = self.numbered.as_ref().map_or(0, |(_, message)| message.size());
+        let events = self.events.len() * std::mem::size_of::<Event<'static>>();
+        self.decoder.held() + body + response + self.output.len() + events
     }
 
     /// Media came over UDP.
@@ -255,14 +264,12 @@ impl Client {
             if self.phase == Phase::Ended {
                 return None;
             }
-            if let Some(open) = &mut self.open_body {
-                let text = self.decoder.take_text();
-                if !text.is_empty() {
-                    self.quirks.note(Quirk::BodyLength);
-                    open.message.body.extend(text);
-                    open.quiet_since = now;
+            if self.open_body.is_some() {
+                self.read_open_body(now);
+                if self.open_body.is_some() {
+                    return None;
                 }
-                return None;
+                continue;
             }
             match self.decoder.next_item() {
                 Ok(None) => return None,
@@ -288,7 +295,7 @@ impl Client {
                 _ => ANSWER_TIMEOUT,
             }))
         });
-        let body = self.open_body.as_ref().map(|open| open.quiet_since.plus(BODY_QUIET));
+        let body = self.open_body.as_ref().map(OpenBody::ends_at);
         let keep_alive = self.keep_alive.due().filter(|_| self.phase == Phase::Playing);
         [answer, body, keep_alive].into_iter().flatten().min()
     }
@@ -298,8 +305,7 @@ impl Client {
         if self.next_tick().is_none_or(|due| now < due) || self.phase == Phase::Ended {
             return;
         }
-        if let Some(open) = self.open_body.take_if(|open| now >= open.quiet_since.plus(BODY_QUIET))
-        {
+        if let Some(open) = self.open_body.take_if(|open| now >= open.ends_at()) {
             self.described(&open.message, now);
         }
         if self.phase == Phase::Playing && self.keep_alive.due().is_some_and(|due| now >= due) {
@@ -409,7 +415,7 @@ impl Client {
     pub(super) fn fail(&mut self, fault: CameraFault, why: &str) {
         self.phase = Phase::Ended;
         self.pending = None;
-        self.events.push_back(Event::Ended((fault, masked(why))));
+        self.events.push_back(Event::Ended((fault, self.known.masked(why))));
     }
 
     pub(super) fn playing(&mut self, now: MonoTime) {
@@ -469,6 +475,10 @@ impl Client {
             text.extend_from_slice(b"\r\n");
         }
         text.extend(format!("User-Agent: taimat/{}\r\n\r\n", env!("CARGO_PKG_VERSION")).bytes());
+        if self.output.len() + text.len() > OUTPUT_MAX {
+            let why = format!("more than {OUTPUT_MAX} bytes of requests wait");
+            return self.fail(CameraFault::Protocol, &why);
+        }
         self.output.extend_from_slice(&text);
         self.pending = Some(Pending { request, cseq: self.cseq, sent: now });
     }

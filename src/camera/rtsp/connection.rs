@@ -39,8 +39,8 @@ struct UdpPair {
 pub(super) struct UdpPorts {
     pairs: Vec<UdpPair>,
     buffer: Vec<u8>,
-    /// Addresses that packets are accepted from: the camera's, and those it named.
-    sources: Vec<IpAddr>,
+    /// The camera's address: packets of others are dropped.
+    peer: Option<IpAddr>,
 }
 
 impl Connection {
@@ -111,7 +111,7 @@ impl UdpPorts {
         if pairs.len() < tracks {
             return Err(io::Error::other("no pair of free UDP ports"));
         }
-        Ok(UdpPorts { pairs, buffer: vec![0; DATAGRAM_MAX], sources: vec![peer] })
+        Ok(UdpPorts { pairs, buffer: vec![0; DATAGRAM_MAX], peer: Some(peer) })
     }
 
     /// The local ports of each track.
@@ -124,38 +124,28 @@ impl UdpPorts {
         ports
     }
 
-    /// Opens the path of a track through a firewall or NAT, by sending first.
-    pub(super) async fn open_path(
-        &mut self,
-        track: usize,
-        peer: IpAddr,
-        source: Option<&str>,
-        ports: (u16, u16),
-    ) {
-        let named: Option<IpAddr> = source.and_then(|source| source.parse().ok());
-        let address = named.unwrap_or(peer);
-        if !self.sources.contains(&address) {
-            self.sources.push(address);
-        }
+    /// Opens the path of a track through a firewall or NAT, by sending first. Packets go to the
+    /// camera's own address alone, whatever `source` it names.
+    pub(super) async fn open_path(&mut self, track: usize, peer: IpAddr, ports: (u16, u16)) {
         let Some(pair) = self.pairs.get(track) else { return };
         // An empty RTP packet of a payload type that no camera uses, and an empty Receiver Report.
         let rtp = [0x80, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let rtcp = [0x80, 201, 0, 1, 0, 0, 0, 0];
-        let _ = pair.rtp.send_to(&rtp, (address, ports.0)).await;
-        let _ = pair.rtcp.send_to(&rtcp, (address, ports.1)).await;
+        let _ = pair.rtp.send_to(&rtp, (peer, ports.0)).await;
+        let _ = pair.rtcp.send_to(&rtcp, (peer, ports.1)).await;
     }
 
     /// The next packet: its track, whether it came to the port of RTCP, and its bytes. Pending for
     /// ever without ports.
     pub(super) async fn receive(&mut self) -> (usize, bool, &[u8]) {
-        let (pairs, sources, bytes) = (&self.pairs, &self.sources, &mut self.buffer);
+        let (pairs, peer, bytes) = (&self.pairs, self.peer, &mut self.buffer);
         let (track, rtcp, len) = poll_fn(|context| {
             for (track, pair) in pairs.iter().enumerate() {
                 for (rtcp, socket) in [(false, &pair.rtp), (true, &pair.rtcp)] {
                     let mut buffer = ReadBuf::new(bytes);
                     for _ in 0..FOREIGN_MAX {
                         match socket.poll_recv_from(context, &mut buffer) {
-                            Poll::Ready(Ok(from)) if sources.contains(&from.ip()) => {
+                            Poll::Ready(Ok(from)) if peer == Some(from.ip()) => {
                                 return Poll::Ready((track, rtcp, buffer.filled().len()));
                             }
                             Poll::Ready(_) => buffer.clear(),

@@ -24,8 +24,6 @@ pub struct TransportHeader {
     pub ssrc: Option<u32>,
     /// The camera's port of RTP and of RTCP.
     pub server_ports: Option<(u16, u16)>,
-    /// The address that the packets come from.
-    pub source: Option<String>,
 }
 
 /// A challenge of `WWW-Authenticate`: scheme in lower case, and parameters with names in lower
@@ -110,11 +108,7 @@ pub fn transport(value: &[u8], quirks: &mut QuirkCounts) -> TransportHeader {
                 });
                 found.server_ports.is_some()
             }
-            "source" => {
-                found.source = Some(value.trim().trim_matches('"').to_owned())
-                    .filter(|address| !address.is_empty());
-                true
-            }
+            // `source` is not used: nothing is sent to another host because a camera says so.
             _ => true,
         };
         if !readable {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::auth::AuthVerdict;
 use super::client::{Client, Phase, Purpose, Request};
 use super::headers::challenges;
-use super::limits::SERVER_REQUESTS_MAX;
+use super::limits::{OUTPUT_MAX, SERVER_REQUESTS_MAX, UNEXPECTED_MAX};
 use super::message::{Headers, Message, Start};
 use super::set_up::Track;
 use crate::camera::CameraFault;
@@ -16,7 +16,7 @@ impl Client {
     pub(super) fn message(&mut self, message: Message, now: MonoTime) {
         match &message.start {
             Start::Request(method) => self.serve(method, &message.headers),
-            Start::Response(status, _) if *status < 200 => {}
+            Start::Response(status, _) if *status < 200 => self.unexpected(),
             Start::Response(status, reason) => {
                 let (status, reason) = (*status, reason.clone());
                 self.response(status, &reason, &message, now);
@@ -40,7 +40,22 @@ impl Client {
             .filter(char::is_ascii_digit)
             .take(10)
             .collect();
-        self.output.extend(format!("RTSP/1.0 {status}\r\nCSeq: {number}\r\n\r\n").bytes());
+        let answer = format!("RTSP/1.0 {status}\r\nCSeq: {number}\r\n\r\n");
+        if self.output.len() + answer.len() <= OUTPUT_MAX {
+            self.output.extend(answer.bytes());
+        }
+    }
+
+    /// A response that answers nothing: too many in a row end the session.
+    fn unexpected(&mut self) {
+        self.unexpected += 1;
+        if self.unexpected > UNEXPECTED_MAX {
+            let why = format!("more than {UNEXPECTED_MAX} responses in a row answer no request");
+            match self.phase {
+                Phase::TearingDown => self.torn_down(),
+                _ => self.fail(CameraFault::Protocol, &why),
+            }
+        }
     }
 
     fn response(&mut self, status: u16, reason: &str, message: &Message, now: MonoTime) {
@@ -58,8 +73,9 @@ impl Client {
         let again = self.phase == Phase::SetUp && self.numbered.as_ref().is_some_and(again);
         let Some(pending) = self.pending.take_if(|_| !again) else {
             self.quirks.note(Quirk::UnexpectedResponse);
-            return;
+            return self.unexpected();
         };
+        self.unexpected = 0;
         if number == Some(pending.cseq) {
             let of_set_up = self.phase == Phase::SetUp;
             self.numbered = of_set_up.then(|| (pending.cseq, message.clone()));

@@ -1,5 +1,5 @@
 //! Limits of one RTSP session. What exceeds one ends the session with its name; memory stays below
-//! some 160 KiB whatever the camera sends.
+//! [`HELD_MAX`] whatever the camera sends, and however fast or long.
 
 use std::time::Duration;
 
@@ -48,3 +48,12 @@ pub const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
 pub const KEEP_ALIVE_MIN: Duration = Duration::from_secs(2);
 /// Longest interval of keep-alive requests: a NAT forgets an idle UDP path after a minute.
 pub const KEEP_ALIVE_MAX: Duration = Duration::from_secs(60);
+/// Responses in a row that answer no request, and end the session: a camera that sends each response
+/// twice sends one between two requests.
+pub const UNEXPECTED_MAX: u32 = 64;
+/// Bytes that wait to be sent: a request has at most some 1,000, unless the camera's URLs, session id
+/// or challenge are long.
+pub const OUTPUT_MAX: usize = 64 * 1024;
+/// Bytes that one session holds at most: received and not yet taken, a body of unknown length, the
+/// last response of the set-up, what is to be sent, and a few events.
+pub const HELD_MAX: usize = BUFFER_MAX + 2 * BODY_MAX + HEAD_MAX + OUTPUT_MAX + 4096;

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::limits::{BODY_MAX, BUFFER_MAX, GARBAGE_MAX, HEAD_MAX, HEADERS_MAX, LINE_MAX};
 use crate::camera::quirk::{Quirk, QuirkCounts};
+use crate::redact::KnownLogin;
 
 /// Length of the head of an interleaved frame (RFC 2326 10.12): `$`, channel, length.
 const FRAME_HEAD: usize = 4;
@@ -54,6 +55,14 @@ pub struct Message {
     pub body: Vec<u8>,
 }
 
+impl Message {
+    /// Bytes of headers and body.
+    pub fn size(&self) -> usize {
+        let header = |(name, value): &(String, Vec<u8>)| name.len() + value.len();
+        self.body.len() + self.headers.0.iter().map(header).sum::<usize>()
+    }
+}
+
 /// The start line of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
@@ -84,19 +93,30 @@ pub struct Decoder {
     skipped: usize,
     /// Channels in use: what follows `$` while astray.
     channels: Vec<u8>,
+    /// More bytes came than [`BUFFER_MAX`]: they were dropped.
+    is_full: bool,
+    /// The login that texts must not show.
+    login: KnownLogin,
     /// Deviations so far.
     pub quirks: QuirkCounts,
 }
 
 impl Decoder {
-    /// Adds received bytes.
+    /// A decoder whose texts do not show this login.
+    pub fn new(login: KnownLogin) -> Decoder {
+        Decoder { login, ..Decoder::default() }
+    }
+
+    /// Adds received bytes. Those beyond [`BUFFER_MAX`] are dropped: the next item is an error.
     pub fn received(&mut self, bytes: &[u8]) {
         if self.at > 0 {
             // Frames are taken as they come: what is left is less than one of them.
             self.buffer.drain(..self.at);
             self.at = 0;
         }
-        self.buffer.extend_from_slice(bytes);
+        let room = BUFFER_MAX.saturating_sub(self.buffer.len());
+        self.is_full |= bytes.len() > room;
+        self.buffer.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
     /// Names a channel that the camera uses.
@@ -123,7 +143,7 @@ impl Decoder {
     pub fn next_item(&mut self) -> Result<Option<Item>, String> {
         loop {
             let rest = &self.buffer[self.at..];
-            if rest.len() > BUFFER_MAX {
+            if self.is_full {
                 return Err(format!("more than {BUFFER_MAX} bytes wait"));
             }
             let Some(first) = rest.first() else { return Ok(None) };
@@ -159,18 +179,24 @@ impl Decoder {
     /// The start of what waits, for an error: at most 60 bytes, without line ends.
     pub fn waiting(&self) -> String {
         let rest = &self.buffer[self.at..];
-        let shown = String::from_utf8_lossy(&rest[..rest.len().min(60)]);
-        crate::redact::masked(&shown.replace(|c: char| c.is_control(), " "))
+        let shown = String::from_utf8_lossy(&rest[..rest.len().min(LINE_MAX)]);
+        let shown = shown.replace(|c: char| c.is_control(), " ");
+        crate::redact::masked(&beginning(&self.login.hidden(&shown)))
+    }
+
+    /// Whether anything but text waits: the end of a body of unknown length.
+    pub fn text_ended(&self) -> bool {
+        self.is_full || self.buffer.len() > self.at
     }
 
     /// Takes the text that waits before the next frame or message: a body that is longer than its
-    /// `Content-Length`, or has none.
-    pub fn take_text(&mut self) -> Vec<u8> {
+    /// `Content-Length`, or has none. At most `room` bytes are taken.
+    pub fn take_text(&mut self, room: usize) -> Vec<u8> {
         let rest = &self.buffer[self.at..];
         let plain = |c: u8| c >= b' ' || matches!(c, b'\r' | b'\n' | b'\t');
         let text =
             |at: usize| plain(rest[at]) && rest[at] != b'$' && !rest[at..].starts_with(b"RTSP/");
-        let len = (0..rest.len().min(BODY_MAX)).take_while(|at| text(*at)).count();
+        let len = (0..rest.len().min(room)).take_while(|at| text(*at)).count();
         let taken = rest[..len].to_vec();
         self.at += len;
         taken
@@ -247,7 +273,7 @@ impl Decoder {
         if rest.len() < end + body {
             return Ok(None);
         }
-        let start = start(lines[0], &mut quirks)?;
+        let start = start(lines[0], &self.login, &mut quirks)?;
         if !rest[..end].ends_with(b"\r\n\r\n") {
             quirks.note(Quirk::LineEnds);
         }
@@ -288,7 +314,13 @@ fn head(bytes: &[u8]) -> Result<Option<Head<'_>>, String> {
     }
 }
 
-fn start(line: &[u8], quirks: &mut QuirkCounts) -> Result<Start, String> {
+/// The first characters of a text, for messages. A login is hidden before that: a part of it would
+/// not be found.
+fn beginning(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+fn start(line: &[u8], login: &KnownLogin, quirks: &mut QuirkCounts) -> Result<Start, String> {
     let text = String::from_utf8_lossy(line);
     let mut words = text.split_ascii_whitespace();
     let first = words.next().unwrap_or_default();
@@ -301,15 +333,16 @@ fn start(line: &[u8], quirks: &mut QuirkCounts) -> Result<Start, String> {
     let status = words.next().unwrap_or_default();
     let status =
         status.parse().ok().filter(|code| (100..1000).contains(code)).ok_or_else(|| {
-            let shown: String = text.chars().filter(|c| !c.is_control()).take(60).collect();
-            format!("a status line that cannot be read: {}", crate::redact::masked(&shown))
+            let shown: String = text.chars().filter(|c| !c.is_control()).collect();
+            let shown = crate::redact::masked(&beginning(&login.hidden(&shown)));
+            format!("a status line that cannot be read: {shown}")
         })?;
     let reason: Vec<&str> = words.collect();
     if reason.is_empty() {
         quirks.note(Quirk::StatusLine);
     }
-    let reason: String = reason.join(" ").chars().filter(|c| !c.is_control()).take(60).collect();
-    Ok(Start::Response(status, reason))
+    let reason: String = reason.join(" ").chars().filter(|c| !c.is_control()).collect();
+    Ok(Start::Response(status, beginning(&login.hidden(&reason))))
 }
 
 /// The headers of the lines after the first. A line without a colon is skipped, a line that begins

@@ -18,10 +18,13 @@ mod incoming;
 pub mod keep_alive;
 pub mod limits;
 pub mod message;
+mod open_body;
 pub mod sdp;
 mod session_loop;
 pub mod set_up;
 mod stream_task;
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod stub_tests;
 

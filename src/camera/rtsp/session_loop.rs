@@ -169,7 +169,7 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
         }
         if let Some(ports) = set_up.server_ports {
             let peer = sockets.connection.peer();
-            sockets.ports.open_path(track, peer, set_up.source.as_deref(), ports).await;
+            sockets.ports.open_path(track, peer, ports).await;
         }
         None
     }
@@ -287,7 +287,7 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
         while let Some(received) = sockets.receivers.get_mut(track)?.poll() {
             match received {
                 Received::Bad(detail) => {
-                    let detail = crate::redact::masked(&detail);
+                    let detail = self.known.masked(&detail);
                     tracing::debug!(error = %detail, "camera stream error; receiving continues");
                     let failure = self.supervisor.error(&detail);
                     if failure.is_some() {

@@ -1,15 +1,15 @@
 //! The steps of a session up to PLAY: DESCRIBE with redirects, the choice of tracks, SETUP.
 
-use super::client::{Client, Event, OpenBody, Phase, Purpose, Request, address};
+use super::client::{Client, Event, Phase, Purpose, Request, address};
 use super::control_url::{ControlBase, encoded};
 use super::headers::{is_rtp_info, session, transport};
-use super::limits::REDIRECTS_MAX;
+use super::limits::{ANSWER_TIMEOUT, BODY_MAX, REDIRECTS_MAX};
 use super::message::Message;
+use super::open_body::OpenBody;
 use super::sdp::{self, MediaDescription, Sdp};
 use crate::camera::quirk::{Quirk, QuirkCounts};
 use crate::camera::track_format::TrackFormat;
 use crate::camera::{CameraFault, TrackKind};
-use crate::redact::masked;
 use crate::settings::Transport;
 use crate::units::MonoTime;
 
@@ -33,8 +33,6 @@ pub struct Track {
     pub format: TrackFormat,
     /// The camera's ports of RTP and RTCP, for UDP.
     pub server_ports: Option<(u16, u16)>,
-    /// The address that UDP packets come from, where it is not that of the connection.
-    pub source: Option<String>,
     pub(super) url: String,
     /// SETUP was sent.
     pub(super) asked: bool,
@@ -69,7 +67,8 @@ impl Client {
             _ => return self.refused_by_status("DESCRIBE", status, reason),
         }
         let mut message = message.clone();
-        let more = self.decoder.take_text();
+        let room = (BODY_MAX + 1).saturating_sub(message.body.len());
+        let more = self.decoder.take_text(room);
         let is_longer = !more.trim_ascii().is_empty();
         message.body.extend(more);
         if is_longer || message.headers.get("content-length").is_none() {
@@ -79,7 +78,8 @@ impl Client {
         {
             return self.described(&message, now);
         }
-        self.open_body = Some(OpenBody { message, quiet_since: now });
+        self.open_body =
+            Some(OpenBody { message, quiet_since: now, until: now.plus(ANSWER_TIMEOUT) });
     }
 
     fn redirected(&mut self, status: u16, message: &Message, now: MonoTime) {
@@ -136,7 +136,8 @@ impl Client {
         let mut quirks = QuirkCounts::default();
         let sdp = sdp::parse(&message.body, &mut quirks);
         if sdp.names.is_empty() {
-            let text: String = String::from_utf8_lossy(&message.body).chars().take(60).collect();
+            let text = self.known.hidden(&String::from_utf8_lossy(&message.body));
+            let text: String = text.chars().take(60).collect();
             let what = if text.trim().is_empty() { "nothing".into() } else { format!("{text:?}") };
             let why = format!("DESCRIBE: the camera describes no media, but answers {what}");
             return self.fail(CameraFault::Protocol, &why);
@@ -197,7 +198,7 @@ impl Client {
                 Ok(()) => return Ok(Some(media)),
                 Err(error) => {
                     let encoding = &media.format.encoding;
-                    why = why.or(Some(masked(&format!(
+                    why = why.or(Some(self.known.masked(&format!(
                         "taimat does not record this kind of {encoding}: {error}"
                     ))));
                 }
@@ -215,7 +216,6 @@ impl Client {
         self.tracks.push(Track {
             format: media.format.clone(),
             server_ports: None,
-            source: None,
             url,
             asked: false,
             channel,
@@ -260,7 +260,7 @@ impl Client {
             }
             // Video is recorded without sound.
             let why = self.status_words("SETUP", status, reason).1;
-            self.options.sound = Sound::None(masked(&why));
+            self.options.sound = Sound::None(self.known.masked(&why));
             self.tracks.truncate(track);
             return self.play(now);
         }
@@ -272,7 +272,7 @@ impl Client {
         let hint = transport(value.unwrap_or_default(), &mut self.quirks);
         let asked = self.tracks[track].channel;
         let own = &mut self.tracks[track];
-        (own.ssrc, own.server_ports, own.source) = (hint.ssrc, hint.server_ports, hint.source);
+        (own.ssrc, own.server_ports) = (hint.ssrc, hint.server_ports);
         if self.options.transport == Transport::Tcp {
             match hint.channel {
                 Some(channel) => {

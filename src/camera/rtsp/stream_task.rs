@@ -28,7 +28,8 @@ use crate::camera::supervisor::StreamSupervisor;
 use crate::camera::track_format::TrackFormat;
 use crate::camera::{CameraFault, CameraUpdate, Failure, Frame, StreamRole, TrackParams};
 use crate::clock::{Clock, random, seed};
-use crate::settings::{CameraSettings, Transport};
+use crate::redact::KnownLogin;
+use crate::settings::{CameraSettings, Login, Transport};
 use crate::units::MonoTime;
 use crate::wakeup::WakeupCoalescer;
 use crate::watchdog::Heartbeat;
@@ -74,7 +75,9 @@ pub async fn run(
     );
     let clock = FrameClock::new(stream.run);
     let wants_sound = stream.settings.audio && stream.role == StreamRole::Main;
+    let known = stream.settings.login.as_ref().map(Login::known).unwrap_or_default();
     let mut camera = StreamTask {
+        known,
         stream,
         frames,
         update,
@@ -134,6 +137,8 @@ pub(super) struct StreamTask<F> {
     /// When corrected sound is logged.
     pub(super) sound_notice: SoundNotice,
     pub(super) sound: Sound,
+    /// The login, for texts that must not show it.
+    pub(super) known: KnownLogin,
 }
 
 /// Why a session ended, and the rest that its login takes.
@@ -208,11 +213,15 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
 
     /// Reports the end of a session to the other stream and to the limiter of logins.
     fn session_ended(&mut self, client: Option<&Client>, failure: Failure) -> Option<Ended> {
-        use crate::camera::auth_limiter::AuthOutcome::NotAsked;
+        use crate::camera::auth_limiter::AuthOutcome::{NotAsked, Rejected};
         let (now, role) = (self.now(), self.stream.role);
         let outcome = client.map_or(NotAsked, Client::auth_outcome);
         let full = client.is_some_and(Client::is_full);
         // While it played, the outcome was reported at its begin.
+        if outcome == Rejected {
+            let more = client.map_or(0, Client::logins_sent).saturating_sub(1);
+            self.shared().auth.also_rejected(role, more);
+        }
         let rest = match self.playing_since {
             Some(_) => AuthRest::None,
             None => self.shared().auth.answered(role, now, outcome, random()),

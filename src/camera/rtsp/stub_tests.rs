@@ -653,7 +653,7 @@ fn refusals_are_told_apart() {
         )
     };
     let outcome = assert_ends("always stale", stale, true, &["rejects"]);
-    assert_eq!(outcome.methods, "DESCRIBE DESCRIBE DESCRIBE DESCRIBE", "not for ever");
+    assert_eq!(outcome.methods, "DESCRIBE DESCRIBE", "one login a session");
     let silent = |_: &mut Stub, asked: &Asked, _: String| unauthorized(asked, "");
     let outcome = assert_ends("no challenge", silent, true, &["rejects", "does not say how"]);
     assert_eq!(
