@@ -81,18 +81,44 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     verdict(&out)
 }
 
-async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
-    let port = broker::start()?;
+/// The simulated camera, once it has pictures: without them it would be a camera that is down.
+async fn camera_of(args: &Args) -> anyhow::Result<camera::SimCamera> {
     let lens = camera::SimCamera::start(camera::Options {
         seed: args.seed,
         disturbance: args.disturbance,
         ..camera::Options::default()
     })?;
-    // Without pictures it would be a camera that is down.
     let until = Instant::now() + CAMERA_START;
     while !lens.is_ready() && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    Ok(lens)
+}
+
+/// The office on the embedded broker.
+fn office_at(port: u16) -> OfficeService {
+    let options = Options {
+        client_id: "taimat-office".into(),
+        host: "127.0.0.1".into(),
+        port,
+        tls: None,
+        login: None,
+        keep_alive: 30,
+        protocol: Protocol::V311,
+        will: None,
+    };
+    OfficeService {
+        options,
+        any_version: false,
+        host: "office".into(),
+        sites: Vec::new(),
+        retention: Retention::default(),
+    }
+}
+
+async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
+    let port = broker::start()?;
+    let lens = camera_of(args).await?;
     let login = out.join("camera.login");
     std::fs::write(&login, "admin:taimat\n")?;
     let text = format!(
@@ -105,23 +131,7 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
     );
     let settings = parse::parse(&text, &load::read)?;
     let archive = Archive::open(out)?;
-    let options = Options {
-        client_id: "taimat-office".into(),
-        host: "127.0.0.1".into(),
-        port,
-        tls: None,
-        login: None,
-        keep_alive: 30,
-        protocol: Protocol::V311,
-        will: None,
-    };
-    let office = OfficeService {
-        options,
-        any_version: false,
-        host: "office".into(),
-        sites: Vec::new(),
-        retention: Retention::default(),
-    };
+    let office = office_at(port);
     println!(
         "camera {} (simulated), broker 127.0.0.1:{port} (embedded), everything else is real",
         lens.main_url()
@@ -139,10 +149,11 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
     let agent = tokio::spawn(runtime::run(settings, Arc::new(SystemClock::new()), agent_stopped));
     let mut signal = on_signal()?;
     tokio::select! {
-        () = tokio::time::sleep(args.length) => {}
-        _ = signal.wait_for(|stop| *stop) => {}
+        () = tokio::time::sleep(args.length) => {
+            drained(out, started + args.length + DRAIN).await?;
+        }
+        _ = signal.wait_for(|stop| *stop) => println!("interrupted: clips may be missing"),
     }
-    drained(out, started + args.length + DRAIN).await?;
     let skipped = lens.faults().skipped.lock().map_or(0, |skipped| skipped.len());
     if skipped > 0 {
         println!(

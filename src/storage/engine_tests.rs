@@ -675,7 +675,7 @@ fn the_first_segment_of_a_boot_is_found_by_its_clock() {
     bench.disk.power_on_with(card);
     bench.restart(small());
     bench.record(10);
-    let (boot, from, to) = (bench.engine.boot, MonoTime(2_000_000), MonoTime(8_000_000));
+    let (boot, from, to) = (bench.engine.boot, MonoTime(2_000_000), MonoTime(4_000_000));
     let (pin, query) = (PinId(1), SpanQuery::Mono { boot, from, to, after: 0 });
     bench.order(StorageRequest::Locate { pin, class: PinClass::Requested, query });
     bench.wait(11_000_000);
@@ -684,7 +684,7 @@ fn the_first_segment_of_a_boot_is_found_by_its_clock() {
         _ => None,
     });
     let Some(Some(span)) = located else { panic!("no footage: {located:?}") };
-    assert!(span.fragments.len() >= 6, "{}", span.fragments.len());
+    assert!(span.fragments.len() >= 2, "{}", span.fragments.len());
 }
 
 /// Records on the card and gaps among them.

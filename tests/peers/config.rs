@@ -555,6 +555,7 @@ fn a_rollout_of_fifty_devices_stops_at_the_failing_one() {
     let mut plan = "template = \"box.toml.in\"\nwave = 10\n".to_owned();
     (1..=50).for_each(|n| plan.push_str(&format!("[sites.km-{n:02}]\ncamera = \"10.0.0.{n}\"\n")));
     std::fs::write(remote.rig.at("plan.toml"), plan).unwrap();
+    drop(Archive::open(Path::new(&remote.rig.at("archive"))).unwrap());
     let fleet_push = || remote.command("fleet", &[&remote.rig.at("plan.toml")]).output().unwrap();
     let out = fleet_push();
     assert_eq!(out.status.code(), Some(1), "{}", output(&out));

@@ -4,6 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use taimat::office::archive::Archive;
+
 use crate::harness::{Rig, deploy, free_port, has, small_camera, taimat, wait_for};
 
 #[test]
@@ -149,6 +151,9 @@ fn run_with_remote_broker(words: &[&str]) -> (Output, Vec<u8>) {
             .status
             .success()
     );
+    if words.contains(&"push") {
+        drop(Archive::open(Path::new(&at("archive"))).unwrap());
+    }
     let port = listener.local_addr().unwrap().port().to_string();
     let words = words.iter().map(|word| match *word {
         "DIR" => at("archive"),

@@ -31,7 +31,7 @@ pub(super) struct Args {
 }
 
 /// What to do about problems.
-const NEXT: &str = "What to do: stop writing to this card. Copy what is left with taimat ring export (it leaves holes out and names them), send it \
+const NEXT: &str = "What to do: stop writing to this card. Copy what is left with taimat ring export (it leaves gaps out and names them), send it \
      with this list to the office, then replace the card where there are more than a few.";
 
 /// Next step when nothing is lost.
@@ -112,7 +112,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         repairs.iter().for_each(|repair| println!("{}", sentence(repair)));
         checked.torn.iter().chain(&checked.problems).for_each(|problem| println!("{problem}"));
         println!(
-            "{} segments ({} blank), {} records, {:.1} MiB of samples, {} named hole(s), {} entries for the office, {} lock(s): {} problem(s)",
+            "{} segments ({} blank), {} records, {:.1} MiB of samples, {} gap(s), {} entries for the office, {} lock(s): {} problem(s)",
             checked.segments + checked.blank,
             checked.blank,
             checked.records,
