@@ -18,6 +18,13 @@ use crate::units::{MonoTime, Timestamp};
 
 /// Shortest step between two presentation times, microseconds; leaves room for B-frames between.
 const STEP_MIN: i64 = 1_000;
+/// Difference of the camera's spacing and the corrected time up to which the spacing is kept,
+/// microseconds: players take steps that differ from the frame rate for disorder.
+const SPACING_KEPT: i64 = 100_000;
+/// Longest step that is a spacing, microseconds; a longer one is a pause.
+const SPACING_MAX: i64 = 2_000_000;
+/// Rate error up to which the camera's spacing is kept as it is: clocks of cameras have 0.01 %.
+const RATE_KEPT: f64 = 0.001;
 /// Presentation times that are remembered to place B-frames: the 16 reference pictures of H.264.
 const RECENT_MAX: usize = 17;
 
@@ -136,7 +143,12 @@ impl Timeline {
             Some((_, ruler)) => ruler.place(media, micros, repaired.source != Source::Place),
             None => micros,
         };
-        let pts = between.unwrap_or_else(|| wanted.max(self.last + STEP_MIN));
+        let spaced = (repaired.source == Source::Camera && !new_run)
+            .then(|| self.spaced(media))
+            .flatten()
+            .filter(|spaced| (spaced - wanted).abs() <= SPACING_KEPT);
+        let next = || spaced.unwrap_or(wanted).max(self.last + STEP_MIN);
+        let pts = between.unwrap_or_else(next);
         self.last = self.last.max(pts);
         self.recent.push_back((media, pts));
         if self.recent.len() > RECENT_MAX {
@@ -148,6 +160,15 @@ impl Timeline {
             self.last_at = at;
         }
         Placed { at: arrival.at(MonoTime(at as u64)), pts, new_run }
+    }
+
+    /// Presentation time at the camera's own distance from the last frame.
+    fn spaced(&self, media: i64) -> Option<i64> {
+        let (last, pts) = self.recent.iter().max()?;
+        let step = media - last;
+        let rate = self.session.as_ref().map_or(1.0, |(_, ruler)| ruler.rate());
+        let rate = if (rate - 1.0).abs() < RATE_KEPT { 1.0 } else { rate };
+        (1..=SPACING_MAX).contains(&step).then(|| pts + (step as f64 * rate).round() as i64)
     }
 
     /// Presentation time of a B-frame, in the place between its neighbours that its stamp gives it.

@@ -63,7 +63,7 @@ fn an_open_camera_names_its_streams_and_its_clock() {
         "{}",
         table(std::slice::from_ref(&found))
     );
-    assert_eq!(found.model, "Taimat Road 1");
+    assert_eq!(found.model, "Simcam Road 1");
 }
 
 #[test]

@@ -280,7 +280,7 @@ fn respond(request: &str, shared: &Shared) -> Vec<u8> {
         }
         "GetDeviceInformation" => (
             "200 OK",
-            "<tds:GetDeviceInformationResponse><tds:Manufacturer>Taimat</tds:Manufacturer><tds:Model>Road 1</tds:Model>\
+            "<tds:GetDeviceInformationResponse><tds:Manufacturer>Simcam</tds:Manufacturer><tds:Model>Road 1</tds:Model>\
              <tds:FirmwareVersion>1.0 caf\u{e9}</tds:FirmwareVersion></tds:GetDeviceInformationResponse>".to_owned(),
         ),
         "GetServices" if !shared.options.is_odd => ("200 OK", services(shared)),

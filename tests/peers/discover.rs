@@ -204,7 +204,7 @@ fn with_a_login(login: &str) {
 fn one_host(login: &str) {
     let run = discover(&["--host", "10.77.0.3", "--login-file", login, "--json"]);
     assert_eq!(run.code, Some(0), "port 8899 is found");
-    assert_eq!(found(&run)[0]["model"], "Taimat Road 1");
+    assert_eq!(found(&run)[0]["model"], "Simcam Road 1");
     let run = discover(&["--host", "[fe80::77:2%cam0]:80", "--json"]);
     assert_eq!(found(&run)[0]["address"], "fe80::77:2%cam0");
     assert_eq!(found(&run)[0]["main"]["url"], "rtsp://10.77.0.2:8554/main");
