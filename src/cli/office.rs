@@ -137,7 +137,7 @@ enum OfficeCommand {
         /// The site, or `fleet` for all devices (each answers within `within` seconds; the command shows the first answer).
         site: String,
         /// The command: clip-get (from, to), clip-cancel (fid), snapshot, event-get (ring=ID as ring-status
-        /// answers it, seq=[[FIRST,LAST],...]: ranges of numbers as office gaps shows them), lock (from, to, reason), unlock (id),
+        /// answers it, seq: a JSON list of pairs FIRST,LAST, each in brackets, as office gaps shows them), lock (from, to, reason), unlock (id),
         /// locks, ring-status, log-tail (lines), restart (boot), ping, config-show, config-check (config=@FILE, probe=yes).
         name: String,
         /// Arguments, key=value; key=@FILE reads the value from a file.

@@ -202,6 +202,7 @@ pub(super) fn ended(reason: String, fault: ConnectFault) -> Disconnected {
 }
 
 /// Replaces the settings in a reason by the flags of the office commands.
+#[cfg(feature = "office")]
 pub fn in_flags(reason: &str) -> String {
     let replacements = [
         ("this device's certificate", "this office's certificate"),
