@@ -666,6 +666,44 @@ fn a_first_boot_that_never_had_the_time_begins_no_gap() {
 }
 
 #[test]
+fn boots_with_other_clocks_in_one_segment_are_found() {
+    let mut bench = Bench::new(small());
+    let days = [0, 90_000, -3, -1];
+    for day in days {
+        bench.now.wall = WallTime(NOON + day * 86_400_000_000);
+        bench.restart(small());
+        bench.record(1);
+        bench.picture(true, 500);
+    }
+    bench.order(StorageRequest::Stop);
+    for day in days {
+        let at = day * 86_400;
+        assert!(!bench.find(at, at + 3).is_empty(), "the boot of day {day} is not found");
+    }
+}
+
+#[test]
+fn a_query_reads_only_the_segments_around_its_range() {
+    let mut bench = Bench::new(small());
+    bench.record(4);
+    bench.restart(small());
+    bench.record(40);
+    let boot = bench.engine.boot;
+    let mut reads = |query| {
+        let before = bench.disk.reads();
+        bench.order(StorageRequest::Locate { pin: PinId(1), class: PinClass::Requested, query });
+        bench.wait(11_000_000);
+        bench.disk.reads() - before
+    };
+    let all = reads(SpanQuery::Seq { first: 1, last: u64::MAX });
+    let (from, to) = (MonoTime(38_000_000), MonoTime(40_000_000));
+    let late = reads(SpanQuery::Mono { boot, from, to, after: 0 });
+    let wall = |second: i64| WallTime(NOON + second * 1_000_000);
+    let early = reads(SpanQuery::Wall { from: wall(6), to: wall(8), after: 0 });
+    assert!(late * 2 < all && early < all, "{late} and {early} of {all}");
+}
+
+#[test]
 fn the_first_segment_of_a_boot_is_found_by_its_clock() {
     let mut bench = Bench::new(small());
     bench.record(60);

@@ -19,6 +19,8 @@ enum Piece {
         seq: u64,
         gap: Gap,
     },
+    /// Segments that the query does not touch lie here.
+    Skipped,
     /// Records that cannot be read.
     Damage {
         first: u64,
@@ -36,7 +38,7 @@ impl Piece {
     fn boot(&self) -> Option<Boot> {
         match self {
             Piece::Fragment(fragment) => Some(fragment.boot),
-            Piece::Gap { .. } | Piece::Damage { .. } => None,
+            Piece::Gap { .. } | Piece::Skipped | Piece::Damage { .. } => None,
         }
     }
 
@@ -44,6 +46,7 @@ impl Piece {
         match self {
             Piece::Fragment(fragment) => fragment.seq,
             Piece::Gap { seq, .. } | Piece::Damage { first: seq, .. } => *seq,
+            Piece::Skipped => u64::MAX,
         }
     }
 }
@@ -84,6 +87,7 @@ pub fn locate(
         match piece {
             Piece::Fragment(fragment) => span.fragments.push(*fragment),
             Piece::Gap { gap, .. } => span.gaps.push(gap),
+            Piece::Skipped => {}
             Piece::Damage { first, last, gap } => {
                 span.gaps.push(gap);
                 span.damaged.push((first, last));
@@ -113,7 +117,7 @@ pub(super) fn explain_absence(
                 span.gaps.push(gap);
                 span.damaged.push((first, last));
             }
-            Piece::Fragment(_) | Piece::Gap { .. } | Piece::Damage { .. } => {}
+            _ => {}
         }
     }
     (!span.gaps.is_empty()).then_some(span)
@@ -162,7 +166,11 @@ type Tracks = Vec<(Digest, Vec<Arc<TrackParams>>)>;
 fn pieces(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> (Vec<Piece>, Tracks) {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut tracks = Vec::new();
+    let mut behind = None;
     for at in candidates(index, newest, query) {
+        if behind.replace(at + 1).is_some_and(|behind| behind < at) {
+            pieces.push(Piece::Skipped);
+        }
         let segment = &index.live()[at];
         // A segment abandoned after a failed flush may hold a record that was rewritten elsewhere.
         let last = index.last_seq(at, newest);
@@ -288,7 +296,7 @@ fn stretch(pieces: &[Piece], query: &SpanQuery) -> Option<(usize, usize)> {
     for (at, piece) in pieces.iter().enumerate().skip(hit + 1) {
         match piece {
             Piece::Fragment(_) if matches(&at) => last = at,
-            Piece::Fragment(_) => break,
+            Piece::Fragment(_) | Piece::Skipped => break,
             Piece::Gap { .. } | Piece::Damage { .. } => {}
         }
     }
@@ -296,7 +304,7 @@ fn stretch(pieces: &[Piece], query: &SpanQuery) -> Option<(usize, usize)> {
         return Some((hit, last));
     }
     let key = |at: &usize| matches!(&pieces[*at], Piece::Fragment(f) if f.key);
-    let before = (0..=hit).rev().find(key);
+    let before = (0..=hit).rev().take_while(|at| !matches!(pieces[*at], Piece::Skipped)).find(key);
     // Footage behind damage is kept, even if it cannot be decoded.
     let behind_damage =
         hit.checked_sub(1).is_some_and(|at| matches!(pieces[at], Piece::Damage { .. }));
@@ -305,43 +313,46 @@ fn stretch(pieces: &[Piece], query: &SpanQuery) -> Option<(usize, usize)> {
     Some((begin.or_else(|| (hit..=last).find(key))?, last))
 }
 
-/// The segments that a query may touch, and the one before them for its key frame. The wall clock
-/// may have been set between two segments, so each spans from its start to that of the next, in
-/// either direction.
-fn candidates(index: &Index, newest: u64, query: &SpanQuery) -> std::ops::Range<usize> {
+/// The segments that a query may touch, each with the one before it for its key frame, in order.
+///
+/// The wall clock may have been set between two heads, so a segment spans from its start to that of
+/// the next, in either direction. It may also have been set further in boots between them.
+fn candidates(index: &Index, newest: u64, query: &SpanQuery) -> Vec<usize> {
     let live = index.live();
-    // The first head of a boot may start with the gap before that boot, on the clock of an earlier one.
-    let own_clock = |at: usize| {
-        at.checked_sub(1).is_some_and(|at| live[at].head.boot == live[at + 1].head.boot)
-    };
+    let head = |at: usize| live[at].head.as_ref();
+    // The first head of a boot may start with the gap before that boot, on the clock of an earlier
+    // one.
+    let own_clock = |at: usize| at > 0 && head(at - 1).boot == head(at).boot;
     let touches = |at: usize| {
-        let start = live[at].head.as_ref();
-        let next = live.get(at + 1).map(|next| next.head.as_ref());
+        let start = head(at);
         match *query {
             SpanQuery::Seq { first, last } => {
                 start.first_seq <= last && index.last_seq(at, newest) >= first
             }
             SpanQuery::Mono { boot, from, to, .. } => {
+                let known = |next: &usize| head(*next).boot != boot || own_clock(*next);
+                let next = (at + 1..live.len()).find(known).map(head);
                 start.boot <= boot
                     && (start.boot < boot || !own_clock(at) || start.start.mono <= to)
                     && next.is_none_or(|next| {
-                        next.boot > boot
-                            || next.boot == boot && (!own_clock(at + 1) || next.start.mono >= from)
+                        next.boot > boot || next.boot == boot && next.start.mono >= from
                     })
             }
             SpanQuery::Wall { from, to, .. } => {
                 let wall =
                     |head: &SegmentHead| index.clock_history.date(head.boot, head.start).wall;
-                let (begin, end) = (wall(start), next.map_or(WallTime(i64::MAX), wall));
-                // Boots in the middle of a segment may have had any other time.
-                let one_boot = next.is_some_and(|next| next.boot == start.boot);
-                !one_boot || begin.min(end) <= to && begin.max(end) >= from
+                let Some(next) = live.get(at + 1).map(|next| next.head.as_ref()) else {
+                    return true;
+                };
+                let (begin, end) = (wall(start), wall(next));
+                let boots = next.boot.0 - start.boot.0.min(next.boot.0);
+                let unknown = boots > 1 || boots == 1 && end < begin;
+                unknown || begin.min(end) <= to && begin.max(end) >= from
             }
         }
     };
-    let hits: Vec<usize> = (0..live.len()).filter(|at| touches(*at)).collect();
-    match (hits.first(), hits.last()) {
-        (Some(first), Some(last)) => first.saturating_sub(1)..last + 1,
-        _ => 0..0,
-    }
+    let hits = (0..live.len()).filter(|at| touches(*at));
+    let mut found: Vec<usize> = hits.flat_map(|at| [at.saturating_sub(1), at]).collect();
+    found.dedup();
+    found
 }
