@@ -87,6 +87,18 @@ impl Range {
     }
 }
 
+/// A length of time for a reader: days, then hours, minutes and seconds.
+fn length(micros: u64) -> String {
+    let seconds = micros.div_ceil(1_000_000);
+    let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
+    let days = match days {
+        0 => String::new(),
+        1 => "1 day ".to_owned(),
+        days => format!("{days} days "),
+    };
+    format!("{days}{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60)
+}
+
 /// Rejects a directory without a ring: a wrong path must not look like damage.
 fn refuse_no_ring(dir: &Path) -> anyhow::Result<()> {
     let what = match RealDisk::open_read_only(dir).map(|disk| disk.files()) {
