@@ -1166,6 +1166,19 @@ fn event_get_resends_stored_numbers_and_names_the_others() {
         json!([[3, 4]]),
         "numbers of another card are gone"
     );
+    for (ring, seq, why) in [
+        (ring.clone(), json!([[1, 2], [9, 3]]), "[9,3] ends before it begins"),
+        ("00000000000000FF".into(), json!([[3, 4]]), "16 digits 0 to 9 and a to f"),
+        ("ff".into(), json!([[3, 4]]), "16 digits 0 to 9 and a to f"),
+    ] {
+        bench.command(
+            "event-get",
+            &format!("w{seq}{ring}").replace(['[', ']', ','], "x"),
+            json!({"ring": ring, "seq": seq}),
+        );
+        let reply = bench.replies.pop().unwrap();
+        assert!(format!("{reply:?}").contains(why), "{reply:?}");
+    }
     bench.command("event-get", "r3", json!({"ring": ring}));
     assert_eq!(bench.replies.pop().unwrap().status, "error");
 }

@@ -14,7 +14,7 @@ use super::{Dir, Progress, Range, length, open};
 use crate::cli::time_zone::DisplayZone;
 use crate::clip::FileSource as _;
 use crate::clip::virtual_file::VirtualClip;
-use crate::escape::shown_json;
+use crate::escape::{shown_json, shown_path};
 use crate::evidence::manifest::{Purpose, about, of_span};
 use crate::regular_file::{self, Links};
 use crate::storage::disk::Disk;
@@ -183,7 +183,7 @@ fn nothing(
         "no footage between these times{}{}; see taimat ring list --dir {}",
         if why.is_empty() { "" } else { ": " },
         why.join("; "),
-        args.dir.dir.display()
+        shown_path(&args.dir.dir)
     )
 }
 
@@ -307,7 +307,7 @@ fn describe(args: &Args, path: &Path, span: &Span, size: u64, between: &Between)
     if !args.json {
         println!(
             "{}: {} to {}, {size} bytes, clock {}",
-            path.display(),
+            shown_path(&path),
             zone.show(begin.wall),
             zone.show(end.wall),
             begin.quality.as_str()
@@ -330,15 +330,15 @@ fn describe(args: &Args, path: &Path, span: &Span, size: u64, between: &Between)
 
 fn write(path: &Path, clip: &VirtualClip, force: bool) -> anyhow::Result<()> {
     if path.exists() && !force {
-        bail!("{} exists; --force overwrites it", path.display());
+        bail!("{} exists; --force overwrites it", shown_path(&path));
     }
     let file = regular_file::open(
         path,
         OpenOptions::new().write(true).create(true).truncate(true),
         Links::Follow,
     );
-    let mut file = file.with_context(|| path.display().to_string())?;
-    let copied = copy(clip, &mut file).with_context(|| path.display().to_string());
+    let mut file = file.with_context(|| shown_path(&path))?;
+    let copied = copy(clip, &mut file).with_context(|| shown_path(&path));
     if copied.is_err() {
         // A partial file could be mistaken for the whole range.
         let _ = std::fs::remove_file(path);
