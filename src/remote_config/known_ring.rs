@@ -67,7 +67,7 @@ impl RingChange {
 
 impl KnownRing {
     /// How `found`, the ring of this boot, differs from this one, the ring of the last boot. A
-    /// directory that was configured anew has a ring of its own.
+    /// directory that was changed has a ring of its own.
     pub fn change(&self, found: &KnownRing) -> Option<RingChange> {
         match () {
             () if self.dir != found.dir => None,
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(known.change(&ring(7, 4, 900)), Some(RingChange::Older));
         assert_eq!(known.change(&ring(7, 2, 100)), Some(RingChange::Older));
         let elsewhere = KnownRing { dir: "/other".into(), ..ring(8, 1, 0) };
-        assert_eq!(known.change(&elsewhere), None, "the directory was configured anew");
+        assert_eq!(known.change(&elsewhere), None, "the directory was changed");
     }
 
     #[test]

@@ -48,7 +48,7 @@ struct Stretch {
 /// One line of the list.
 enum Line {
     Footage(Stretch),
-    Hole(Gap),
+    Gap(Gap),
     /// Numbers of records that were evicted between pinned ones.
     Evicted(u64, u64),
     /// Records that the heads list as present and that are in no file.
@@ -64,7 +64,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut lines = lines(disk.as_ref(), &index)?;
     lines.retain(|line| match line {
         Line::Footage(Stretch { begin, end, .. }) => begin.wall <= to && end.wall >= from,
-        Line::Hole(gap) => gap.from.wall <= to && gap.to.wall.max(gap.from.wall) >= from,
+        Line::Gap(gap) => gap.from.wall <= to && gap.to.wall.max(gap.from.wall) >= from,
         Line::Evicted(..) => true,
         Line::Missing(lost) | Line::Damaged(lost) => {
             lost.from.is_none_or(|begin| begin.wall <= to)
@@ -113,7 +113,7 @@ fn lines(disk: &dyn Disk, index: &Index) -> anyhow::Result<Vec<Line>> {
             };
             match record.gap() {
                 Some(gap) => {
-                    lines.push(Line::Hole(index.clock_history.date_gap(&gap, before, record.boot)))
+                    lines.push(Line::Gap(index.clock_history.date_gap(&gap, before, record.boot)))
                 }
                 None => {
                     before = record.boot;
@@ -235,7 +235,7 @@ fn row(line: &Line, locks: &[Lock]) -> Value {
             json!({"from": s.begin.wall.rfc3339(), "to": s.end.wall.rfc3339(), "clock": s.begin.quality,
             "boot": s.boot, "records": s.records, "bytes": s.bytes, "locks": held(s, locks)})
         }
-        Line::Hole(gap) => {
+        Line::Gap(gap) => {
             let to = (gap.set_back() == 0).then(|| gap.to.wall.rfc3339());
             let mut row = json!({"gap": gap.reason.as_str(), "from": gap.from.wall.rfc3339(), "to": to, "bytes": gap.bytes});
             if gap.set_back() > 0 {
@@ -272,7 +272,7 @@ fn table(lines: &[Line], locks: &[Lock], lost: &Ranges, zone: &DisplayZone) {
                 s.bytes as f64 / 1_048_576.0,
                 held(s, locks).join(", ")
             ),
-            Line::Hole(gap) => {
+            Line::Gap(gap) => {
                 let to = (gap.set_back() == 0).then_some(gap.to);
                 println!(
                     "{:29}  {:29}  -- gap: {}{}",
@@ -353,11 +353,11 @@ mod tests {
         let at =
             |second: i64| Timestamp { wall: WallTime(second * 1_000_000), ..Timestamp::default() };
         let reason = crate::storage::GapReason::Stopped;
-        let gap = |from, to| Line::Hole(Gap { from: at(from), to: at(to), reason, bytes: 0 });
+        let gap = |from, to| Line::Gap(Gap { from: at(from), to: at(to), reason, bytes: 0 });
         let (back, forward) = (row(&gap(90_061, 0), &[]), row(&gap(0, 5), &[]));
         assert_eq!((&back["to"], &back["set_back_ms"]), (&Value::Null, &json!(90_061_000)));
         assert_eq!(forward["to"], "1970-01-01T00:00:05.000Z");
-        let Line::Hole(gap) = gap(90_061, 0) else { return };
+        let Line::Gap(gap) = gap(90_061, 0) else { return };
         assert_eq!(set_back(&gap), "; the clock was set back 1 day 1:01:01");
     }
 
