@@ -90,9 +90,9 @@ impl Broker {
 
 fn read_login(path: &Path) -> anyhow::Result<Login> {
     let text = read_text(path, Links::Follow, TEXT_MAX)
-        .map_err(|error| Usage(format!("--login {}: {error}", shown_path(&path))))?;
+        .map_err(|error| Usage(format!("--login {}: {error}", shown_path(path))))?;
     let (user, password) = text.trim_end().split_once(':').ok_or_else(|| {
-        Usage(format!("--login {}: expected one line user:password", shown_path(&path)))
+        Usage(format!("--login {}: expected one line user:password", shown_path(path)))
     })?;
     Ok(Login { user: user.into(), password: Secret::new(password) })
 }
@@ -107,7 +107,7 @@ pub(super) fn ended(options: &Options, ended: &Disconnected) -> String {
 /// # Errors
 /// Names the flag, the file and what to do.
 pub(super) fn signing_key(path: &Path) -> anyhow::Result<(Ed25519KeyPair, String)> {
-    let named = || format!("--sign {}", shown_path(&path));
+    let named = || format!("--sign {}", shown_path(path));
     let text = read_text(path, Links::Follow, TEXT_MAX).with_context(named)?;
     let wanted = "no Ed25519 key; taimat keygen --office NAME makes NAME.sign.key";
     let der = PrivateKeyDer::from_pem_slice(text.as_bytes())

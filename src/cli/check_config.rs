@@ -73,7 +73,7 @@ fn others_certificates(site: &SiteId, uplink: &UplinkSettings, read: ReadFile<'_
             key: format!("{section}.cert_file"),
             reason: format!(
                 "{}: is the certificate of {name:?}, but site is {site}: the broker identifies the device by its certificate",
-                shown_path(&path)
+                shown_path(path)
             ),
         })
     });

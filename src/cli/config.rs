@@ -125,7 +125,7 @@ fn show(record: &ConfigState) {
 /// Why the configuration file is not in force though it was edited; `None` for a file that is, or
 /// that a remote change replaced.
 fn file_problem(path: &Path, record: &ConfigState) -> Option<String> {
-    let name = shown_path(&path);
+    let name = shown_path(path);
     let text = match load::read(path) {
         Ok(text) => text,
         Err(reason) => {

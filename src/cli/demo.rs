@@ -137,7 +137,7 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
         "camera {} (simulated), broker 127.0.0.1:{port} (embedded), everything else is real",
         lens.main_url()
     );
-    println!("playing for {} s into {}", args.length.as_secs(), shown_path(&out));
+    println!("playing for {} s into {}", args.length.as_secs(), shown_path(out));
     let started = Instant::now();
     let report =
         move |notice: Notice| println!("[{:5.1} s] {notice}", started.elapsed().as_secs_f32());

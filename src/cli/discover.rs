@@ -335,7 +335,7 @@ impl Target {
     fn new(path: &Path, args: &Args) -> anyhow::Result<Target> {
         if path.symlink_metadata().is_ok() {
             return Err(
-                Usage(format!("{} exists and is never overwritten", shown_path(&path))).into()
+                Usage(format!("{} exists and is never overwritten", shown_path(path))).into()
             );
         }
         let site =

@@ -91,9 +91,9 @@ fn put(path: &Path, der: &[u8]) -> anyhow::Result<()> {
     let mut file = file.with_context(|| match path.exists() {
         true => format!(
             "{} exists and is never overwritten, because devices may trust it. Move it away to make a new key",
-            shown_path(&path)
+            shown_path(path)
         ),
-        false => shown_path(&path),
+        false => shown_path(path),
     })?;
     file.write_all(pem(der).as_bytes())?;
     file.sync_all()?;

@@ -43,7 +43,7 @@ pub fn run(config: &Path, show: LoadTest) -> anyhow::Result<ExitCode> {
     let settings = match load::load(config) {
         Ok(settings) => settings,
         Err(problems) => {
-            eprintln!("{}: {} problem(s)\n{problems}", shown_path(&config), problems.0.len());
+            eprintln!("{}: {} problem(s)\n{problems}", shown_path(config), problems.0.len());
             return Ok(ExitCode::from(2));
         }
     };

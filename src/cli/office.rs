@@ -299,7 +299,7 @@ fn export(
     bad.iter().for_each(|bad| eprintln!("left out: {}", shown(bad)));
     println!(
         "{files} files and {events} events in {}; check them with sha256sum -c SHA256SUMS",
-        shown_path(&out)
+        shown_path(out)
     );
     Ok(if bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -307,7 +307,7 @@ fn export(
 /// Warns that the disk of an archive is almost full: the office then rejects messages.
 fn warn_of_full(dir: &Path) {
     if let Some(free) = index::free(dir).ok().filter(|free| *free < ALMOST_FULL) {
-        let dir = shown_path(&dir);
+        let dir = shown_path(dir);
         eprintln!(
             "WARNING: {dir}: the archive's disk has {free} free bytes. On a full disk the office stores nothing and sends no receipts; \
              the devices keep their messages and send them again. Free some space"

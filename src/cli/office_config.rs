@@ -123,7 +123,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// The text for one device.
 fn one(site: &str, file: &Path) -> anyhow::Result<BTreeMap<SiteId, String>> {
     let site = SiteId::parse(site).map_err(anyhow::Error::msg)?;
-    let text = read_text(file, Links::Follow, TEXT_MAX).with_context(|| shown_path(&file))?;
+    let text = read_text(file, Links::Follow, TEXT_MAX).with_context(|| shown_path(file))?;
     Ok(BTreeMap::from([(site, text)]))
 }
 
@@ -145,8 +145,8 @@ fn ten() -> usize {
 
 /// The text of each device of a plan.
 fn planned(path: &Path) -> anyhow::Result<(BTreeMap<SiteId, String>, usize)> {
-    let text = read_text(path, Links::Follow, PLAN_MAX).with_context(|| shown_path(&path))?;
-    let plan: Plan = toml::from_str(&text).with_context(|| shown_path(&path))?;
+    let text = read_text(path, Links::Follow, PLAN_MAX).with_context(|| shown_path(path))?;
+    let plan: Plan = toml::from_str(&text).with_context(|| shown_path(path))?;
     let template_path = path.parent().unwrap_or(Path::new(".")).join(&plan.template);
     let template = read_text(&template_path, Links::Follow, TEXT_MAX)
         .with_context(|| shown_path(&template_path))?;

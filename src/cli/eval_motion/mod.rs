@@ -104,7 +104,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut total = Total::default();
     ensure!(args.overlay.is_none() || videos.len() == 1, "--overlay wants exactly one video");
     for video in &videos {
-        let source = Source::open(video, args.fps).with_context(|| shown_path(&video))?;
+        let source = Source::open(video, args.fps).with_context(|| shown_path(video))?;
         let mut truth = Truth::beside(video, args.truth.as_deref(), args.masks.as_deref())?;
         let overlay =
             args.overlay.as_deref().map(|path| Overlay::new(path, &settings)).transpose()?;

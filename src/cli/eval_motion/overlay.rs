@@ -47,7 +47,7 @@ impl Overlay {
     /// # Errors
     /// The file cannot be written.
     pub fn new(path: &Path, settings: &MotionSettings) -> anyhow::Result<Overlay> {
-        std::fs::File::create(path).with_context(|| shown_path(&path))?;
+        std::fs::File::create(path).with_context(|| shown_path(path))?;
         let mut outlines = Vec::new();
         for zone in &settings.zones {
             let corners = zone.polygon.iter().chain(zone.polygon.first()).copied().collect();

@@ -307,7 +307,7 @@ fn describe(args: &Args, path: &Path, span: &Span, size: u64, between: &Between)
     if !args.json {
         println!(
             "{}: {} to {}, {size} bytes, clock {}",
-            shown_path(&path),
+            shown_path(path),
             zone.show(begin.wall),
             zone.show(end.wall),
             begin.quality.as_str()
@@ -330,15 +330,15 @@ fn describe(args: &Args, path: &Path, span: &Span, size: u64, between: &Between)
 
 fn write(path: &Path, clip: &VirtualClip, force: bool) -> anyhow::Result<()> {
     if path.exists() && !force {
-        bail!("{} exists; --force overwrites it", shown_path(&path));
+        bail!("{} exists; --force overwrites it", shown_path(path));
     }
     let file = regular_file::open(
         path,
         OpenOptions::new().write(true).create(true).truncate(true),
         Links::Follow,
     );
-    let mut file = file.with_context(|| shown_path(&path))?;
-    let copied = copy(clip, &mut file).with_context(|| shown_path(&path));
+    let mut file = file.with_context(|| shown_path(path))?;
+    let copied = copy(clip, &mut file).with_context(|| shown_path(path));
     if copied.is_err() {
         // A partial file could be mistaken for the whole range.
         let _ = std::fs::remove_file(path);

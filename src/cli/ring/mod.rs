@@ -108,7 +108,7 @@ fn refuse_no_ring(dir: &Path) -> anyhow::Result<()> {
         Ok(Err(fault)) => fault.reason,
         Err(_) => "is no directory; --dir is storage.dir of the configuration".to_owned(),
     };
-    Err(Usage(format!("{}: {what}", shown_path(&dir))).into())
+    Err(Usage(format!("{}: {what}", shown_path(dir))).into())
 }
 
 fn open(dir: &Path) -> anyhow::Result<(Arc<dyn Disk>, Index, Locks)> {
@@ -119,7 +119,7 @@ fn open(dir: &Path) -> anyhow::Result<(Arc<dyn Disk>, Index, Locks)> {
         anyhow::bail!("{}", StorageFault::Older(file));
     }
     troubles.iter().for_each(|trouble| eprintln!("{trouble}"));
-    ensure!(!index.live().is_empty(), "{}: no footage", shown_path(&dir));
+    ensure!(!index.live().is_empty(), "{}: no footage", shown_path(dir));
     Ok((disk, index, locks))
 }
 
