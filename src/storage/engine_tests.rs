@@ -88,6 +88,11 @@ impl Bench {
         self.now
     }
 
+    /// Sets the wall clock, in microseconds since noon.
+    pub(super) fn set_clock(&mut self, since_noon: i64) {
+        self.now.wall = WallTime(NOON + since_noon);
+    }
+
     /// Continues this bench on another card with the same settings.
     pub(super) fn go_on(&self, disk: FaultyDisk) -> Bench {
         let now = Timestamp { mono: MonoTime(1_000_000), ..self.now };
