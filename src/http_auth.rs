@@ -137,7 +137,7 @@ fn without_line_ends(value: &[u8]) -> Option<Vec<u8>> {
     (!value.iter().any(|byte| matches!(byte, b'\r' | b'\n'))).then(|| value.to_vec())
 }
 
-/// The value of `Authorization` by Basic: it gives the password to whoever asked for it.
+/// The value of `Authorization` by Basic: the password itself goes to the peer.
 pub fn basic(login: &Login) -> Vec<u8> {
     let pair = format!("{}:{}", login.user, login.password.reveal());
     format!("Basic {}", base64(pair.as_bytes())).into_bytes()
