@@ -965,6 +965,25 @@ fn a_full_card_with_two_segments_keeps_recording_on_them() {
 }
 
 #[test]
+fn a_card_that_is_full_after_one_segment_is_recorded_on() {
+    let mut bench = Bench::new(small());
+    bench.record(2);
+    assert_eq!(bench.engine.ring.index().live().len(), 1);
+    let taken = bench.disk.live().lengths().values().sum::<u64>();
+    bench.disk.leave_only(taken + BLOCK);
+    bench.record(60);
+    let lost = |update: &StorageUpdate| matches!(update, StorageUpdate::CardLost { .. });
+    assert!(!bench.update.iter().any(lost));
+    assert_eq!(bench.gaps(), []);
+    bench.order(StorageRequest::Stop);
+    // The next boot finds the same full card.
+    bench.restart(small());
+    bench.record(60);
+    assert!(!bench.update.iter().any(lost));
+    bench.is_whole();
+}
+
+#[test]
 fn footage_in_memory_is_a_gap_after_an_orderly_stop_too() {
     let mut bench = Bench::new(small());
     bench.record(30);
