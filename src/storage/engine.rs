@@ -436,7 +436,7 @@ impl Engine {
 
     fn durable(&mut self, seq: u64, fragment: &Fragment, out: &mut Vec<StorageUpdate>) {
         if self.ring.counts.frames == 0 {
-            // The first footage of a boot is told at once, not with the next interval.
+            // The first footage of a boot is reported at once, not with the next interval.
             self.next_counts = MonoTime::default();
         }
         self.ring.counts.frames += u64::from(fragment.frames);

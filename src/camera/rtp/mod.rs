@@ -13,6 +13,7 @@
 mod audio;
 mod depacketizer;
 mod header;
+mod held;
 #[cfg(test)]
 mod invalid_nal_tests;
 mod keys;

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::header::Header;
+use super::held::{Held, hold, recycle};
 use super::limits::{
     BEGIN_MIN, BEGIN_TIME, CHALLENGERS_TCP, CHALLENGERS_UDP, JUMP_MIN, NOISE_MIN, PACKET_MAX,
     REORDER_MAX, REORDER_TIME, RESTART_RUN, SILENCE, TYPES_RUN,
@@ -32,17 +33,6 @@ pub(super) struct Ordered<'a> {
     pub(super) lost: u32,
     /// The sequence numbers jump here, and nothing says that packets were lost.
     pub(super) jumped: bool,
-}
-
-/// A packet that is held back, in a buffer that is used again.
-#[derive(Debug, Default)]
-struct Held {
-    bytes: Vec<u8>,
-    seq: u16,
-    ssrc: u32,
-    arrival: MonoTime,
-    lost: u32,
-    jumped: bool,
 }
 
 /// Judges the packets of one track.
@@ -499,18 +489,4 @@ fn pass(
     let payload = &bytes[header.payload.clone()];
     let (time, marker) = (header.time, header.marker);
     sink.ordered(Ordered { payload, time, marker, arrival, lost, jumped });
-}
-
-fn hold(pool: &mut Vec<Vec<u8>>, bytes: &[u8], header: &Header, arrival: MonoTime) -> Held {
-    let mut buffer = pool.pop().unwrap_or_default();
-    buffer.clear();
-    buffer.extend_from_slice(bytes);
-    let (seq, ssrc) = (header.seq, header.ssrc);
-    Held { bytes: buffer, seq, ssrc, arrival, lost: 0, jumped: false }
-}
-
-fn recycle(pool: &mut Vec<Vec<u8>>, bytes: Vec<u8>) {
-    if pool.len() < REORDER_MAX {
-        pool.push(bytes);
-    }
 }
