@@ -677,6 +677,31 @@ fn a_command_with_a_bad_argument_names_the_argument() {
 }
 
 #[test]
+fn motion_without_its_sub_stream_names_the_next_step() {
+    let mut bench = Bench::new();
+    let unavailable = || {
+        AgentInput::Analytics(AnalyticsUpdate::Unavailable {
+            since: stamp(2),
+            reason: "the camera sends no pictures".into(),
+        })
+    };
+    bench.give(unavailable());
+    bench.agent.gauges.camera_changed(true);
+    bench.give(AgentInput::Camera(CameraUpdate::Down {
+        role: StreamRole::Sub,
+        fault: CameraFault::Unauthorized,
+        detail: "401".into(),
+        since: stamp(2),
+    }));
+    bench.give(unavailable());
+    let reasons = bench.data("analytics.unavailable");
+    assert_eq!(reasons[0]["reason"], "the camera sends no pictures");
+    let reason = reasons[1]["reason"].as_str().unwrap();
+    assert!(reason.contains("(unauthorized)") && reason.contains("camera.sub_url"), "{reason}");
+    assert!(reason.ends_with("recording continues"), "{reason}");
+}
+
+#[test]
 fn a_camera_outage_becomes_a_gap_record_and_two_events() {
     let mut bench = Bench::new();
     let up = |at| {

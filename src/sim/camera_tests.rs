@@ -31,10 +31,14 @@ fn apart(one: CameraQuirk, other: CameraQuirk) -> bool {
         matches!(quirk.group(), Group::Setup)
             || matches!(quirk, WrongChannel | OddChannel | StrayChannel | GarbageBeforeFrame)
     };
-    let uncounted = |quirk: CameraQuirk| matches!(quirk, SeqRandom | SeqConstant);
+    // Without sequence numbers the order of arrival is the only one, and loss is not seen.
+    let ordered = |one: CameraQuirk, other: CameraQuirk| {
+        matches!(one, UdpReorder | UdpLate | UdpLoss) && matches!(other, SeqRandom | SeqConstant)
+            || matches!((one, other), (UdpTwice, SeqConstant))
+    };
     one.group() == other.group()
-        || one.is_udp() && uncounted(other)
-        || other.is_udp() && uncounted(one)
+        || ordered(one, other)
+        || ordered(other, one)
         || APART.contains(&(one, other))
         || APART.contains(&(other, one))
         || one.is_udp() && over_tcp(other)

@@ -12,8 +12,13 @@ pub(super) const PACKET_MAX: usize = 65_535;
 /// From this on a step of the sequence number is a restart of the camera, not loss: at 8 Mbit/s a
 /// second has about 800 packets, and no camera loses that many and goes on.
 pub(super) const JUMP_MIN: u16 = 1000;
-/// Unexpected sequence numbers among 128 packets of sound over TCP after which they are ignored.
+/// Unexpected sequence numbers among 128 packets after which they are ignored: of sound over TCP,
+/// and over UDP, where a restart of the camera or a stray packet has two.
 pub(super) const NOISE_MIN: u32 = 32;
+/// First packets of a source over UDP that wait until it is known whether its numbers mean anything.
+pub(super) const BEGIN_MIN: usize = 8;
+/// How long they wait at most, microseconds: AAC has 16 packets a second.
+pub(super) const BEGIN_TIME: u64 = 1_000_000;
 /// Steps in a row at which a picture lacks nothing, and after which sequence numbers over TCP are
 /// ignored. A camera that drops packets misses a first or last fragment or a stamp long before.
 pub(super) const WITNESS_MIN: u32 = 24;

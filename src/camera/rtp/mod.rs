@@ -15,6 +15,7 @@ mod allocation_tests;
 mod audio;
 mod depacketizer;
 mod header;
+mod held;
 #[cfg(test)]
 mod invalid_nal_tests;
 mod keys;

@@ -25,20 +25,32 @@ pub(super) struct Repeats {
     latest: VecDeque<Packet>,
 }
 
+/// How a packet compares with the latest ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// No packet had its sequence number.
+    New,
+    /// It came before.
+    Repeated,
+    /// Another packet had its sequence number: the numbers say nothing, and no packet is taken for
+    /// a repetition.
+    NumberReused,
+}
+
 impl Repeats {
-    /// True if this packet came before. Where another packet had its sequence number, the numbers
-    /// say nothing, and no packet is taken for a repetition.
-    pub(super) fn is_repetition(&mut self, header: &Header, payload: &[u8]) -> bool {
+    /// Compares a packet with the latest ones, and keeps it.
+    pub(super) fn compare(&mut self, header: &Header, payload: &[u8]) -> Known {
         let (seq, time, marker, len) = (header.seq, header.time, header.marker, payload.len());
         let packet = Packet { seq, time, marker, len, crc: crc32c::crc32c(payload) };
         let mut same = self.latest.iter().filter(|known| known.seq == seq).peekable();
-        if same.peek().is_some() && same.all(|known| *known == packet) {
-            return true;
+        let reused = same.peek().is_some();
+        if reused && same.all(|known| *known == packet) {
+            return Known::Repeated;
         }
         if self.latest.len() >= REPEATS_MAX {
             self.latest.pop_front();
         }
         self.latest.push_back(packet);
-        false
+        if reused { Known::NumberReused } else { Known::New }
     }
 }

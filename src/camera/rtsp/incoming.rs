@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use super::auth::AuthVerdict;
 use super::client::{Client, Phase, Purpose, Request};
-use super::headers::challenges;
 use super::limits::{OUTPUT_MAX, SERVER_REQUESTS_MAX, UNEXPECTED_MAX};
 use super::message::{Headers, Message, Start};
 use super::set_up::Track;
 use crate::camera::CameraFault;
-use crate::camera::quirk::{Quirk, QuirkCounts};
+use crate::camera::quirk::Quirk;
+use crate::http_auth::challenges;
 use crate::units::MonoTime;
 
 impl Client {
@@ -132,10 +132,7 @@ impl Client {
             }
             _ => {
                 self.refused = true;
-                let offers = challenges(
-                    message.headers.all("www-authenticate"),
-                    &mut QuirkCounts::default(),
-                );
+                let offers = challenges(message.headers.all("www-authenticate")).list;
                 let silent =
                     if offers.is_empty() { "; it does not say how it wants a login" } else { "" };
                 let why = format!(

@@ -24,8 +24,6 @@ pub const SDP_LINES_MAX: usize = 512;
 /// Media descriptions of an SDP that are read; the rest is skipped. Recorders with a back channel
 /// and metadata have five.
 pub const SDP_MEDIA_MAX: usize = 16;
-/// Challenges of one answer that are read.
-pub const CHALLENGES_MAX: usize = 8;
 /// Requests of one set-up with all repetitions: 401, redirects, two SETUP, PLAY have at most 16.
 pub const REQUESTS_MAX: u32 = 24;
 /// Redirects of one set-up.
