@@ -10,7 +10,9 @@ use super::quirky_camera::quirks::{Expect, Group};
 use super::rng::Rng;
 
 /// Quirks that cannot stand together, beside those of one group.
-const APART: [(CameraQuirk, CameraQuirk); 12] = [
+const APART: [(CameraQuirk, CameraQuirk); 13] = [
+    // More than 64 packets arrive before one of them.
+    (UdpReorderFar, BigKeyFrame),
     (OneByteAtATime, BigKeyFrame),
     // No key frame would arrive whole.
     (UdpLoss, BigKeyFrame),
@@ -192,6 +194,27 @@ fn twenty_pairs_of_quirks() {
     all_pass(pairs.iter().map(|pair| plan(11, pair, seconds_of(pair))).collect());
 }
 
+#[test]
+fn repeated_and_reordered_packets_of_large_pictures() {
+    let repeats = [
+        PacketsTwice,
+        PacketsLastAgain,
+        PictureAgain,
+        GopAgain,
+        PacketsThrice,
+        UdpEachTwice,
+        UdpCopyLate,
+        UdpLastAgain,
+        UdpPictureAgain,
+        UdpGopAgain,
+        UdpReorder,
+        UdpShuffled,
+        UdpReorderBack,
+    ];
+    let of = |quirk: &CameraQuirk| [1, 2].map(|seed| plan(seed, &[*quirk, BigKeyFrame], 30));
+    all_pass(repeats.iter().flat_map(of).collect());
+}
+
 /// One to three quirks that can stand together.
 fn drawn(seed: u64) -> Vec<CameraQuirk> {
     let mut rng = Rng::new(seed ^ 0x5eed);
@@ -206,9 +229,19 @@ fn drawn(seed: u64) -> Vec<CameraQuirk> {
     quirks
 }
 
+/// The quirks of the environment variable `TAIMAT_CAMERA_QUIRKS`, or those drawn from the seed.
+fn quirks_of(seed: u64) -> Vec<CameraQuirk> {
+    let Ok(names) = std::env::var("TAIMAT_CAMERA_QUIRKS") else { return drawn(seed) };
+    let named = |name: &str| {
+        let found = CameraQuirk::ALL.iter().find(|quirk| format!("{quirk:?}") == name.trim());
+        *found.unwrap_or_else(|| panic!("no quirk is named {name}"))
+    };
+    names.split(',').map(named).collect()
+}
+
 fn differential(seeds: std::ops::Range<u64>) {
     let of = |seed: u64| {
-        let quirks = drawn(seed);
+        let quirks = quirks_of(seed);
         plan(seed, &quirks, seconds_of(&quirks))
     };
     all_pass(seeds.map(of).collect());
@@ -227,7 +260,8 @@ fn a_hundred_seeded_sessions_are_recorded_or_named() {
     differential(0..100);
 }
 
-/// `TAIMAT_CAMERA_SEEDS=N` runs the session of that seed, `N..M` those from N to M - 1.
+/// `TAIMAT_CAMERA_SEEDS=N` runs the session of that seed, `N..M` those from N to M - 1;
+/// `TAIMAT_CAMERA_QUIRKS=NAME,NAME` gives them these quirks instead of those drawn from the seed.
 #[test]
 #[ignore = "long: 2,000 sessions; tests/run --full runs it"]
 fn two_thousand_seeded_sessions_are_recorded_or_named() {
