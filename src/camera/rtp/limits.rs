@@ -1,7 +1,7 @@
 //! Limits of the RTP reader: one table, each with its reason.
 //!
 //! Together a track holds at most some 20 MiB, while a camera sends one picture without end, and
-//! some 100 KiB with a camera as it should be.
+//! some 200 KiB with a camera as it should be.
 
 /// Packets that wait for one before them; UDP only. Networks reorder by a few.
 pub(super) const REORDER_MAX: usize = 64;
@@ -31,9 +31,9 @@ pub(super) const RESTART_RUN: usize = 8;
 pub(super) const CHALLENGERS_TCP: usize = 4;
 /// The same over UDP, where anyone can send packets.
 pub(super) const CHALLENGERS_UDP: usize = 8;
-/// Packets among which a repetition is known. A picture that comes twice as a whole has some 50
-/// packets at 8 Mbit/s; a large key frame has more.
-pub(super) const REPEATS_MAX: usize = 256;
+/// Packets among which a repetition is known: a key frame of 5 MiB, or a GOP of 4 s at 8 Mbit/s,
+/// that comes again as a whole. A power of two: sequence numbers are taken by their low bits.
+pub(super) const REPEATS_MAX: usize = 4_096;
 /// Silence of the known SSRC after which two packets of another are enough, microseconds.
 pub(super) const SILENCE: u64 = 1_000_000;
 /// Packets of other payload types in a row after which the track follows them.
