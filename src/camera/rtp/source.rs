@@ -165,6 +165,12 @@ impl Source {
         }
     }
 
+    /// True for a number just behind the latest one: other SSRCs that count on are one source.
+    fn runs_on(&self, seq: u16) -> bool {
+        let last = self.challengers.last().map(|held| held.seq).or(self.last_seq);
+        last.is_some_and(|last| seq.wrapping_sub(last) < REORDER_MAX as u16)
+    }
+
     /// A packet of another SSRC: the track follows when it keeps coming.
     fn challenge(
         &mut self,
@@ -175,7 +181,7 @@ impl Source {
     ) {
         let one = |held: &Held| held.ssrc == header.ssrc;
         let tcp = self.transport == Transport::Tcp;
-        if !tcp && !self.challengers.iter().all(one) {
+        if !tcp && !self.challengers.iter().all(one) && !self.runs_on(header.seq) {
             self.clear_challengers();
         }
         let held = hold(&mut self.pool, bytes, header, arrival);
@@ -186,13 +192,14 @@ impl Source {
             return;
         }
         self.quirks.note(Quirk::SsrcChange);
-        self.ssrc_noise = tcp && !self.challengers.iter().all(one);
-        self.finish(sink);
-        self.clear_restart();
-        (self.next, self.switched) = (None, true);
-        if !tcp {
-            (self.begun, self.last_seq) = (false, None);
-            (self.seq_noise, self.jumps) = (false, 0);
+        self.ssrc_noise = !self.challengers.iter().all(one);
+        if tcp || !self.ssrc_noise {
+            self.finish(sink);
+            self.clear_restart();
+            (self.next, self.switched) = (None, true);
+        }
+        if !tcp && !self.ssrc_noise {
+            (self.begun, self.last_seq, self.seq_noise, self.jumps) = (false, None, false, 0);
         }
         self.ssrc = Some(header.ssrc);
         for held in std::mem::take(&mut self.challengers) {

@@ -109,6 +109,9 @@ fn an_ssrc_that_changes_with_each_packet_is_ignored() {
         packet[11] = at as u8;
     }
     assert_whole(&hear_tcp(false, &film), &pictures, false);
+    let over_udp = hear(&format(false, None), Transport::Udp, &film);
+    assert_whole(&over_udp, &pictures, false);
+    assert!(over_udp.quirks.contains(&Quirk::SsrcChange));
 }
 
 #[test]
