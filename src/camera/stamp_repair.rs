@@ -166,6 +166,11 @@ impl StampRepair {
         if stopped { self.interval } else { (self.step as f64 * rate).round() as i64 }
     }
 
+    /// Usual time between two frames by their arrivals or by their stamps, the shorter one.
+    pub(super) fn shortest_step(&self, rate: f64) -> i64 {
+        self.interval.min(self.usual_step(rate))
+    }
+
     /// Repairs a stamp. `key` is true for a frame that starts a GOP: it is later than all before.
     pub(super) fn repair(
         &mut self,

@@ -10,7 +10,7 @@ use super::quirky_camera::quirks::{Expect, Group};
 use super::rng::Rng;
 
 /// Quirks that cannot stand together, beside those of one group.
-const APART: [(CameraQuirk, CameraQuirk); 13] = [
+const APART: [(CameraQuirk, CameraQuirk); 14] = [
     // More than 64 packets arrive before one of them.
     (UdpReorderFar, BigKeyFrame),
     (OneByteAtATime, BigKeyFrame),
@@ -26,6 +26,8 @@ const APART: [(CameraQuirk, CameraQuirk); 13] = [
     (EofAfterPlay, PlayUnanswered),
     (HalfOpen, FreezeThirtySeconds),
     (RtpInfoMissing, RtptimeZero),
+    // The burst brings more packets within 80 ms than the 64 that wait for one before them.
+    (PreBuffer, UdpReorderFar),
 ];
 
 fn apart(one: CameraQuirk, other: CameraQuirk) -> bool {
@@ -36,7 +38,11 @@ fn apart(one: CameraQuirk, other: CameraQuirk) -> bool {
     // Without sequence numbers the order of arrival is the only one, and loss is not seen.
     let ordered = |one: CameraQuirk, other: CameraQuirk| {
         matches!(one, UdpReorder | UdpLate | UdpLoss) && matches!(other, SeqRandom | SeqConstant)
-            || matches!((one, other), (UdpTwice, SeqConstant))
+            || matches!(one, UdpTwice | UdpEachTwice | UdpCopyLate | UdpLastAgain)
+                && other == SeqConstant
+            || matches!(one, UdpPictureAgain | UdpGopAgain) && other == SeqConstant
+            || matches!(one, UdpReorderFar | UdpReorderBack | UdpShuffled)
+                && matches!(other, SeqRandom | SeqConstant)
     };
     one.group() == other.group()
         || ordered(one, other)
