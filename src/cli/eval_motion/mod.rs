@@ -25,9 +25,9 @@ use self::adapter::{Adapter, Log, OwnDetector};
 use self::overlay::Overlay;
 use self::report::{Row, Total};
 use self::source::Source;
+#[cfg(feature = "sim")]
 use crate::analytics::detect::stages::Stage;
 use crate::analytics::detect::stages::Stages;
-#[cfg(feature = "sim")]
 use crate::escape::shown_path;
 use crate::regular_file::{Links, read_text};
 use crate::settings::MotionSettings;
