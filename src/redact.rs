@@ -226,7 +226,7 @@ fn value_of(name: &str, behind: &str) -> Option<(usize, usize)> {
         _ => (0, unquoted_len(value)),
     };
     let bare = || {
-        let word = &value[..len];
+        let word = &value[open..open + len];
         quote == 0
             && at == 1
             && NAMES_BEFORE_COLON.contains(&name)
@@ -374,6 +374,15 @@ mod tests {
             let url = format!("{text} rtsp://admin:{password}@10.0.0.2/x");
             let kept = masked(&url).contains(&["admin:", &password].concat());
             proptest::prop_assert!(!kept, "{}", masked(&url));
+        }
+
+        #[test]
+        fn no_quoted_value_beside_other_letters_panics(
+            pieces in proptest::collection::vec("(login|user|pwd|pass|password|auth|[:='\" %_@/?&3d0-9]|ế|\u{fffd}){0,6}", 1..6)
+        ) {
+            let text = pieces.concat();
+            masked(&text);
+            KnownLogin::new("admin", "hunter2").hidden(&text);
         }
     }
 }
