@@ -378,7 +378,7 @@ mod tests {
 
         #[test]
         fn no_quoted_value_beside_other_letters_panics(
-            pieces in proptest::collection::vec("(login|user|pwd|pass|password|auth|[:='\" %_@/?&3d0-9]|ế|\u{fffd}){0,6}", 1..6)
+            pieces in proptest::collection::vec("(login|user|pwd|pass|password|auth)['\" :=]{0,3}[a-z0-9]{0,2}[ế€\u{fffd}]{0,2}", 1..6)
         ) {
             let text = pieces.concat();
             masked(&text);
