@@ -137,7 +137,9 @@ pub async fn run_with_inputs(
     let (mut runtime, reader) =
         start_or_fall_back(settings, configured.as_ref(), clock.clone(), inbox, wakeup).await?;
     let mut agent = Agent::new(runtime.settings.clone(), Arc::new(reader), clock::seed()?);
-    if let Some(Configured { machine, files, file, volatile, state, refused, .. }) = configured {
+    if let Some(Configured { machine, files, file, volatile, state, refused, stopped, .. }) =
+        configured
+    {
         let (inbox, wakeup) = (runtime.inbox.clone(), runtime.wakeup.clone());
         let send = wakeup::update_sender(inbox, wakeup, AgentInput::Config);
         // A ring in memory is a new one at every boot.
@@ -147,6 +149,9 @@ pub async fn run_with_inputs(
             send,
         )?);
         agent = agent.with_configuration(machine, refused, ring);
+        if stopped {
+            runtime.execute(AgentEffect::Storage(StorageRequest::StoppedBefore));
+        }
     }
     let mut effects = Vec::new();
     while !agent.is_finished() {
