@@ -225,5 +225,8 @@ fn a_budget_that_does_not_fit_is_rejected_everywhere() {
     }
     let rejection = check(&bench.paths, &huge, &test_settings(), false).unwrap_err();
     let reason = &rejection.errors[0].reason;
-    assert!(!reason.contains(char::is_numeric), "the room of another directory is told: {reason}");
+    assert!(
+        !reason.contains(char::is_numeric),
+        "the answer names the room of another directory: {reason}"
+    );
 }
