@@ -364,6 +364,11 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// A number of things: `1 problem`, `2 problems`.
+pub fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -366,8 +366,10 @@ impl Agent {
         if job.owed.purpose == Purpose::Requested {
             self.answer_error(&job.owed, reason, out);
         }
-        let data =
-            json!({"event": job.owed.event, "part": job.owed.part, "reason": events::text(reason)});
+        let recorded = footage_absence::was_recorded(reason);
+        let data = json!({
+            "event": job.owed.event, "part": job.owed.part, "reason": events::text(reason), "recorded": recorded
+        });
         self.event(now, kind::FILE_LOST, None, data);
     }
 

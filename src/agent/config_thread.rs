@@ -29,7 +29,8 @@ use crate::remote_config::state_store::{self, Files};
 use crate::remote_config::validation;
 use crate::settings::diff::SettingsDiff;
 use crate::settings::{Broker, CameraSettings, Settings, load};
-use crate::storage::disk::RealDisk;
+use crate::storage::open::StorageFault;
+use crate::storage::placement::check_placement;
 use crate::units::Digest;
 use crate::uplink::failover::ConnectFault;
 
@@ -209,21 +210,30 @@ fn judge(
         Rejection::new(RejectReason::Unreadable, "its text is no longer on the card")
     })?;
     let settings = validation::judge_afar(&text, &load::read)?;
+    check_ring(probe, &settings)?;
     if let Some(now) = probe {
-        check_ring_dir(now, &settings)?;
         probe_camera(paths, now, &settings)?;
     }
     Ok(Box::new(settings))
 }
 
-/// Checks a changed ring directory as a start would. A remote caller does not learn what is there.
-fn check_ring_dir(now: &Settings, next: &Settings) -> Result<(), Rejection> {
-    let storage = &next.storage;
-    if storage.dir == now.storage.dir {
+/// Checks the place of the ring as `check-config` does. A remote caller does not learn what is in
+/// another directory. Another fault of the directory in force is no reason: the document may mend it.
+fn check_ring(now: Option<&Settings>, next: &Settings) -> Result<(), Rejection> {
+    let Err((key, fault)) = check_placement(&next.storage) else {
         return Ok(());
-    }
-    RealDisk::check_dir(&storage.dir, storage.require_mount)
-        .map_err(|_| Rejection::bad_key(RejectReason::Invalid, "storage.dir", validation::UNUSABLE))
+    };
+    let stays = now.is_some_and(|now| next.storage.dir == now.storage.dir);
+    let reason = match fault {
+        StorageFault::NoRoom { .. } if stays => fault.to_string(),
+        StorageFault::NoRoom { .. } => {
+            "does not fit the file system of storage.dir: lower storage.budget".to_owned()
+        }
+        // Without the settings in force it is unknown whether the directory changes.
+        _ if stays || now.is_none() => return Ok(()),
+        _ => validation::UNUSABLE.to_owned(),
+    };
+    Err(Rejection::bad_key(RejectReason::Invalid, key, reason))
 }
 
 /// Probes a changed camera while the one in force still records, so that a wrong address costs no
@@ -297,7 +307,7 @@ fn show(paths: &ConfigPaths, sha256: &Digest) -> Result<Value, Rejection> {
 /// the answer says only whether it works: a device must not be usable as a port scanner.
 fn check(paths: &ConfigPaths, text: &str, now: &Settings, probe: bool) -> Result<Value, Rejection> {
     let settings = validation::judge_afar(text, &load::read)?;
-    check_ring_dir(now, &settings)?;
+    check_ring(Some(now), &settings)?;
     let change = SettingsDiff::between(now, &settings);
     let mut found = json!({"sha256": Digest::of(text.as_bytes()), "groups": change.section_names(), "restart": change.restart});
     if probe {

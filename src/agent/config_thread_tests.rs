@@ -197,3 +197,36 @@ fn a_dry_run_rejects_a_ring_directory_that_is_a_pipe() {
     assert_eq!(rejection.errors[0].key, "storage.dir");
     assert_eq!(rejection.errors[0].reason, validation::UNUSABLE);
 }
+
+#[test]
+fn a_budget_that_does_not_fit_is_rejected_everywhere() {
+    let mut bench = Bench::new();
+    bench.now.storage.dir = bench.dir.path().join("ring");
+    let fits = bench.text(9, "camera.login", 9, "broker.login");
+    let fits = fits
+        .replace("[camera]", "storage.budget = \"4 MiB\"\nstorage.segment = \"256 KiB\"\n[camera]");
+    let huge = fits.replace("4 MiB", "8 TiB");
+    let now = &bench.now;
+    for is_made in [false, true] {
+        if is_made {
+            std::fs::create_dir(&now.storage.dir).unwrap();
+        }
+        check(&bench.paths, &fits, now, false).unwrap();
+        judge(&bench.paths, Some(fits.clone()), None).unwrap();
+        for rejection in [
+            check(&bench.paths, &huge, now, false).unwrap_err(),
+            judge(&bench.paths, Some(huge.clone()), Some(now)).unwrap_err(),
+            judge(&bench.paths, Some(huge.clone()), None).unwrap_err(),
+        ] {
+            assert_eq!(rejection.errors[0].key, "storage.budget");
+            let reason = &rejection.errors[0].reason;
+            assert!(reason.contains("lower storage.budget"), "{reason}");
+        }
+    }
+    let rejection = check(&bench.paths, &huge, &test_settings(), false).unwrap_err();
+    let reason = &rejection.errors[0].reason;
+    assert!(
+        !reason.contains(char::is_numeric),
+        "the answer names the room of another directory: {reason}"
+    );
+}

@@ -6,6 +6,7 @@ use serde_json::Value;
 use tracing::Level;
 
 use super::events::{self, kind};
+use crate::camera::{CameraFault, StreamRole};
 
 /// Gap reasons that are no fault: nothing was recorded, so nothing of it was lost.
 const NOT_RECORDED: [&str; 2] = ["camera_down", "power_cut"];
@@ -17,6 +18,8 @@ pub(super) struct EventLine {
     level: Level,
     reason: Option<String>,
     detail: Option<String>,
+    /// What happened: `action`, `state` or `command` of the data.
+    what: Option<String>,
 }
 
 impl EventLine {
@@ -29,25 +32,28 @@ impl EventLine {
             level: level(kind, data),
             reason: text("reason").or_else(|| text("fault")),
             detail: text("detail"),
+            what: ["action", "state", "cmd", "command"].iter().find_map(|key| text(key)),
         }
     }
 
     /// Writes the line.
     pub(super) fn log(self) {
-        let EventLine { kind, seq, level, reason, detail } = self;
+        let EventLine { kind, seq, level, reason, detail, what } = self;
         match level {
-            Level::ERROR => tracing::error!(kind, seq, reason, detail, "event"),
-            Level::WARN => tracing::warn!(kind, seq, reason, detail, "event"),
-            Level::DEBUG => tracing::debug!(kind, seq, reason, detail, "event"),
-            _ => tracing::info!(kind, seq, reason, detail, "event"),
+            Level::ERROR => tracing::error!(kind, seq, what, reason, detail, "event"),
+            Level::WARN => tracing::warn!(kind, seq, what, reason, detail, "event"),
+            Level::DEBUG => tracing::debug!(kind, seq, what, reason, detail, "event"),
+            _ => tracing::info!(kind, seq, what, reason, detail, "event"),
         }
     }
 }
 
-/// ERROR for a loss, WARN for a fault without one.
+/// ERROR for a loss and where a person must act, WARN for another fault.
 fn level(kind: &str, data: &Value) -> Level {
     let is = |key: &str, word: &str| data[key] == word;
     match kind {
+        // A command asked for a time without footage; its answer says so.
+        kind::FILE_LOST if data["recorded"] == false => Level::WARN,
         kind::FILE_LOST | kind::SHED | kind::REFUSED => Level::ERROR,
         kind::GAP if is("reason", "stopped") => Level::INFO,
         kind::GAP if NOT_RECORDED.iter().any(|reason| is("reason", reason)) => Level::WARN,
@@ -55,13 +61,51 @@ fn level(kind: &str, data: &Value) -> Level {
         kind::STORAGE if data["lost"] == true => Level::ERROR,
         kind::REPAIR if data["first"].is_u64() => Level::ERROR,
         kind::LOCK if is("action", "broken") => Level::ERROR,
-        kind::CARD => Level::ERROR,
-        kind::STORAGE | kind::REPAIR | kind::CAMERA_DOWN | kind::BLIND | kind::UPLINK => {
+        kind::CARD if is("state", "memory_only") || is("state", "worn") => Level::ERROR,
+        kind::CARD => Level::WARN,
+        kind::UPLINK => Level::ERROR,
+        kind::CAMERA_DOWN if is("fault", "unauthorized") || is("fault", "locked_out") => {
+            Level::ERROR
+        }
+        kind::CONFIG
+            if ["refused", "rolled_back", "safe_mode"].iter().any(|word| is("action", word)) =>
+        {
             Level::WARN
         }
+        kind::STORAGE | kind::REPAIR | kind::CAMERA_DOWN | kind::BLIND => Level::WARN,
         kind::CAMERA_CLOCK if !is("fault", "none") => Level::WARN,
         kind::MOTION_UPDATE => Level::DEBUG,
         _ => Level::INFO,
+    }
+}
+
+/// Logs a failed try of a camera: a person must mend a login that is refused.
+pub(super) fn log_retry(
+    role: StreamRole,
+    fault: CameraFault,
+    detail: &str,
+    tries: u32,
+    pause: u64,
+) {
+    let (stream, fault_name) = (role.as_str(), fault.as_str());
+    if matches!(fault, CameraFault::Unauthorized | CameraFault::LockedOut) {
+        tracing::error!(
+            stream,
+            fault = fault_name,
+            detail,
+            tries,
+            pause_min = pause.div_ceil(60_000_000),
+            "the camera refuses the login; correct the file of camera.login_file, then restart"
+        );
+    } else {
+        tracing::warn!(
+            stream,
+            fault = fault_name,
+            detail,
+            tries,
+            pause_ms = pause / 1000,
+            "camera connection failed; retrying after the pause"
+        );
     }
 }
 
@@ -75,6 +119,15 @@ mod tests {
     fn a_loss_is_an_error_and_a_fault_without_one_a_warning() {
         for (kind, data, expected) in [
             (kind::FILE_LOST, json!({"reason": "evicted"}), Level::ERROR),
+            (kind::FILE_LOST, json!({"recorded": false}), Level::WARN),
+            (kind::CAMERA_DOWN, json!({"fault": "unauthorized"}), Level::ERROR),
+            (kind::CAMERA_DOWN, json!({"fault": "locked_out"}), Level::ERROR),
+            (kind::CAMERA_DOWN, json!({"fault": "unreachable"}), Level::WARN),
+            (kind::UPLINK, json!({}), Level::ERROR),
+            (kind::CARD, json!({"state": "memory_only"}), Level::ERROR),
+            (kind::CARD, json!({"state": "no_room"}), Level::WARN),
+            (kind::CONFIG, json!({"action": "refused"}), Level::WARN),
+            (kind::CONFIG, json!({"action": "committed"}), Level::INFO),
             (kind::STORAGE, json!({"lost": true}), Level::ERROR),
             (kind::STORAGE, json!({"lost": false}), Level::WARN),
             (kind::LOCK, json!({"action": "broken"}), Level::ERROR),
@@ -96,5 +149,7 @@ mod tests {
         let line = EventLine::of(kind::CAMERA_DOWN, 7, &data);
         assert_eq!(line.reason.as_deref(), Some("unreachable"));
         assert!(!line.detail.unwrap().contains("secret"));
+        let line = EventLine::of(kind::CARD, 8, &json!({"state": "worn"}));
+        assert_eq!(line.what.as_deref(), Some("worn"));
     }
 }

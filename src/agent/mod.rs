@@ -448,15 +448,7 @@ impl Agent {
             }
             CameraUpdate::Retry { role, fault, detail, tries, pause } => {
                 self.gauges.camera_tries += 1;
-                let pause_ms = pause / 1000;
-                tracing::warn!(
-                    stream = role.as_str(),
-                    fault = fault.as_str(),
-                    detail,
-                    tries,
-                    pause_ms,
-                    "camera connection failed; retrying after the pause"
-                );
+                event_log::log_retry(role, fault, &detail, tries, pause);
             }
             CameraUpdate::Clock { role, report } => {
                 let (stream, rate) = (role.as_str(), report.rate);

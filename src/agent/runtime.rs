@@ -137,6 +137,7 @@ pub async fn run_with_inputs(
     let (mut runtime, reader) =
         start_or_fall_back(settings, configured.as_ref(), clock.clone(), inbox, wakeup).await?;
     let mut agent = Agent::new(runtime.settings.clone(), Arc::new(reader), clock::seed()?);
+    let stopped = configured.as_ref().is_some_and(|configured| configured.stopped);
     if let Some(Configured { machine, files, file, volatile, state, refused, .. }) = configured {
         let (inbox, wakeup) = (runtime.inbox.clone(), runtime.wakeup.clone());
         let send = wakeup::update_sender(inbox, wakeup, AgentInput::Config);
@@ -148,7 +149,8 @@ pub async fn run_with_inputs(
         )?);
         agent = agent.with_configuration(machine, refused, ring);
     }
-    let mut effects = Vec::new();
+    let stopped = stopped.then_some(AgentEffect::Storage(StorageRequest::StoppedBefore));
+    let mut effects: Vec<AgentEffect> = stopped.into_iter().collect();
     while !agent.is_finished() {
         let due = agent.deadline().since(clock.now().mono).min(POLL_INTERVAL.as_micros() as u64);
         let input = tokio::select! {

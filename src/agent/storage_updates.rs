@@ -13,6 +13,7 @@ use super::{Agent, AgentEffect};
 use crate::remote_config::action;
 use crate::storage::StorageUpdate;
 use crate::storage::clock_history::ClockSet;
+use crate::storage::open::StorageFault;
 use crate::units::{Digest, MonoTime, RingId, Timestamp};
 use crate::uplink::UplinkRequest;
 
@@ -91,6 +92,7 @@ impl Agent {
                 self.event(now, kind::CARD, None, json!({"state": "worn", "percent": percent}));
             }
             StorageUpdate::Trouble { detail, lost } => self.trouble(now, &detail, lost),
+            StorageUpdate::NoRoom { wanted, available } => self.no_room(now, wanted, available),
             StorageUpdate::Counts(counts) => {
                 self.gauges.oldest = counts.oldest;
                 self.gauges.storage = counts;
@@ -145,6 +147,19 @@ impl Agent {
             None,
             json!({"state": "memory_only", "detail": events::text(detail)}),
         );
+    }
+
+    fn no_room(&mut self, now: Timestamp, wanted: u64, available: u64) {
+        let detail = StorageFault::NoRoom { wanted, available }.to_string();
+        tracing::warn!(
+            wanted,
+            available,
+            budget = self.settings.storage.budget,
+            "storage.budget does not fit the file system: the ring records in the files that it has; lower storage.budget or free some space"
+        );
+        let data =
+            json!({"state": "no_room", "wanted": wanted, "available": available, "detail": detail});
+        self.event(now, kind::CARD, None, data);
     }
 
     fn trouble(&mut self, now: Timestamp, detail: &str, lost: bool) {

@@ -13,10 +13,26 @@ use super::spool::{EntryKind, Note, event_message};
 use super::{Agent, AgentEffect};
 use crate::remote_config::action;
 use crate::units::{EntryId, Timestamp};
-use crate::uplink::{Alarm, ReturnReason, UplinkRequest, UplinkUpdate, integrations};
+use crate::uplink::{Alarm, PLANNED_ENDS, ReturnReason, UplinkRequest, UplinkUpdate, integrations};
 
 /// Minimum time between two events of the same alarm.
 const ALARM_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Logs the end of a connection or of a try: a planned one is no fault, and a person must mend a
+/// refusal.
+fn log_down(broker: &str, reason: &str, refused: bool) {
+    if PLANNED_ENDS.contains(&reason) {
+        tracing::info!(broker, reason, "broker connection closed as planned; the next one follows");
+    } else if refused {
+        tracing::error!(
+            broker,
+            reason,
+            "the broker refuses this device; mend what the reason names; retrying"
+        );
+    } else {
+        tracing::warn!(broker, reason, "no broker connection; retrying");
+    }
+}
 
 impl Agent {
     pub(super) fn uplink_update(
@@ -27,7 +43,7 @@ impl Agent {
     ) {
         match update {
             UplinkUpdate::Up { conn } => {
-                tracing::info!(conn, "broker connected");
+                tracing::debug!(conn, "subscribed");
                 self.connected = true;
                 self.outbox.up();
                 let (birth, moving) = (self.birth(now), self.motion_events.is_moving());
@@ -40,12 +56,13 @@ impl Agent {
                 );
                 publish_integrations(greeting, out);
             }
-            UplinkUpdate::Down { reason, refused } => {
-                tracing::warn!(refused, reason, "no broker connection; retrying");
+            UplinkUpdate::Down { reason, refused, broker } => {
+                log_down(&broker, &reason, refused);
                 self.connected = false;
                 self.configure(now, action::ConfigInput::NoSession(reason), out);
             }
             UplinkUpdate::Session { epoch, broker } => {
+                tracing::info!(broker = format!("{}:{}", broker.0, broker.1), "broker connected");
                 self.configure(now, action::ConfigInput::Session { epoch, broker }, out)
             }
             UplinkUpdate::Document { bytes, len } => {

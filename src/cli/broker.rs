@@ -21,7 +21,7 @@ use crate::uplink::connection_end;
 use crate::uplink::tls;
 
 /// How to reach the broker.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct Broker {
     /// Host name or address.
     #[arg(long, default_value = "127.0.0.1")]
@@ -61,6 +61,13 @@ impl Broker {
     /// # Errors
     /// A broker on another machine without TLS, or a file that cannot be used.
     pub(super) fn options(&self, client_id: String) -> anyhow::Result<Options> {
+        if !parse::is_host(&self.broker) {
+            return Err(Usage(format!(
+                "--broker {:?}: must be the name or the address of a host alone; its port is another option: --port",
+                self.broker
+            ))
+            .into());
+        }
         let (host, plain) = (&self.broker, self.ca.is_none() && !parse::is_local(&self.broker));
         if plain && !self.allow_plain {
             return Err(Usage(format!(
@@ -134,6 +141,25 @@ pub(super) fn random_id() -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_in_the_host_names_the_option_for_it() {
+        let broker = Broker {
+            broker: "127.0.0.1:21883".into(),
+            port: None,
+            ca: None,
+            cert: None,
+            key: None,
+            login: None,
+            allow_plain: false,
+            protocol: "auto".into(),
+        };
+        let error = broker.options("x".into()).err().unwrap().to_string();
+        assert!(error.contains("--port") && !error.contains("another machine"), "{error}");
+        for host in ["127.0.0.1", "::1", "localhost"] {
+            assert!(Broker { broker: host.into(), ..broker.clone() }.options("x".into()).is_ok());
+        }
+    }
 
     #[test]
     fn a_signing_key_that_cannot_be_used_names_flag_and_path() {

@@ -1,6 +1,6 @@
 //! `taimat check-config`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use rustls_pki_types::CertificateDer;
@@ -11,9 +11,8 @@ use crate::escape::{shown_json_line, shown_path};
 use crate::redact::masked;
 use crate::settings::parse::{Parsed, Problem, Problems, ReadFile};
 use crate::settings::{KeyScope, Settings, StorageSettings, UplinkSettings, load, pem};
-use crate::storage::disk::{Disk as _, RealDisk};
-use crate::storage::open::{StorageFault, check_owner, new_ring_bytes, room};
-use crate::units::SiteId;
+use crate::storage::placement::check_placement;
+use crate::units::{SiteId, counted};
 use crate::uplink::cert_expiry;
 
 /// Arguments of `taimat check-config`.
@@ -38,7 +37,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         match &checked {
             Ok(settings) => summary(&args, settings),
             Err(problems) => {
-                eprintln!("{}: {} problem(s)\n{problems}", shown_path(&args.file), problems.0.len())
+                eprintln!(
+                    "{}: {}\n{problems}",
+                    shown_path(&args.file),
+                    counted(problems.0.len(), "problem")
+                )
             }
         }
     }
@@ -57,7 +60,14 @@ fn judge(parsed: Parsed, read: ReadFile<'_>) -> Result<Settings, Problems> {
     if let Some(storage) = &storage {
         problems.extend(no_room(storage));
     }
-    whole.filter(|_| problems.is_empty()).ok_or(Problems(problems))
+    let mut found: Vec<Problem> = Vec::with_capacity(problems.len());
+    for problem in problems {
+        // Two sections may name the same file.
+        if !found.contains(&problem) {
+            found.push(problem);
+        }
+    }
+    whole.filter(|_| found.is_empty()).ok_or(Problems(found))
 }
 
 /// Finds certificates of another device: a broker that identifies devices by certificate rejects what this one sends, and ends the
@@ -83,31 +93,11 @@ fn others_certificates(site: &SiteId, uplink: &UplinkSettings, read: ReadFile<'_
 /// Finds a ring directory or a card that `run` would reject, or a card that is too small for `storage.budget`: the device would
 /// record into memory only, or into a smaller ring.
 fn no_room(storage: &StorageSettings) -> Vec<Problem> {
-    let problem = |key: &str, reason: String| vec![Problem { key: key.into(), reason }];
-    if let Err(fault) = RealDisk::check_dir(&storage.dir, storage.require_mount) {
-        return problem("storage.dir", fault.to_string());
-    }
-    let sizes = match RealDisk::open_read_only(&storage.dir) {
-        Ok(disk) => {
-            let refused = check_owner(&disk, storage).err();
-            if let Some(fault @ (StorageFault::OtherSite | StorageFault::Older(_))) = refused {
-                return problem("storage.dir", fault.to_string());
-            }
-            room(&disk, storage).ok()
-        }
-        // The first start creates a missing directory on the file system of its parent.
-        Err(_) => {
-            let parent = storage.dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let disk = RealDisk::open_read_only(parent.unwrap_or(Path::new("."))).ok();
-            disk.map(|disk| (new_ring_bytes(storage), disk.available()))
-        }
-    };
-    match sizes.filter(|(wanted, available)| wanted > available) {
-        Some((wanted, available)) => {
-            problem("storage.budget", StorageFault::NoRoom { wanted, available }.to_string())
-        }
-        None => Vec::new(),
-    }
+    let refused = check_placement(storage).err();
+    refused
+        .into_iter()
+        .map(|(key, fault)| Problem { key: key.into(), reason: fault.to_string() })
+        .collect()
 }
 
 fn as_json(checked: &Result<Settings, Problems>) -> serde_json::Value {
@@ -167,9 +157,9 @@ fn summary(args: &Args, settings: &Settings) {
             .collect();
         if keys.is_empty() { "none".to_owned() } else { keys.join(", ") }
     };
-    println!("remote configuration by: {}", names(KeyScope::All));
+    println!("remote configuration and commands by: {}", names(KeyScope::All));
     if settings.remote.keys.iter().any(|key| key.scope == KeyScope::Commands) {
-        println!("remote commands only by: {}", names(KeyScope::Commands));
+        println!("remote commands, no configuration, also by: {}", names(KeyScope::Commands));
     }
 }
 
@@ -180,6 +170,7 @@ mod tests {
     use super::*;
     use crate::clock::{Clock as _, SystemClock};
     use crate::settings::{TlsSettings, parse, test_settings};
+    use crate::storage::disk::RealDisk;
     use crate::storage::engine::Engine;
 
     #[test]
@@ -211,6 +202,14 @@ mod tests {
         let named = judge(parse::parts(text, &read), &read).unwrap_err();
         let keys: Vec<&str> = named.0.iter().map(|problem| problem.key.as_str()).collect();
         assert_eq!(keys, ["camera.main_url", "uplink.ca_file", "storage.dir"]);
+    }
+
+    #[test]
+    fn a_problem_is_listed_once() {
+        let problem = || Problem { key: "uplink.ca_file".into(), reason: "/ca: gone".into() };
+        let parsed = Parsed { problems: vec![problem(), problem()], ..Parsed::default() };
+        let named = judge(parsed, &|_| Ok(String::new())).unwrap_err();
+        assert_eq!(named.0, [problem()]);
     }
 
     #[test]

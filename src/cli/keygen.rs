@@ -93,6 +93,9 @@ fn put(path: &Path, der: &[u8]) -> anyhow::Result<()> {
             "{} exists and is never overwritten, because devices may trust it. Move it away to make a new key",
             shown_path(path)
         ),
+        false if path.parent().is_some_and(|dir| !dir.as_os_str().is_empty() && !dir.exists()) => {
+            format!("{}: --dir does not exist: create it first", shown_path(path))
+        }
         false => shown_path(path),
     })?;
     file.write_all(pem(der).as_bytes())?;

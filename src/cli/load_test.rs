@@ -15,7 +15,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::escape::shown_path;
 use crate::settings::load;
 use crate::settings::rules::RulePriority;
-use crate::units::Timestamp;
+use crate::units::{Timestamp, counted};
 use crate::wakeup::WakeupCoalescer;
 
 /// Delay for the camera to start, so that the first clips have footage.
@@ -43,7 +43,11 @@ pub fn run(config: &Path, show: LoadTest) -> anyhow::Result<ExitCode> {
     let settings = match load::load(config) {
         Ok(settings) => settings,
         Err(problems) => {
-            eprintln!("{}: {} problem(s)\n{problems}", shown_path(config), problems.0.len());
+            eprintln!(
+                "{}: {}\n{problems}",
+                shown_path(config),
+                counted(problems.0.len(), "problem")
+            );
             return Ok(ExitCode::from(2));
         }
     };

@@ -24,6 +24,7 @@ use crate::office::index;
 use crate::office::retention::Retention;
 use crate::office::service::{self, OfficeService};
 use crate::regular_file::{Links, TEXT_MAX, read_text};
+use crate::remote_config::rejection::Rejection;
 use crate::units::SiteId;
 
 /// Free bytes below which a command warns that the disk is almost full: a few files of one site.
@@ -351,7 +352,7 @@ fn command(
     let key = sign.map(signing_key).transpose()?.map(|(key, _)| key);
     let (req_id, now) = (random_id()?, SystemClock::new().now().wall);
     let asked = DeviceCommand::new(whom.as_ref(), name, args, &req_id, now, key.as_ref())
-        .map_err(|rejection| anyhow::anyhow!(rejection.line()))?;
+        .map_err(|rejection| anyhow::anyhow!(without_reason(&rejection)))?;
     let options = broker.options(format!("taimat-cmd-{req_id}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let timeout = Duration::from_secs(wait);
@@ -364,6 +365,14 @@ fn command(
     };
     println!("{}", shown_json(&reply)?);
     Ok(if reply["status"] == "error" { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Why a command is not sent. An unknown one is not rejected for want of a signature.
+fn without_reason(rejection: &Rejection) -> String {
+    match rejection.detail.starts_with("no command ") {
+        true => rejection.detail.clone(),
+        false => rejection.line(),
+    }
 }
 
 /// The arguments of a command: `key=value`, or `key=@FILE` with the file's text.

@@ -36,6 +36,9 @@ pub struct Args {
     json: bool,
 }
 
+/// Says how to give a login. Redaction must leave it whole.
+const NO_LOGIN: &str = "the camera requires a login: --login FILE, one line user:password";
+
 /// Statistics of a track.
 #[derive(Default)]
 struct ProbeReport {
@@ -90,11 +93,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     if let Some((fault, detail)) = failure {
         let no_login = args.login.is_none() && matches!(fault, CameraFault::Unauthorized);
-        let detail = if no_login {
-            "the camera requires user and password: --login FILE, one line user:password"
-        } else {
-            &detail
-        };
+        let detail = if no_login { NO_LOGIN } else { &in_flags(&detail) };
         return Ok(failed(&args, &known, fault.as_str(), detail));
     }
     let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,9 +126,15 @@ fn failure(url: &str, fault: &str, detail: &str) -> serde_json::Value {
 
 /// Replaces configuration keys in an error by the flags of this command.
 fn in_flags(problems: &str) -> String {
-    [("camera.main_url", "the URL"), ("camera.login_file", "--login")]
-        .iter()
-        .fold(problems.to_owned(), |text, (key, flag)| text.replace(key, flag))
+    [
+        ("camera.main_url", "the URL"),
+        ("camera.sub_url", "the URL"),
+        ("camera.login_file", "--login"),
+        // A probe runs once.
+        (", then restart", ""),
+    ]
+    .iter()
+    .fold(problems.to_owned(), |text, (key, flag)| text.replace(key, flag))
 }
 
 /// Receives for the given time, or until the first failure, and returns that and the quirks. There is no second attempt: with a
@@ -214,6 +219,17 @@ fn print_report(heard: &BTreeMap<&'static str, ProbeReport>, quirks: &QuirkCount
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redact::masked;
+
+    #[test]
+    fn a_reason_names_the_flags_and_redaction_keeps_them() {
+        let wanted = "look at the URL: correct --login";
+        let said = in_flags("look at camera.main_url: correct camera.login_file, then restart");
+        assert_eq!(said, wanted);
+        for text in [NO_LOGIN, wanted] {
+            assert_eq!(masked(text), text);
+        }
+    }
 
     #[test]
     fn a_failed_probe_is_an_object_with_error() {

@@ -21,6 +21,7 @@ use crate::agent::runtime::{self, RunEnd};
 use crate::clock::{Clock as _, SystemClock};
 use crate::escape::shown_path;
 use crate::remote_config::startup;
+use crate::units::counted;
 use crate::wakeup::{MAX_DELAY, WakeupCoalescer};
 
 /// Largest number of blocking threads of the runtime, for name look-ups and joins. The allocator
@@ -52,9 +53,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(started) => started,
             Err(problems) => {
                 eprintln!(
-                    "{}: {} problem(s)\n{problems}",
+                    "{}: {}\n{problems}",
                     shown_path(&args.config),
-                    problems.0.len()
+                    counted(problems.0.len(), "problem")
                 );
                 return Ok(ExitCode::from(2));
             }

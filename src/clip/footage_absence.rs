@@ -19,6 +19,14 @@ pub fn explain(gaps: &[Gap]) -> String {
     format!("not in the ring: {}", causes.join("; "))
 }
 
+/// False when nothing was recorded at that time, so that nothing of it can be lost.
+pub fn was_recorded(reason: &str) -> bool {
+    !reason.starts_with("not in the ring: ")
+        || ["recorded and damaged", "recorded, but", "evicted since", "more gaps"]
+            .iter()
+            .any(|cause| reason.contains(cause))
+}
+
 fn explain_gap(gap: &Gap) -> String {
     let cause = match gap.reason {
         GapReason::Damaged => "recorded and damaged since".to_owned(),
@@ -54,6 +62,9 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("never recorded (camera_down)"), "{text}");
+        assert!(was_recorded(&text) && was_recorded("its file cannot be read"));
+        assert!(!was_recorded(&explain(&[gap(GapReason::CameraDown)])));
+        assert!(!was_recorded(&explain(&[])));
         assert!(explain(&[]).contains("nothing was recorded"));
     }
 

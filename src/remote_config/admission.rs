@@ -76,6 +76,14 @@ impl ConfigMachine {
             return Ok(None);
         }
         let highest = self.record.seen.get(&key).copied().unwrap_or(0);
+        let was_rejected = self.record.rejected.get(&key) == Some(&document.sha256());
+        let was_in_force =
+            self.record.older.iter().any(|old| old.id == id && old.sha256 == document.sha256());
+        if document.version <= highest
+            && (was_rejected && document.version == highest || was_in_force)
+        {
+            return Ok(None);
+        }
         let running = self.record.committed.sha256;
         let refusal = if document.version <= highest {
             Rejection::new(
@@ -169,6 +177,7 @@ impl ConfigMachine {
         match outcome.and_then(continuity) {
             Ok(settings) => self.stage(version, *settings, text, out),
             Err(refusal) => {
+                self.record.note_rejected(&version);
                 self.record.last = Some(ChangeOutcome {
                     next: version.clone(),
                     refusal: Some(refusal.clone()),

@@ -99,7 +99,7 @@ impl Rejection {
         let errors = listed
             .map(|Problem { key, reason }| Problem { key: cut(&key), reason: cut(&reason) })
             .collect();
-        Rejection { why, detail: format!("{count} bad key(s)"), errors }
+        Rejection { why, detail: crate::units::counted(count, "bad key"), errors }
     }
 
     /// A rejection with one invalid key.

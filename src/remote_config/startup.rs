@@ -15,8 +15,9 @@ use super::startup_state::{FoundFiles, StartupState, prepare};
 use super::state_machine::ConfigMachine;
 use super::state_record::SafeMode;
 use super::state_store::Files;
+use super::validation;
 use crate::fault_switch::FaultSwitch;
-use crate::settings::parse::Problems;
+use crate::settings::parse::{Problem, Problems};
 use crate::settings::{Settings, StorageSettings, load};
 use crate::units::Timestamp;
 
@@ -42,6 +43,8 @@ pub struct Configured {
     pub state: PathBuf,
     /// Rejection of the configuration file at this boot.
     pub refused: Option<Rejection>,
+    /// The process ended in order before this boot.
+    pub stopped: bool,
     /// `$RUNTIME_DIRECTORY` (systemd.exec(5)), a directory in memory.
     pub runtime: Option<PathBuf>,
 }
@@ -110,7 +113,25 @@ pub fn load_startup(
         start: start(now.wall.rfc3339()),
         switch: FaultSwitch::NONE,
     };
-    let StartupState { record, known, refused, unsaved } = prepare(&found)?;
+    let StartupState { record, known, refused, unsaved, stopped } = prepare(&found)?;
+    if let Err(reason) = &found.file {
+        tracing::error!(
+            file = found.name,
+            reason,
+            "the configuration file cannot be read; the last known good configuration is in force; restore the file"
+        );
+    }
+    // A start with the same bad file says it again; the event is sent once.
+    let bad = found.file.as_ref().ok().filter(|_| refused.is_none());
+    let bad = bad.and_then(|text| validation::judge(text, &load::read).err());
+    for Problem { key, reason } in bad.iter().chain(&refused).flat_map(|bad| &bad.errors) {
+        tracing::error!(
+            file = found.name,
+            key,
+            reason,
+            "the configuration file is refused; the last known good configuration is in force; correct the file, then restart"
+        );
+    }
     let mut machine = ConfigMachine::new(record, known, seed, now);
     if let Some(reason) = unsaved {
         machine.set_unsaved(reason);
@@ -118,13 +139,22 @@ pub fn load_startup(
     let settings = machine.in_force();
     tracing::info!(
         phase = machine.as_str(),
-        sha256 = machine.record().committed.sha256.hex(),
+        sha256 = machine.record().loaded().sha256.hex(),
         "configuration loaded"
     );
     let (file, state) = (file.to_owned(), state.to_owned());
     Ok(Startup {
         settings,
-        configured: Some(Configured { machine, files, file, volatile, state, refused, runtime }),
+        configured: Some(Configured {
+            machine,
+            files,
+            file,
+            volatile,
+            state,
+            refused,
+            stopped,
+            runtime,
+        }),
     })
 }
 
@@ -183,8 +213,13 @@ mod tests {
         let here = Device::new();
         assert_eq!(here.started(), (5, "idle"));
         here.edit(7);
+        let text = std::fs::read_to_string(here.path()).unwrap();
         for _ in 0..STARTS_MAX {
-            assert_eq!(here.started(), (7, "trial"));
+            let started = here.start().unwrap();
+            let machine = started.configured.unwrap().machine;
+            assert_eq!((started.settings.motion.sensitivity, machine.as_str()), (7, "trial"));
+            let named = machine.record().loaded().sha256;
+            assert_eq!(named, crate::units::Digest::of(text.as_bytes()), "the log names it");
         }
         assert_eq!(here.started(), (5, "rolled_back"));
         assert_eq!(here.started(), (5, "rolled_back"), "the same file is not tried again");

@@ -44,6 +44,8 @@ pub struct StartupState {
     pub refused: Option<Rejection>,
     /// Error of storing the record.
     pub unsaved: Option<String>,
+    /// The process ended in order before this boot.
+    pub stopped: bool,
 }
 
 /// Boots.
@@ -56,10 +58,15 @@ pub fn prepare(found: &FoundFiles<'_>) -> Result<StartupState, Problems> {
         Some(record) => record,
         None => found.first(&mut unsaved)?,
     };
+    let mut record = record;
+    if let Some(exits) = found.volatile.and_then(state_store::exits) {
+        record.exits = exits;
+    }
+    let stopped = std::mem::take(&mut record.exits.stopped);
     let (record, refused) = found.noted(record, &mut unsaved);
     let (record, known) = found.known(record)?;
     state_store::heal(found.files, &record);
-    Ok(StartupState { record, known, refused, unsaved })
+    Ok(StartupState { record, known, refused, unsaved, stopped })
 }
 
 impl FoundFiles<'_> {
@@ -84,9 +91,6 @@ impl FoundFiles<'_> {
         mut record: ConfigState,
         unsaved: &mut Option<String>,
     ) -> (ConfigState, Option<Rejection>) {
-        if let Some(exits) = self.volatile.and_then(state_store::exits) {
-            record.exits = exits;
-        }
         crash_loop::note(&mut record, &self.start, self.switch);
         self.volatile.into_iter().for_each(|volatile| state_store::save_exits(volatile, &record));
         let (text, refused) = self.edited(&mut record);

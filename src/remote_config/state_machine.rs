@@ -367,6 +367,7 @@ impl ConfigMachine {
     /// Clears the crash counter: a requested stop is not a crash.
     fn stop(&mut self, out: &mut Vec<ConfigEffect>) {
         self.record.exits.at.clear();
+        self.record.exits.stopped = true;
         self.save(AfterSave::Nothing, None, out);
     }
 

@@ -136,6 +136,9 @@ pub struct Exits {
     pub kernel: String,
     /// Uptime of the kernel at each boot of the process, seconds.
     pub at: Vec<u64>,
+    /// True from an ordered stop to the next boot.
+    #[serde(default)]
+    pub stopped: bool,
 }
 
 /// The stored state.
@@ -160,6 +163,10 @@ pub struct ConfigState {
     pub rest: SafeMode,
     /// Highest version of a document, by key id.
     pub seen: BTreeMap<String, u64>,
+    /// The last document that this device itself rejected or rolled back, by key id: a retained one
+    /// returns with every connection.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rejected: BTreeMap<String, Digest>,
     /// Highest number of a command, by key id.
     pub commands: BTreeMap<String, u64>,
     /// Brokers over which a change was confirmed: host and port.
@@ -184,11 +191,18 @@ impl ConfigState {
             phase: ConfigPhase::Idle,
             rest: SafeMode::Good,
             seen: BTreeMap::new(),
+            rejected: BTreeMap::new(),
             commands: BTreeMap::new(),
             proven,
             last: None,
             exits: Exits::default(),
         }
+    }
+
+    /// The configuration that a boot loads.
+    pub fn loaded(&self) -> &ConfigVersion {
+        let rest = if self.rest == SafeMode::Safe { &self.bootstrap } else { &self.committed };
+        self.trial().map_or(rest, |trial| &trial.next)
     }
 
     /// SHA-256 of each text that the record names.
@@ -223,11 +237,18 @@ impl ConfigState {
 
     /// Rolls the change back.
     pub fn roll_back(&mut self, refusal: Rejection, at: String) {
-        if let Some(trial) = self.trial() {
-            self.last =
-                Some(ChangeOutcome { next: trial.next.clone(), refusal: Some(refusal), at });
+        if let Some(next) = self.trial().map(|trial| trial.next.clone()) {
+            self.note_rejected(&next);
+            self.last = Some(ChangeOutcome { next, refusal: Some(refusal), at });
         }
         self.phase = ConfigPhase::Idle;
+    }
+
+    /// Remembers a document that this device rejects itself.
+    pub fn note_rejected(&mut self, next: &ConfigVersion) {
+        if let Origin::Key(key) = &next.origin {
+            self.rejected.insert(key.clone(), next.sha256);
+        }
     }
 
     /// Encodes a copy.
@@ -311,6 +332,7 @@ mod tests {
         record.roll_back(refusal.clone(), "t".into());
         let last =
             Some(ChangeOutcome { next: version("a"), refusal: Some(refusal), at: "t".into() });
-        assert_eq!(record, ConfigState { last, ..before });
+        let rejected = BTreeMap::from([("k".to_owned(), version("a").sha256)]);
+        assert_eq!(record, ConfigState { last, rejected, ..before });
     }
 }

@@ -10,7 +10,8 @@ use toml::{Table, Value};
 use super::parse_motion::motion;
 use super::section::Section;
 pub use super::section::{KEYS, Problem, Problems};
-use super::values::{is_host, shown};
+pub use super::values::is_host;
+use super::values::shown;
 use super::{
     BandwidthSettings, Broker, CameraSettings, ClipSettings, FileProtocol, Integrations, KeyScope,
     Login, Protocol, QuietHours, RemoteSettings, Settings, StorageSettings, TlsSettings, Transport,
@@ -295,7 +296,7 @@ fn broker(section: &mut Section<'_>, allow_plain: bool, read: ReadFile<'_>) -> O
     let tls = tls(section, read);
     let port = section.number("port", 1..=65_535, if tls.is_some() { 8883 } else { 1883 }) as u16;
     let local = host.as_deref().is_some_and(is_local);
-    if tls.is_none() && host.is_some() && !local && !allow_plain {
+    if tls.is_none() && host.as_deref().is_some_and(is_host) && !local && !allow_plain {
         section.bad("ca_file", "is missing: without TLS only a broker on this machine is allowed (or uplink.allow_plain = true)");
     }
     let login = login(section, read);
@@ -563,7 +564,7 @@ mod tests {
         for host in ["mqtt://office", "office:8883", "a b", "", "192.168.1.300", "office/"] {
             let refused = parse(&SMALLEST.replace("127.0.0.1", host), &files).unwrap_err();
             assert!(
-                refused.0.iter().any(|problem| problem.key == "uplink.host"),
+                refused.0.len() == 1 && refused.0[0].key == "uplink.host",
                 "{host:?}: {refused}"
             );
         }

@@ -46,6 +46,6 @@ pub(super) fn distance(one: &str, other: &str) -> usize {
 }
 
 /// Whether a text can be the name or the address of a host.
-pub(super) fn is_host(text: &str) -> bool {
+pub fn is_host(text: &str) -> bool {
     rustls_pki_types::ServerName::try_from(text).is_ok()
 }

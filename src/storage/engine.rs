@@ -229,11 +229,19 @@ impl Engine {
                     _ => self.record_gap(gap, out),
                 }
             }
+            StorageRequest::StoppedBefore => {
+                if let Some(gap) = &mut self.open_gap
+                    && gap.reason == GapReason::PowerCut
+                {
+                    gap.reason = GapReason::DiskError;
+                }
+            }
             StorageRequest::Lock { id, from, to, reason } => self.lock(id, (from, to), reason, out),
             StorageRequest::Unlock { id } => self.unlock(id, out),
             StorageRequest::Resize { budget, pin_quota, endurance } => {
                 self.endurance = endurance;
                 self.ring.resize(budget, pin_quota);
+                out.extend(self.ring.lack_of_room(budget));
             }
             StorageRequest::Stop => self.stop(out),
         }

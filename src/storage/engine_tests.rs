@@ -631,6 +631,43 @@ fn a_ring_without_room_grows_when_there_is_room() {
 }
 
 #[test]
+fn a_ring_whose_budget_does_not_fit_records_and_says_so() {
+    let short = |bench: &Bench| {
+        let short = |update: &&StorageUpdate| matches!(update, StorageUpdate::NoRoom { wanted, available } if wanted > available);
+        bench.update.iter().filter(short).count()
+    };
+    let mut bench = Bench::new(small());
+    bench.record(20);
+    bench.restart(small());
+    assert_eq!(short(&bench), 0, "its own files count as room");
+    let (pin_quota, endurance) = (50, 0);
+    bench.order(StorageRequest::Resize { budget: 1 << 43, pin_quota, endurance });
+    assert_eq!(short(&bench), 1, "a change is judged at once");
+    bench.update.clear();
+    bench.restart(StorageSettings { budget: 1 << 43, ..small() });
+    assert_eq!(short(&bench), 1, "a start judges the file");
+    let before = bench.durable();
+    bench.record(5);
+    assert!(bench.durable() > before, "it records");
+}
+
+#[test]
+fn a_card_that_missed_an_ordered_stop_saw_no_power_cut() {
+    for (is_stopped, reason) in [(false, GapReason::PowerCut), (true, GapReason::DiskError)] {
+        let mut bench = Bench::new(small());
+        bench.record(20);
+        bench.wait(180_000_000);
+        bench.restart(small());
+        if is_stopped {
+            bench.order(StorageRequest::StoppedBefore);
+        }
+        bench.record(20);
+        let gaps: Vec<GapReason> = bench.gaps().iter().map(|gap| gap.0).collect();
+        assert_eq!(gaps, [reason]);
+    }
+}
+
+#[test]
 fn a_first_boot_without_a_picture_is_recorded_as_a_gap() {
     for is_set_late in [false, true] {
         let mut bench = Bench::new(small());

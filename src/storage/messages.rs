@@ -66,6 +66,9 @@ pub enum StorageRequest {
     },
     /// Record a gap for a reason that only the agent knows, e.g. that the camera is down.
     NoteGap(Gap),
+    /// The process ended in order before this boot. A card that has no ordered stop then took no
+    /// writes at its end: the footage since is missing for that reason, and not by a power cut.
+    StoppedBefore,
     /// Lock footage as evidence; answered by [`StorageUpdate::Locked`]. Replaces a lock with the
     /// same id.
     Lock {
@@ -207,6 +210,14 @@ pub enum StorageUpdate {
         detail: String,
         /// True if the error cost footage or entries.
         lost: bool,
+    },
+    /// The file system has no room for the whole budget; the ring records in the files that it has,
+    /// and grows while there is room.
+    NoRoom {
+        /// Bytes still to be allocated.
+        wanted: u64,
+        /// Bytes available.
+        available: u64,
     },
     /// Damage was found or repaired while recording.
     Repaired(Repair),

@@ -31,6 +31,7 @@
 //! * [`journal`]: outbox entries and cells in checksummed slots, two copies each.
 //!   [`journal_layout`]: sizes and offsets. `journal_slot`: the bytes of a slot. `journal_load`:
 //!   opens a journal and reads its content (`loaded_journal`).
+//! * [`placement`]: whether a ring fits where its settings place it.
 //! * [`snapshots`]: fixed slots for JPEGs that wait for the office.
 //! * [`disk`]: the trait for the card, and the real file system. [`fallback`]: a disk that falls
 //!   back to memory. [`wear`]: remaining life of the card.
@@ -66,6 +67,7 @@ pub(crate) mod open;
 mod open_gap;
 mod pending_query;
 pub(crate) mod pins;
+pub(crate) mod placement;
 pub(crate) mod range_set;
 pub mod recovery;
 mod reuse_policy;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::disk::{Disk, DiskFault, FileId, segments};
+use super::disk::{DirFault, Disk, DiskFault, FileId, segments};
 use super::engine::Engine;
 use super::fallback::FallbackDisk;
 use super::foreign::{open_journal, open_snapshots};
@@ -35,6 +35,9 @@ pub enum StorageFault {
     /// The card reported an error.
     #[error(transparent)]
     Disk(#[from] DiskFault),
+    /// The directory cannot be used.
+    #[error(transparent)]
+    Dir(#[from] DirFault),
     /// The ring was recorded by an older version, and this version would overwrite it.
     #[error(
         "{0} was recorded in a format that only an older taimat reads: export the footage with that version's `taimat ring export`, \
@@ -83,7 +86,7 @@ impl Engine {
     ) -> Result<(Engine, Vec<StorageUpdate>), StorageFault> {
         let card = Arc::new(FallbackDisk::new(disk));
         let files = card.files()?;
-        check_room(card.as_ref(), settings, &files)?;
+        let short = check_room(card.as_ref(), settings, &files)?;
         let segments = segments(&files);
         let (heads, id) = accept_card(card.as_ref(), &segments, settings.site.as_ref())?;
         let SideFiles { mut journal, loaded, snapshots, troubles } =
@@ -110,6 +113,7 @@ impl Engine {
         update.extend(locks);
         update.extend(troubles);
         update.extend(lost);
+        update.extend(short);
         Ok((engine, update))
     }
 
@@ -370,17 +374,20 @@ fn wanted(
         + side(FileId::Snapshots, snapshot_geometry(settings).size())
 }
 
-/// Rejects a ring that cannot reach its size, unless it already has enough segments to record.
+/// Rejects a ring that cannot reach its size, unless it already has enough segments to record: that
+/// one is reported.
 fn check_room(
     disk: &dyn Disk,
     settings: &StorageSettings,
     files: &BTreeMap<FileId, u64>,
-) -> Result<(), StorageFault> {
+) -> Result<Option<StorageUpdate>, StorageFault> {
     let made = segments(files);
     let wanted = wanted(settings, files, &made);
     let available = disk.available();
-    if made.len() >= RECYCLED_MIN || wanted <= available {
-        Ok(())
+    if wanted <= available {
+        Ok(None)
+    } else if made.len() >= RECYCLED_MIN {
+        Ok(Some(StorageUpdate::NoRoom { wanted, available }))
     } else {
         Err(StorageFault::NoRoom { wanted, available })
     }

@@ -58,8 +58,17 @@ impl Ring {
         }
     }
 
+    /// The report of a new budget for which the card has no room.
+    pub(super) fn lack_of_room(&self, budget: u64) -> Option<StorageUpdate> {
+        let whole = budget - budget % self.geometry.segment;
+        let wanted = whole.saturating_sub(self.allocated());
+        let available = self.disk.available();
+        let is_short = wanted > available && !self.in_memory;
+        is_short.then_some(StorageUpdate::NoRoom { wanted, available })
+    }
+
     /// Bytes of all segment files on the current medium.
-    fn allocated(&self) -> u64 {
+    pub(super) fn allocated(&self) -> u64 {
         self.files
             .iter()
             .filter(|(file, _)| is_in_memory(**file) == self.in_memory)

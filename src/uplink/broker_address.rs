@@ -28,3 +28,8 @@ pub(super) async fn address(broker: &Broker, attempt: Attempt) -> Option<String>
         .filter(|_| addresses.len() > 1)?;
     Some(if chosen.is_ipv6() { format!("[{chosen}]") } else { chosen.to_string() })
 }
+/// Host and port of a broker, for the log: of the first when that one is gone.
+pub(super) fn name(brokers: &[Broker], at: usize) -> String {
+    let broker = brokers.get(at).or(brokers.first());
+    broker.map(|broker| format!("{}:{}", broker.host, broker.port)).unwrap_or_default()
+}

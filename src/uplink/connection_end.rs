@@ -11,7 +11,7 @@ use super::broker_reason::sentence;
 use super::client::Disconnected;
 use super::delivery::Acked;
 use super::failover::ConnectFault;
-use crate::units::{ClockQuality, Timestamp};
+use crate::units::{ClockQuality, Timestamp, WallTime};
 
 /// Why a broker is refused that grants QoS 0 only.
 pub const QOS_0: &str =
@@ -167,7 +167,7 @@ fn io_fault(error: &std::io::Error, up: bool) -> ConnectFault {
 /// Adds the setting that a fault concerns. TLS alerts (RFC 8446, 6.2) arrive as text inside an I/O
 /// error.
 pub(super) fn ended(reason: String, fault: ConnectFault) -> Disconnected {
-    let reason = crate::redact::masked(&reason);
+    let reason = with_dates(&crate::redact::masked(&reason));
     let named = reason.starts_with(QOS_0) || reason.starts_with("the broker ended the session");
     let advice = if named {
         return Disconnected { reason, fault };
@@ -178,6 +178,13 @@ pub(super) fn ended(reason: String, fault: ConnectFault) -> Disconnected {
             ),
             fault: ConnectFault::NotYetValid,
         };
+    } else if reason.contains("certificate expired") {
+        "the broker's certificate has expired by this device's clock: check this device's clock, then renew the certificate"
+    } else if reason.contains("corrupt message") {
+        let reason = format!(
+            "no TLS is spoken at this port: check uplink.port (with TLS it is usually 8883) ({reason})"
+        );
+        return Disconnected { reason, fault };
     } else if reason.contains("fatal alert") {
         "the broker does not accept this device's certificate: check uplink.cert_file and the certificate authority of the broker"
     } else if reason.contains("invalid peer certificate") {
@@ -187,11 +194,12 @@ pub(super) fn ended(reason: String, fault: ConnectFault) -> Disconnected {
     } else if fault == ConnectFault::Name {
         "the broker's name has no address: check uplink.host and this device's DNS"
     } else {
+        let step = next_step(&reason, fault);
         // rumqttc reports an oversized packet as text only, which differs between its versions.
         let text = reason.to_lowercase();
         let too_large = text.contains("payload size") && text.contains("exceeded");
         return Disconnected {
-            reason,
+            reason: step.map_or_else(|| reason.clone(), |step| format!("{step} ({reason})")),
             fault: if too_large { ConnectFault::TooLarge } else { fault },
         };
     };
@@ -201,17 +209,52 @@ pub(super) fn ended(reason: String, fault: ConnectFault) -> Disconnected {
     }
 }
 
+/// The next step after a fault of the connection that is no refusal.
+fn next_step(reason: &str, fault: ConnectFault) -> Option<&'static str> {
+    let ended = ["closed", "eof", "reset", "aborted"];
+    let text = reason.to_lowercase();
+    match fault {
+        ConnectFault::Unreachable if text.contains("refused") => Some(
+            "nothing accepts connections there: check uplink.host and uplink.port, and that the broker runs",
+        ),
+        ConnectFault::Version if ended.iter().any(|end| text.contains(end)) => Some(
+            "the connection ended before the broker answered: if this is its TLS port, set uplink.ca_file",
+        ),
+        _ => None,
+    }
+}
+
+/// Writes the seconds since 1970 that rustls names as dates.
+fn with_dates(reason: &str) -> String {
+    if !reason.contains("(UNIX)") {
+        return reason.to_owned();
+    }
+    let dated = |word: &str| {
+        let digits = word.trim_end_matches(',');
+        match digits.parse::<i64>() {
+            Ok(seconds) if (9..=11).contains(&digits.len()) => {
+                format!("{}{}", WallTime(seconds * 1_000_000).rfc3339(), &word[digits.len()..])
+            }
+            _ => word.to_owned(),
+        }
+    };
+    let words: Vec<String> = reason.replace(" (UNIX)", "").split(' ').map(dated).collect();
+    words.join(" ")
+}
+
 /// Replaces the settings in a reason by the flags of the office commands.
 #[cfg(feature = "office")]
 pub fn in_flags(reason: &str) -> String {
     let replacements = [
         ("this device's certificate", "this office's certificate"),
         ("this device's DNS", "this computer's DNS"),
+        ("this device's clock", "this computer's clock"),
         ("this device", "this office"),
         ("uplink.login_file", "--login"),
         ("uplink.cert_file", "--cert"),
         ("uplink.ca_file", "--ca"),
         ("uplink.host", "--broker"),
+        ("uplink.port", "--port"),
     ];
     replacements
         .iter()
@@ -243,6 +286,33 @@ pub(super) fn by_clock(ended: Disconnected, now: Timestamp) -> Disconnected {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_of_a_connection_names_the_next_step() {
+        for (reason, fault, step) in [
+            (
+                "invalid peer certificate: certificate expired: verification time 1893456000 (UNIX), but certificate is not valid after 1795000000 (9 seconds ago)",
+                ConnectFault::Lost,
+                "check this device's clock",
+            ),
+            (
+                "received corrupt message of type InvalidContentType",
+                ConnectFault::Lost,
+                "uplink.port",
+            ),
+            ("Connection refused (os error 111)", ConnectFault::Unreachable, "uplink.port"),
+            ("Connection reset by peer", ConnectFault::Version, "uplink.ca_file"),
+        ] {
+            let ended = ended(reason.into(), fault);
+            assert!(ended.reason.contains(step), "{}", ended.reason);
+            if reason.contains("UNIX") {
+                assert!(ended.reason.contains("2030-01-01T00:00:00"), "{}", ended.reason);
+                assert!(!ended.reason.contains("UNIX"));
+            } else {
+                assert_eq!(ended.fault, fault);
+            }
+        }
+    }
 
     #[test]
     fn an_unset_clock_explains_a_certificate_of_the_future() {

@@ -348,7 +348,7 @@ impl Delivery {
         // An outage is reported once, and again when its reason changes.
         if was.is_some() || self.reported_reason.as_ref() != Some(&reason) {
             self.reported_reason = Some(reason.clone());
-            out.push(DeliveryEffect::Update(UplinkUpdate::Down { reason, refused }));
+            out.push(DeliveryEffect::Update(UplinkUpdate::down(reason, refused)));
         }
     }
 

@@ -127,6 +127,31 @@ impl fmt::Debug for Message {
     }
 }
 
+impl UplinkUpdate {
+    /// The end of a connection; the task names its broker.
+    fn down(reason: String, refused: bool) -> UplinkUpdate {
+        UplinkUpdate::Down { reason, refused, broker: String::new() }
+    }
+}
+
+impl delivery::DeliveryEffect {
+    /// Names the broker in the end of its connection.
+    fn name_broker(effects: &mut [delivery::DeliveryEffect], name: &str) {
+        for effect in effects {
+            if let delivery::DeliveryEffect::Update(UplinkUpdate::Down { broker, .. }) = effect {
+                name.clone_into(broker);
+            }
+        }
+    }
+}
+
+/// Reasons of a connection's end that the uplink plans itself.
+pub const PLANNED_ENDS: [&str; 3] = [
+    "new settings are tried",
+    "subscribing to commands again",
+    "returning to the preferred broker",
+];
+
 /// An update of the uplink for the agent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum UplinkUpdate {
@@ -159,6 +184,8 @@ pub enum UplinkUpdate {
         /// True when the broker refused the device (bad credentials, not authorized): an operator
         /// must act.
         refused: bool,
+        /// Host and port of the broker; empty when none was tried.
+        broker: String,
     },
     /// The office's archive has stored this entry durably, with the right hash.
     Receipted {

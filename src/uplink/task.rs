@@ -13,14 +13,14 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::Instrument as _;
 
-use super::broker_address::address;
+use super::broker_address::{address, name};
 use super::client::{self, ClientEvent, Connection, Disconnected, Options, Sender};
 use super::connection_end;
 use super::delivery::{Delivery, DeliveryEffect, Token, connection_number};
 use super::failover::{Attempt, BrokerSelector, ConnectFault};
 use super::file_reader::{FileReader, Piece, ReadRequest};
 use super::subscriptions::Subscriptions;
-use super::{Alarm, UplinkRequest, UplinkUpdate, cert_expiry, tls, topics};
+use super::{Alarm, PLANNED_ENDS, UplinkRequest, UplinkUpdate, cert_expiry, tls, topics};
 use crate::clock::{Clock, random};
 use crate::settings::{Broker, UplinkSettings};
 use crate::units::{Boot, MonoTime, SiteId, Timestamp};
@@ -94,6 +94,7 @@ pub async fn run(
     };
     let mut open = uplink.await_birth().await;
     while open {
+        let broker = name(&uplink.settings.brokers(), uplink.selector.attempt().broker);
         let Some(ended) = uplink.connection().await else {
             break;
         };
@@ -106,14 +107,14 @@ pub async fn run(
             continue;
         }
         let pause = uplink.selector.ended(now.mono, fault, random());
-        let mut out = Vec::new();
-        if fault == ConnectFault::TakenOver {
-            out.push(DeliveryEffect::Update(Alarm::taken_over(&uplink.site, &ended.reason)));
-        }
+        let taken = (fault == ConnectFault::TakenOver)
+            .then(|| DeliveryEffect::Update(Alarm::taken_over(&uplink.site, &ended.reason)));
+        let mut out: Vec<DeliveryEffect> = taken.into_iter().collect();
         if ended.fault == ConnectFault::TooLarge {
             uplink.reduce_subscriptions(now.mono, &mut out);
         }
         uplink.delivery.lost(ended.reason, ended.fault.needs_operator(), &mut out);
+        DeliveryEffect::name_broker(&mut out, &broker);
         uplink.execute(out, None).await;
         if std::mem::take(&mut uplink.fresh) {
             continue;
@@ -183,8 +184,7 @@ impl Uplink {
     async fn connection(&mut self) -> Option<Disconnected> {
         self.tries = self.tries.saturating_add(1);
         let conn = connection_number(self.boot, self.tries);
-        let attempt = self.selector.attempt();
-        let brokers = self.settings.brokers();
+        let (attempt, brokers) = (self.selector.attempt(), self.settings.brokers());
         let broker = brokers.get(attempt.broker).or(brokers.first())?.clone();
         let span = tracing::info_span!("uplink", conn, broker = %format_args!("{}:{}", broker.host, broker.port));
         self.connect_to(conn, broker, attempt).instrument(span).await
@@ -304,7 +304,7 @@ impl Uplink {
                     Some(request) => {
                         self.handle_request(now, request, &mut out);
                         if self.fresh {
-                            return TaskEvent::dropped("new settings are tried");
+                            return TaskEvent::dropped(PLANNED_ENDS[0]);
                         }
                     }
                 },
@@ -320,10 +320,10 @@ impl Uplink {
                 return TaskEvent::dropped("no PubAck in time");
             }
             if self.restores_commands(now.mono) && closing.is_none() {
-                return TaskEvent::dropped("subscribing to commands again");
+                return TaskEvent::dropped(PLANNED_ENDS[1]);
             }
             if self.selector.is_on_fallback(now.mono) && closing.is_none() {
-                return TaskEvent::dropped("returning to the preferred broker");
+                return TaskEvent::dropped(PLANNED_ENDS[2]);
             }
             self.execute(out, Some(sender)).await;
         }
