@@ -9,9 +9,11 @@
 //!   replies. [`ingest_outcome`]: what one message leads to. [`partial_files`]: unfinished files,
 //!   after `manifest_check`; [`part_cache`]: their state in memory. [`file_commit`]: moves a
 //!   checked file into place.
+//! * [`history`]: motion events, gaps, presence, health and counts as rows of their own.
+//!   [`change`]: what changed, for pages.
 //! * [`index`]: transactions of the SQLite index. [`schema`]: its tables.
 //!   [`file_store`]: single operations on files. [`error`]: the error type.
-//! * [`queries`]: lists for the operator. [`retention`]: release of old files, and locks.
+//! * [`queries`]: lists for the operator, and the reader for pages; their SQL is in [`store`]. [`retention`]: release of old files, and locks.
 //!   [`export`]: an event with its files. [`consistency_check`]: index against files.
 //! * [`sequence_gaps`]: missing sequence numbers. [`range_set`]: sets of ranges.
 //! * [`config_store`]: documents sent to devices, and their reports. [`rollout`]: one change to
@@ -29,6 +31,7 @@
 pub mod archive;
 pub(crate) mod archive_lock;
 pub mod archive_thread;
+pub mod change;
 pub(crate) mod command_client;
 pub(crate) mod config_store;
 pub(crate) mod config_template;
@@ -38,6 +41,7 @@ pub(crate) mod export;
 pub(crate) mod fault_log;
 pub(crate) mod file_commit;
 pub(crate) mod file_store;
+pub(crate) mod history;
 pub(crate) mod index;
 pub(crate) mod ingest_outcome;
 pub(crate) mod ingest_queue;
@@ -58,3 +62,4 @@ mod safeguards;
 pub(crate) mod schema;
 pub(crate) mod sequence_gaps;
 pub(crate) mod service;
+pub(crate) mod store;

@@ -1,0 +1,11 @@
+//! The index in SQLite.
+//!
+//! * [`history`]: rows for pages, written with the message that makes them. [`upgrade`]: the same
+//!   rows for the events of an older archive. [`reader`]: read-only connections for pages, with
+//!   their queries in `read_events` (events, motion events) and `read_sites` (the rest).
+
+pub(crate) mod history;
+mod read_events;
+mod read_sites;
+pub(crate) mod reader;
+pub(crate) mod upgrade;
