@@ -20,6 +20,7 @@
 //!   many devices, in waves. [`rollout_driver`]: its session with the broker.
 //!   [`config_template`]: one text for many devices. [`command_client`]: sends a command to a device
 //!   and waits for the reply.
+//! * [`console`]: people, rights, the audit trail.
 //! * [`archive_lock`]: one receiving office for each archive. [`safeguards`]: rules that the
 //!   simulator removes one by one.
 //!
@@ -35,6 +36,7 @@ pub mod change;
 pub(crate) mod command_client;
 pub(crate) mod config_store;
 pub(crate) mod config_template;
+pub mod console;
 pub(crate) mod consistency_check;
 pub(crate) mod error;
 pub(crate) mod export;
