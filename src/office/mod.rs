@@ -18,6 +18,7 @@
 //!   many devices, in waves. [`rollout_driver`]: its session with the broker.
 //!   [`config_template`]: one text for many devices. [`command_client`]: sends a command to a device
 //!   and waits for the reply.
+//! * [`media`]: clips for a player: index, file without sound, key frames.
 //! * [`archive_lock`]: one receiving office for each archive. [`safeguards`]: rules that the
 //!   simulator removes one by one.
 //!
@@ -42,6 +43,7 @@ pub(crate) mod index;
 pub(crate) mod ingest_outcome;
 pub(crate) mod ingest_queue;
 mod manifest_check;
+pub mod media;
 pub(crate) mod message_ingest;
 pub mod notice;
 pub(crate) mod part_cache;
