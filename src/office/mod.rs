@@ -19,6 +19,7 @@
 //!   [`config_template`]: one text for many devices. [`command_client`]: sends a command to a device
 //!   and waits for the reply.
 //! * [`media`]: clips for a player: index, file without sound, key frames.
+//!   [`pictures`]: the thread that decodes key frames to JPEG, with [`picture_cache`].
 //! * [`archive_lock`]: one receiving office for each archive. [`safeguards`]: rules that the
 //!   simulator removes one by one.
 //!
@@ -48,6 +49,8 @@ pub(crate) mod message_ingest;
 pub mod notice;
 pub(crate) mod part_cache;
 pub(crate) mod partial_files;
+pub(crate) mod picture_cache;
+pub mod pictures;
 pub mod queries;
 pub(crate) mod range_set;
 pub mod retention;

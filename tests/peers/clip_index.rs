@@ -4,12 +4,15 @@ use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Instant;
 
 use taimat::camera::TrackParams;
 use taimat::cli::mp4_samples;
 use taimat::evidence::manifest::Manifest;
 use taimat::office::media::clip_index::{ClipIndex, index};
+use taimat::office::media::key_frame::key_frame;
 use taimat::office::media::test_clip::{Second, alaw_track, clip};
+use taimat::office::pictures::{PictureId, Pictures};
 
 use crate::harness::{has, plays};
 
@@ -117,4 +120,57 @@ fn ffmpeg_plays_the_file_without_sound_and_its_fragments() {
             plays(&at(name));
         }
     }
+}
+
+#[test]
+fn the_office_decodes_key_frames_as_ffmpeg_does() {
+    if !has("ffmpeg") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let x265 = ["-c:v", "libx265", "-tag:v", "hvc1", "-x265-params", "log-level=none"];
+    let pictures = Pictures::start().unwrap();
+    for codec in [&["-c:v", "libx264"][..], &x265[..]] {
+        let (manifest, bytes) = clip_with_sound(dir.path(), codec);
+        let (found, bytes) = (indexed(&manifest, &bytes), Arc::new(bytes));
+        std::fs::write(dir.path().join("whole.mp4"), &*bytes).unwrap();
+        for (fragment, width) in [(0, 960), (2, 960), (2, 160)] {
+            let fid = manifest.fid();
+            let id = PictureId { site: "km-17".into(), fid, fragment, width };
+            let (index, bytes) = (found.clone(), bytes.clone());
+            let source = move || key_frame(&index, fragment, reader(&bytes));
+            let begun = Instant::now();
+            let answer = pictures.request(id, Box::new(source)).unwrap();
+            let jpeg = answer.blocking_recv().unwrap().unwrap();
+            let took = begun.elapsed();
+            std::fs::write(dir.path().join("picture.jpg"), &jpeg).unwrap();
+            let (ours, theirs) = (
+                grey(&dir.path().join("picture.jpg"), 0),
+                grey(&dir.path().join("whole.mp4"), fragment * FPS),
+            );
+            let apart: u64 = ours.iter().zip(&theirs).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+            let mean = apart as f64 / theirs.len() as f64;
+            println!(
+                "{} fragment {fragment}: {} bytes in {took:?}, {mean:.2} apart",
+                codec[1],
+                jpeg.len()
+            );
+            assert!(ours.len() == theirs.len() && mean < 3.0, "{mean}");
+        }
+    }
+}
+
+/// Luma of picture `number` of a file at 160x90, as ffmpeg decodes it, whatever its range means.
+fn grey(path: &Path, number: usize) -> Vec<u8> {
+    let pick = format!(
+        "select=eq(n\\,{number}),extractplanes=y,setparams=range=pc,scale=160:90:flags=area"
+    );
+    let out = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(path)
+        .args(["-vf", &pick, "-frames:v", "1", "-pix_fmt", "gray", "-f", "rawvideo", "-"])
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    out.stdout
 }

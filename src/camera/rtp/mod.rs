@@ -60,7 +60,8 @@ pub(crate) fn params_of_sets(codec: Codec, sets: &[Vec<u8>]) -> Result<TrackPara
     let mut first = [const { Vec::new() }; 3];
     let mut more = Vec::new();
     for set in sets {
-        let kind = video::set_kind(codec, set).ok_or("a NAL unit that is no parameter set")?;
+        // Sample entries of others also have SEI messages, which no decoder needs.
+        let Some(kind) = video::set_kind(codec, set) else { continue };
         match &mut first[kind] {
             place if place.is_empty() => place.clone_from(set),
             _ if kind == 2 && more.len() < limits::MORE_PPS_MAX => more.push(set.clone()),

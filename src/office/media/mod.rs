@@ -5,7 +5,7 @@
 //!   [`limits`]: bounds of all that. [`wall_times`]: dates the fragments.
 //! * [`codec`]: the codec string of a track (RFC 6381).
 //! * [`video_only`]: the same file without its sound.
-//! * [`key_frame`]: the key frame of a fragment, ready to be decoded.
+//! * [`key_frame`]: the key frame of a fragment, ready to be decoded. [`shrink`]: a smaller picture.
 //!
 //! A file is never read as a whole: the caller hands over a function that reads a range.
 //!
@@ -19,6 +19,7 @@ mod clip_index_tests;
 pub mod codec;
 pub mod key_frame;
 pub mod limits;
+pub mod shrink;
 #[cfg(any(test, feature = "sim"))]
 pub mod test_clip;
 pub mod video_only;
