@@ -21,6 +21,8 @@
 //!   [`config_template`]: one text for many devices. [`command_client`]: sends a command to a device
 //!   and waits for the reply.
 //! * [`console`]: people, rights, the audit trail.
+//! * [`media`]: clips for a player: index, file without sound, key frames.
+//!   [`pictures`]: the thread that decodes key frames to JPEG, with [`picture_cache`].
 //! * [`archive_lock`]: one receiving office for each archive. [`safeguards`]: rules that the
 //!   simulator removes one by one.
 //!
@@ -48,10 +50,13 @@ pub(crate) mod index;
 pub(crate) mod ingest_outcome;
 pub(crate) mod ingest_queue;
 mod manifest_check;
+pub mod media;
 pub(crate) mod message_ingest;
 pub mod notice;
 pub(crate) mod part_cache;
 pub(crate) mod partial_files;
+pub(crate) mod picture_cache;
+pub mod pictures;
 pub mod queries;
 pub(crate) mod range_set;
 pub mod retention;
