@@ -22,3 +22,8 @@ pub mod tables;
 pub mod writer;
 
 pub use handle::Console;
+
+#[cfg(test)]
+mod console_tests;
+#[cfg(test)]
+mod trail_tests;
