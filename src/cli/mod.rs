@@ -32,11 +32,15 @@ pub mod mp4_samples;
 #[cfg(feature = "office")]
 pub(crate) mod office;
 #[cfg(feature = "office")]
+mod office_audit;
+#[cfg(feature = "office")]
 pub(crate) mod office_config;
 #[cfg(feature = "office")]
 mod office_filter;
 #[cfg(feature = "office")]
 mod office_print;
+#[cfg(feature = "office")]
+mod office_user;
 pub(crate) mod probe;
 pub(crate) mod ring;
 pub mod run;

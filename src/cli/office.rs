@@ -153,6 +153,10 @@ enum OfficeCommand {
     },
     /// Send signed configurations to devices, and show their reports.
     Config(super::office_config::Args),
+    /// Users of the console: add, list, reset, grant, disable.
+    User(super::office_user::Args),
+    /// The console's audit trail: verify it, or take it out.
+    Audit(super::office_audit::Args),
 }
 
 /// Runs `taimat office`.
@@ -189,6 +193,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             command(&site, &name, &args, sign.as_deref(), wait, &broker)
         }
         OfficeCommand::Config(args) => super::office_config::run(args),
+        OfficeCommand::User(args) => super::office_user::run(args),
+        OfficeCommand::Audit(args) => super::office_audit::run(args),
     }
 }
 

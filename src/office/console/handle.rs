@@ -123,6 +123,9 @@ impl Console {
         let failed = |error: std::io::Error| ConsoleError::Storage(error.to_string());
         let entry = Entry::of(Act::ConsoleStart).object("version").object(crate::VERSION);
         store.record(&Origin::office(), clock.now().wall, entry)?;
+        let head = store.tables().audit_head()?;
+        tracing::info!(n = head.n, digest = %head.digest.hex(),
+            "audit trail continues after this head; note it elsewhere to prove later that the trail was not written again");
         let shared = Shared {
             dir: console_dir(archive),
             clock,

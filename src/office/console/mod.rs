@@ -25,3 +25,8 @@ pub mod web;
 pub mod writer;
 
 pub use handle::Console;
+
+#[cfg(test)]
+mod console_tests;
+#[cfg(test)]
+mod trail_tests;

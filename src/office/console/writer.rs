@@ -55,6 +55,12 @@ impl Store {
         Ok(Store { tables, head_file })
     }
 
+    /// Replaces the head file.
+    #[cfg(test)]
+    pub(super) fn take_head_file(&mut self, head_file: HeadFile) {
+        self.head_file = head_file;
+    }
+
     /// The tables, for reading.
     pub fn tables(&self) -> &Tables {
         &self.tables

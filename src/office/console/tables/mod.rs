@@ -27,6 +27,11 @@ use crate::regular_file::{Links, check_name};
 
 /// The database.
 pub const NAME: &str = "console.sqlite";
+/// Free bytes that opening the database requires.
+const FREE_MIN: u64 = 256 << 10;
+/// Bytes reserved for the shared memory: two pages of 4,096 WAL frames each; SQLite checkpoints
+/// every 1,000 frames.
+const SHARED_MEMORY: u64 = 64 << 10;
 /// How long a transaction waits for another process (a command of the command line).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements in the cache of a connection.
@@ -70,6 +75,7 @@ impl Tables {
     /// When a file cannot be opened, or a newer taimat wrote the database.
     pub fn open(dir: &Path) -> Result<Tables> {
         let path = check_files(dir)?;
+        ensure_room(dir)?;
         make_private(&path)?;
         let db = Connection::open(&path)?;
         db.busy_timeout(BUSY_TIMEOUT)?;
@@ -80,6 +86,7 @@ impl Tables {
         )?;
         let tables = Tables { db };
         tables.migrate(&path, &schema::STEPS)?;
+        reserve(dir)?;
         Ok(tables)
     }
 
@@ -196,6 +203,44 @@ impl Tables {
     }
 }
 
+/// Refuses a disk without room. SQLite writes its shared memory through a memory map: on a full
+/// disk that raises SIGBUS, which would end the office and with it the receipts.
+fn ensure_room(dir: &Path) -> Result<()> {
+    let failed =
+        |error: rustix::io::Errno| ConsoleError::Storage(format!("{}: {error}", dir.display()));
+    let about = rustix::fs::statvfs(dir).map_err(failed)?;
+    let free = about.f_bavail.saturating_mul(about.f_frsize);
+    if free >= FREE_MIN {
+        return Ok(());
+    }
+    Err(ConsoleError::Storage(format!(
+        "{}: {free} bytes are free, the console needs {FREE_MIN}; free space on the disk and start again",
+        dir.display()
+    )))
+}
+
+/// Allocates the blocks of the shared memory, so that later writes through the map need none.
+fn reserve(dir: &Path) -> Result<()> {
+    let path = dir.join(format!("{NAME}-shm"));
+    let mut options = std::fs::OpenOptions::new();
+    let Ok(file) = crate::regular_file::open(&path, options.write(true), Links::Refuse) else {
+        return Ok(());
+    };
+    let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
+    let reserved = rustix::fs::fallocate(&file, flags, 0, SHARED_MEMORY);
+    // POSIX: closing any descriptor of a file releases all locks that the process has on it, those
+    // of SQLite included. So this descriptor stays open.
+    std::mem::forget(file);
+    match reserved {
+        // Some file systems cannot reserve blocks.
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) | Ok(()) => Ok(()),
+        Err(error) => Err(ConsoleError::Storage(format!(
+            "{}: the blocks cannot be reserved ({error})",
+            path.display()
+        ))),
+    }
+}
+
 /// Makes an empty file that only its owner reads, if there is none: password hashes and the trail
 /// are for no other user. SQLite gives its other files the same mode.
 fn make_private(path: &Path) -> Result<()> {
@@ -206,5 +251,58 @@ fn make_private(path: &Path) -> Result<()> {
             Err(ConsoleError::Storage(format!("{}: {error}", path.display())))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_step_is_made_once_with_a_copy_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(NAME);
+        let tables = Tables::open(dir.path()).unwrap();
+        tables.set_setting("key", "old").unwrap();
+        let steps =
+            [schema::STEPS[0], "CREATE TABLE more (id INTEGER); UPDATE settings SET value = 'new'"];
+        tables.migrate(&path, &steps).unwrap();
+        tables.migrate(&path, &steps).unwrap();
+        assert_eq!(tables.setting("key").unwrap().as_deref(), Some("new"));
+        let copy = Connection::open(dir.path().join("console.sqlite.before-2")).unwrap();
+        let value: String =
+            copy.query_row("SELECT value FROM settings", [], |row| row.get(0)).unwrap();
+        let version: i64 = copy.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!((value.as_str(), version), ("old", 1));
+        assert!(!dir.path().join("console.sqlite.before-1").exists());
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = Tables::open(dir.path()).unwrap();
+        let steps =
+            [schema::STEPS[0], "CREATE TABLE more (id INTEGER); INSERT INTO none VALUES (1)"];
+        assert!(tables.migrate(&dir.path().join(NAME), &steps).is_err());
+        assert_eq!(tables.supported(Path::new(""), 2).unwrap(), 1);
+        assert!(tables.execute("SELECT * FROM more").is_err());
+        tables.begin().unwrap();
+        tables.roll_back();
+    }
+
+    #[test]
+    fn a_newer_database_and_a_pipe_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let none = Tables::open_read_only(dir.path()).err().unwrap();
+        assert!(matches!(none, ConsoleError::NotFound(_)), "{none}");
+        Tables::open(dir.path()).unwrap().execute("PRAGMA user_version = 99").unwrap();
+        for newer in [Tables::open(dir.path()), Tables::open_read_only(dir.path())] {
+            let newer = newer.err().unwrap();
+            assert!(matches!(newer, ConsoleError::Version { found: 99, .. }), "{newer}");
+        }
+        let other = tempfile::tempdir().unwrap();
+        crate::regular_file::tests::named_pipe(&other.path().join(NAME));
+        let pipe = Tables::open(other.path()).err().unwrap().to_string();
+        assert!(pipe.contains("named pipe"), "{pipe}");
     }
 }
