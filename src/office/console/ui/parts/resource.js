@@ -1,15 +1,16 @@
 // @ts-check
-import { html, signal, effect, untrack, onCleanup } from '../core/view.js';
+import { html, signal, effect, onCleanup } from '../core/view.js';
 import { t, has } from '../core/i18n.js';
 import { Problem } from '../core/api.js';
 
 /**
- * A request of a page: `load` follows the signals it reads before its first await.
+ * A request of a page: `load` follows the signals it reads before its first await. While it loads again, the old data stay.
  * @template T
  * @param {(abort: AbortSignal) => Promise<T>} load
  */
 export function resource(load) {
-  const state = signal(/** @type {{status: 'loading' | 'ready' | 'failed', data: T | null, error: any}} */ ({ status: 'loading', data: null, error: null }));
+  const data = signal(/** @type {T | null} */ (null));
+  const error = signal(/** @type {any} */ (null));
   const again = signal(0);
   /** @type {AbortController | null} */ let running = null;
   onCleanup(() => running?.abort());
@@ -17,19 +18,12 @@ export function resource(load) {
     void again.value;
     running?.abort();
     const mine = running = new AbortController();
-    const promise = load(mine.signal);
-    untrack(() => { state.value = { ...state.peek(), status: 'loading', error: null }; });
-    promise.then(
-      (data) => { if (!mine.signal.aborted) state.value = { status: 'ready', data, error: null }; },
-      (error) => { if (!mine.signal.aborted) state.value = { status: 'failed', data: state.peek().data, error }; },
+    load(mine.signal).then(
+      (found) => { if (!mine.signal.aborted) { error.value = null; data.value = found; } },
+      (refused) => { if (!mine.signal.aborted) error.value = refused; },
     );
   });
-  return {
-    state,
-    reload() { again.value++; },
-    /** @param {T} data */
-    set(data) { state.value = { status: 'ready', data, error: null }; },
-  };
+  return { data, error, reload() { again.value++; } };
 }
 
 /** The sentence of a refusal. @param {any} error */
@@ -45,13 +39,12 @@ export function sentence(error) {
 /** Shows a resource: waiting, failed with «again», or its data. @template T
  * @param {ReturnType<typeof resource<T>>} of @param {(data: T) => any} view */
 export const show = (of, view) => () => {
-  const { status, data, error } = of.state.value;
-  if (status === 'failed') {
-    return html`<div class="notice notice-fault" role="alert"><p>${sentence(error)}</p>
-      <button class="button" @click=${() => of.reload()}>${t('again')}</button></div>`;
+  if (of.error.value) {
+    return html`<div class="notice notice-fault" role="alert"><p>${sentence(of.error.value)}</p>
+      <button class="button" type="button" @click=${() => of.reload()}>${t('again')}</button></div>`;
   }
-  if (data === null) return html`<p class="waiting" role="status">${t('loading')}</p>`;
-  return view(data);
+  const data = of.data.value;
+  return data === null ? html`<p class="waiting" role="status">${t('loading')}</p>` : view(data);
 };
 
 /** The list in an answer: `{name: […]}` or a bare array. @param {any} answer @param {string} name @returns {any[]} */
