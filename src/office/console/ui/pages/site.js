@@ -16,7 +16,8 @@ import { backlogText, clockText, nameOf, reasonText, stateMark } from '../parts/
 const SPANS = { 6: 60, 24: 300, 168: 3600, 720: 14400 };
 /** Series the page knows how to write; others are shown as plain numbers. @type {Record<string, (v: number) => string>} */
 const FORMATS = {
-  rate: (v) => `${bytes(v)}/s`, backlog: bytes, used: bytes, memory: bytes, wear: (v) => `${number(v)} %`, cpu: (v) => `${number(v)} %`, temperature: (v) => `${number(v)} °C`,
+  rate: (v) => `${bytes(v)}/s`, backlog: bytes, used: bytes, budget: bytes, available: bytes, pinned: bytes, bytes_today: bytes, bytes_month: bytes,
+  wear: (v) => `${number(v)} %`, backlog_age: duration, slowest_sync_us: (v) => `${number(v / 1000, 1)} ms`,
 };
 
 /** @param {{params: Record<string, string>}} of */

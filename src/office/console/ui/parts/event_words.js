@@ -2,10 +2,14 @@
 import { html } from '../core/view.js';
 import { duration, number, t, word } from '../core/i18n.js';
 
+const WAYS = ['n', 'ne', 'e', 'se', 's', 'sw', 'w', 'nw'];
+/** One of eight directions on the picture. @param {number} degrees clockwise from up */
+export const wayOf = (degrees) => WAYS[Math.round((((degrees % 360) + 360) % 360) / 45) % 8];
+
 /** What happened, in a sentence. @param {any} e */
 export function eventText(e) {
   const place = (e.zones ?? []).join(', ');
-  const direction = e.direction ? ` ${word('direction', e.direction)}` : '';
+  const direction = typeof e.direction === 'number' ? ` · ${t('event.direction', { way: t(`way.${wayOf(e.direction)}`) })}` : '';
   return `${word('rule', e.rule)}${direction}${place ? ` · ${place}` : ''}`;
 }
 /** @param {any} e */
