@@ -98,9 +98,8 @@ export function startMock(options = {}) {
     const clip = clips[fid.startsWith('v') ? Number(fid.slice(1)) : 0];
     if (!clip) return [404, { code: 'not_found' }];
     if (what === 'index') {
-      const index = indexOf(clip.bytes, wallOf(clip), q.get('tracks') === 'video' ? clip.codecs.filter((x) => x.track === 'video') : clip.codecs);
-      const repeat = clip.loop ?? 1;
-      void repeat;
+      const video = q.get('tracks') === 'video';
+      const index = indexOf(video && clip.videoOnly ? clip.videoOnly : clip.bytes, wallOf(clip), video ? clip.codecs.filter((x) => x.track === 'video') : clip.codecs);
       return { ...index, from: iso(wallOf(clip)), to: iso(wallOf(clip) + clip.seconds * 1000) };
     }
     if (what === 'pictures') { send(res, 200, drawnPicture(Number(n) % 9), 'image/svg+xml'); return null; }

@@ -32,7 +32,7 @@ export default function page() {
   });
   const setView = (/** @type {string} */ v) => { view.value = v; try { localStorage.setItem('taimat.board', v); } catch { /* for this page only */ } };
   return html`<section class="page board"><header class="page-head"><h1>${t('page.board')}</h1>
-      <div class="counters" role="group" aria-label="${t('board.filter')}">${STATES.slice().reverse().map((s) => html`<button type="button" class="counter counter-${s}"
+      <div class="counters" role="group" aria-label="${t('board.filter')}">${['ok', 'warn', 'fault', 'unknown'].map((s) => html`<button type="button" class="counter counter-${s}"
         aria-pressed="${() => String(wanted.value === s)}" @click=${() => { wanted.value = wanted.peek() === s ? '' : s; }}>${shape(s)}<b>${() => counts.value[s]}</b> ${t(`state.${s}`)}</button>`)}</div>
       <div class="page-tools"><label class="search"><span class="visually-hidden">${t('search')}</span>${icon('search')}<input type="search" placeholder="${t('board.search')}" @input=${(/** @type {any} */ e) => { text.value = e.target.value; }}></label>
         <div class="segmented" role="group" aria-label="${t('board.view')}">${['tiles', 'table'].map((v) => html`<button type="button" aria-pressed="${() => String(view.value === v)}"

@@ -107,5 +107,6 @@ function figures(wall, element) {
   element.dataset.medianMs = String(f.medianMs);
   element.dataset.worstMs = String(f.worstMs);
   element.dataset.seeks = String(f.seeks);
+  element.dataset.slips = String(f.slips);
   element.dataset.samples = String(f.samples);
 }

@@ -125,10 +125,17 @@ export class Feed {
       await this.fetchNext(await file, t);
     } catch (error) {
       if (/** @type {any} */ (error)?.name === 'AbortError') return true;
+      this.recover();
       this.failures.set(key, { until: performance.now() + RETRY_MS, error });
       this.to.changed();
     }
     return true;
+  }
+
+  /** After a part that could not be read: the next one begins anew. */
+  recover() {
+    this.initOf = '';
+    try { if (this.media?.readyState === 'open') this.buffer?.abort(); } catch { /* a removal runs: it ends by itself */ }
   }
 
   /** Whether a file has something to fetch now. @param {string | number} fid @param {number} t */

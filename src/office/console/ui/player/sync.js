@@ -22,6 +22,19 @@ export function correction(error, speed) {
   return { seek: false, rate: speed * bend };
 }
 
+/** When every video is later than this, the machine is late, and the clock yields instead of them all jumping. */
+export const LATE_ALL_S = 0.12;
+
+/**
+ * How far the clock goes back so that the best of the videos is on time.
+ * @param {(number | null)[]} errors seconds ahead of the clock, null for a tile that plays nothing @param {number} speed @returns {number} seconds, 0 or negative
+ */
+export function slip(errors, speed) {
+  const known = /** @type {number[]} */ (errors.filter((e) => e !== null));
+  const best = Math.max(...known);
+  return known.length > 0 && best < -LATE_ALL_S * Math.max(1, speed) ? best : 0;
+}
+
 /** Which starving tiles hold the clock, and which have used up its patience. */
 export class HoldJudge {
   constructor() {
@@ -53,6 +66,7 @@ export class SyncStats {
     /** @type {number[]} */ this.errors = [];
     this.at = 0;
     this.seeks = 0;
+    /** Times the clock yielded. */ this.slips = 0;
     this.since = now;
   }
 
@@ -67,6 +81,6 @@ export class SyncStats {
     const sorted = [...this.errors].sort((a, b) => a - b);
     const of = (/** @type {number} */ q) => (sorted.length > 0 ? Math.round(1000 * sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]) : 0);
     const minutes = Math.max((now - this.since) / 60000, 1 / 60);
-    return { samples: sorted.length, medianMs: of(0.5), p95Ms: of(0.95), worstMs: of(1), seeks: this.seeks, seeksPerMinute: this.seeks / minutes };
+    return { samples: sorted.length, medianMs: of(0.5), p95Ms: of(0.95), worstMs: of(1), seeks: this.seeks, slips: this.slips, seeksPerMinute: this.seeks / minutes };
   }
 }

@@ -149,6 +149,13 @@ export class Tile {
   }
 
   seekedAt = 0;
+
+  /** Seconds this video is ahead of the clock, if it follows it now. @param {number} wall @returns {number | null} */
+  error(wall) {
+    const on = this.joined && this.status.peek().kind === 'video' && !this.video.seeking && !this.video.paused;
+    return on ? this.video.currentTime - (wall - this.originMs) / 1000 : null;
+  }
+
   /** @param {number} t */
   jump(t) {
     this.seekedAt = performance.now();

@@ -4,7 +4,7 @@ import { onCleanup, signal } from '../core/view.js';
 import { get, query, send } from '../core/api.js';
 import { iso } from '../core/time.js';
 import { MasterClock } from './clock.js';
-import { HoldJudge, SyncStats } from './sync.js';
+import { HoldJudge, slip, SyncStats } from './sync.js';
 import { nextFootage, readLane } from './lanes.js';
 import { ShownSpans } from './shown.js';
 import { Tile } from './tile.js';
@@ -57,6 +57,8 @@ export function openWall(of) {
       const next = nextFootage(lanes.peek(), clock.now());
       if (next !== null && next - clock.now() > 500) seek(next);
     }
+    const late = clock.running ? slip(tiles.map((tile) => tile.error(clock.now())), clock.speed) : 0;
+    if (late < 0) { clock.seek(clock.now() + late * 1000); stats.slips++; }
     const wall = clock.now();
     for (const tile of tiles) judge.report(tile.site, tile.step(wall, clock.speed, clock.running), steady());
     const waiting = clock.playing && waits.peek() ? judge.waiting(steady()) : [];
