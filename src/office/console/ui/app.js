@@ -4,7 +4,7 @@ import { effect, html, listen, render, signal, untrack } from './core/view.js';
 import { language, loadLanguage, LANGUAGES, t } from './core/i18n.js';
 import { onProblem, send } from './core/api.js';
 import { go, href, keepPlace, match, route, takePlace } from './core/router.js';
-import { allowed, forget, loadMe, loadOffice, loadSites, me, office, purposeWanted, startStream, streamState, tick } from './core/store.js';
+import { allowed, forget, loadMe, loadOffice, loadSites, mayHaveSession, me, office, purposeWanted, startStream, streamState, tick } from './core/store.js';
 import { clock, date, serverNow, zoneName } from './core/time.js';
 import { icon } from './parts/icon.js';
 import { attempt, openDialog, toasts } from './parts/dialog.js';
@@ -139,7 +139,7 @@ async function start() {
     await loadOffice();
     if (!stored('language') && office.peek().language && office.peek().language !== language.peek()) await loadLanguage(office.peek().language);
   } catch (error) { failed.value = error; return; }
-  try { await loadMe(); } catch (error) {
+  try { if (mayHaveSession()) await loadMe(); } catch (error) {
     if (/** @type {any} */ (error).status !== 401) { failed.value = error; return; }
   }
   if (me.peek()) {

@@ -7,7 +7,7 @@
 /** Has the right for one site. @param {Me | null} me @param {string} right @param {string} site */
 export function canAt(me, right, site) {
   const group = me?.sites?.[site];
-  return group !== undefined && Boolean(me?.rights?.[group]?.includes(right));
+  return group !== undefined && [group, '*'].some((g) => me?.rights?.[g]?.includes(right));
 }
 /** Has the right for some group. @param {Me | null} me @param {string} right */
 export const can = (me, right) => Object.values(me?.rights ?? {}).some((list) => list.includes(right));

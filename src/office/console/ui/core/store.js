@@ -33,6 +33,8 @@ export async function loadOffice() {
   office.value = await api.get('/state', { quiet: true });
   if (office.value.time_zone) setZone(office.value.time_zone);
 }
+/** Whether there is a session at all, as far as the office says it. */
+export const mayHaveSession = () => office.peek().session !== false;
 export async function loadMe() { me.value = await api.get('/me', { quiet: true }); }
 export async function loadSites() {
   try {

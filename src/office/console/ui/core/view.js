@@ -92,13 +92,10 @@ export const untrack = (fn) => within(null, owner, fn);
 /** Runs `fn` when the part of the page that calls this goes away. @param {() => void} fn */
 export const onCleanup = (fn) => { owner?.cleanups.push(fn); };
 
-/** An interval that ends with the part of the page that began it. @param {() => void} fn @param {number} ms */
-export function every(ms, fn) {
-  const id = setInterval(fn, ms);
-  onCleanup(() => clearInterval(id));
-}
+/** An interval that ends with its part of the page. @param {number} ms @param {() => void} fn */
+export const every = (ms, fn) => { const id = setInterval(fn, ms); onCleanup(() => clearInterval(id)); };
 
-/** A listener that ends with the part of the page that began it. @param {EventTarget} target @param {string} type @param {(e: any) => void} fn @param {any} [options] */
+/** A listener that ends with its part of the page. @param {EventTarget} target @param {string} type @param {(e: any) => void} fn @param {any} [options] */
 export function listen(target, type, fn, options) {
   target.addEventListener(type, fn, options);
   onCleanup(() => target.removeEventListener(type, fn, options));

@@ -8,13 +8,14 @@ import { dateTime, iso, parseLocal } from '../core/time.js';
 import { ROLES } from '../core/rights.js';
 import { attempt, form, input, openDialog, select, toast } from '../parts/dialog.js';
 import { icon } from '../parts/icon.js';
+import { groupName } from '../parts/group.js';
 import { listOf, resource, show } from '../parts/resource.js';
 
 export default function page() {
   const users = resource((signal) => get('/users', { signal }));
   const groups = resource((signal) => get('/groups', { signal }));
   const sessions = resource((signal) => get('/sessions', { signal }));
-  const groupNames = () => [...new Set([...listOf(groups.data.peek(), 'groups').map((g) => String(g.id ?? g.group ?? g)), ...Object.keys(me.peek()?.rights ?? {})])];
+  const groupNames = () => [...new Set(['*', ...listOf(groups.data.peek(), 'groups').map((g) => String(g.id ?? g.group ?? g)), ...Object.keys(me.peek()?.rights ?? {})])];
   const add = () => openDialog(t('people.add'), (close) => form({
     label: t('people.add'), cancel: close,
     submit: async (data) => {
@@ -33,7 +34,7 @@ export default function page() {
   return html`<section class="page people"><header class="page-head"><h1>${t('page.people')}</h1><div class="page-tools"><button class="button button-main" type="button" @click=${add}>${icon('plus')} ${t('people.add')}</button></div></header>
     ${show(users, (answer) => html`<div class="table-wrap" tabindex="0" role="region" aria-label="${t('page.people')}"><table class="table"><thead><tr><th scope="col">${t('login.name')}</th><th scope="col">${t('people.roles')}</th><th scope="col">${t('people.last_login')}</th><th scope="col">${t('acts')}</th></tr></thead>
       <tbody>${listOf(answer, 'users').map((u) => html`<tr class="${u.disabled ? 'row-off' : ''}"><th scope="row">${u.name}${u.disabled ? html` <span class="tag">${t('people.disabled')}</span>` : null}<br><small>${u.id}</small></th>
-        <td>${(u.grants ?? []).length === 0 ? t('people.no_roles') : (u.grants ?? []).map((/** @type {any} */ g) => html`<span class="tag">${t(`role.${g.role}`)} · ${g.group}${g.until ? ` · ${t('until')} ${dateTime(g.until)}` : ''}</span> `)}</td><td>${u.last_login ? dateTime(u.last_login) : '–'}</td>
+        <td>${(u.grants ?? []).length === 0 ? t('people.no_roles') : (u.grants ?? []).map((/** @type {any} */ g) => html`<span class="tag">${t(`role.${g.role}`)} · ${groupName(g.group)}${g.until ? ` · ${t('until')} ${dateTime(g.until)}` : ''}</span> `)}</td><td>${u.last_login ? dateTime(u.last_login) : '–'}</td>
         <td><div class="row"><button class="button button-small" type="button" @click=${() => grants(u, groupNames(), (next) => change(u, { grants: next }))}>${t('people.edit_roles')}</button>
           <button class="button button-small" type="button" @click=${() => reset(u)}>${t('people.reset')}</button>
           <button class="button button-small" type="button" ?disabled=${u.id === me.peek()?.user.id} @click=${() => change(u, { disabled: !u.disabled })}>${t(u.disabled ? 'people.enable' : 'people.disable')}</button></div></td></tr>`)}</tbody></table></div>`)}
@@ -66,7 +67,7 @@ function grants(user, groups, save) {
       await save(next);
       close();
     },
-    body: html`${() => rows.value.map((r) => html`<div class="grant-row">${select(t('group'), 'group', groups.map((g) => [g, g]), r.group, (v) => { r.group = v; })}${select(t('role'), 'role', ROLES.map((x) => [x, t(`role.${x}`)]), r.role, (v) => { r.role = v; })}
+    body: html`${() => rows.value.map((r) => html`<div class="grant-row">${select(t('group'), 'group', groups.map((g) => [g, groupName(g)]), r.group, (v) => { r.group = v; })}${select(t('role'), 'role', ROLES.map((x) => [x, t(`role.${x}`)]), r.role, (v) => { r.role = v; })}
       ${input(t('until'), { name: 'until', required: false, value: r.until ? dateTime(r.until) : '', placeholder: 'dd/MM/yyyy', maxlength: 20, input: (/** @type {any} */ e) => { r.until = e.target.value.trim(); } })}
       <button class="button" type="button" aria-label="${t('remove')}" @click=${() => { rows.value = rows.peek().filter((x) => x.key !== r.key); }}>${icon('close')}</button></div>`)}
       <button class="button" type="button" @click=${() => { rows.value = [...rows.peek(), { group: groups[0], role: 'viewer', until: null, key: Date.now() }]; }}>${icon('plus')} ${t('people.add_role')}</button>`,

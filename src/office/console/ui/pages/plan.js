@@ -20,9 +20,9 @@ export default function page() {
   onCleanup(() => { if (url) URL.revokeObjectURL(url); });
   const ground = resource(async (abort) => {
     const none = () => null;
-    const [image, tiles, places] = await Promise.all([
-      request('GET', '/plan', { signal: abort, headers: { accept: 'image/*' } }).then((r) => r.blob()).catch(none), get('/tiles', { signal: abort }).catch(none), get('/places', { signal: abort }),
-    ]);
+    const places = await get('/places', { signal: abort });
+    const image = places.plan === false ? null : await request('GET', '/plan', { signal: abort, headers: { accept: 'image/*' } }).then((r) => r.blob()).catch(none);
+    const tiles = image ? null : places.tiles === undefined && places.plan === undefined ? await get('/tiles', { signal: abort }).catch(none) : places.tiles;
     if (url) URL.revokeObjectURL(url);
     url = image && image.size > 0 ? URL.createObjectURL(image) : '';
     let aspect = 0.65;

@@ -7,9 +7,10 @@ import { me } from '../core/store.js';
 import { date } from '../core/time.js';
 import { attempt, openDialog, form } from '../parts/dialog.js';
 import { icon } from '../parts/icon.js';
+import { groupName } from '../parts/group.js';
 import { listOf, resource, show } from '../parts/resource.js';
 
-const PURPOSES = ['clip', 'snapshot', 'requested', 'event', 'health'];
+const PURPOSES = ['clip', 'snapshot', 'requested'];
 
 export default function page() {
   const rules = resource((signal) => get('/retention', { signal }));
@@ -35,7 +36,7 @@ const value = (name, v) => (typeof v === 'number' ? (/bytes|free|size|total/.tes
 /** @param {any[]} given @param {() => void} reload */
 function table(given, reload) {
   const rules = signal(given.map((r, i) => ({ ...r, key: i })));
-  const groups = () => [...new Set([...Object.keys(me.peek()?.rights ?? {}), ...rules.peek().map((r) => r.group)])];
+  const groups = () => [...new Set(['*', ...Object.keys(me.peek()?.rights ?? {}), ...rules.peek().map((r) => r.group)])];
   const set = (/** @type {number} */ key, /** @type {string} */ name, /** @type {any} */ v) => { const r = rules.peek().find((x) => x.key === key); if (r) r[name] = v; };
   const clean = () => rules.peek().map(({ group, purpose, days, ground }) => ({ group, purpose, days: Number(days), ground: String(ground).trim() }));
   const preview = async () => {
@@ -52,7 +53,7 @@ function table(given, reload) {
     })}`);
   };
   return html`<div class="table-wrap" tabindex="0" role="region" aria-label="${t('page.retention')}"><table class="table table-edit"><thead><tr><th scope="col">${t('group')}</th><th scope="col">${t('retention.purpose')}</th><th scope="col">${t('retention.days')}</th><th scope="col">${t('retention.ground')}</th><th scope="col"><span class="visually-hidden">${t('acts')}</span></th></tr></thead>
-    <tbody>${() => rules.value.map((r) => html`<tr><td><select aria-label="${t('group')}" @change=${(/** @type {any} */ e) => set(r.key, 'group', e.target.value)}>${groups().map((g) => html`<option ?selected=${g === r.group} value="${g}">${g}</option>`)}</select></td>
+    <tbody>${() => rules.value.map((r) => html`<tr><td><select aria-label="${t('group')}" @change=${(/** @type {any} */ e) => set(r.key, 'group', e.target.value)}>${groups().map((g) => html`<option ?selected=${g === r.group} value="${g}">${groupName(g)}</option>`)}</select></td>
       <td><select aria-label="${t('retention.purpose')}" @change=${(/** @type {any} */ e) => set(r.key, 'purpose', e.target.value)}>${[...new Set([...PURPOSES, r.purpose])].map((p) => html`<option value="${p}" ?selected=${p === r.purpose}>${word('kept', p)}</option>`)}</select></td>
       <td><input type="number" min="1" max="3650" aria-label="${t('retention.days')}" .value=${r.days} @input=${(/** @type {any} */ e) => set(r.key, 'days', e.target.value)}></td>
       <td><input aria-label="${t('retention.ground')}" maxlength="300" .value=${r.ground ?? ''} @input=${(/** @type {any} */ e) => set(r.key, 'ground', e.target.value)}></td>

@@ -5,6 +5,7 @@ import { send } from '../core/api.js';
 import { me } from '../core/store.js';
 import { dateTime } from '../core/time.js';
 import { form, input, select, toast } from '../parts/dialog.js';
+import { groupName } from '../parts/group.js';
 import { passwordFields, passwordOf } from '../parts/password.js';
 import { chooseLanguage, chooseTheme, lockScreen, signOut, themeNow } from '../app.js';
 
@@ -15,7 +16,7 @@ export default function page() {
       ${select(t('language'), 'language', LANGUAGES.map((l) => [l, l === 'vi' ? 'Tiếng Việt' : 'English']), language.peek(), chooseLanguage)}
       ${select(t('theme'), 'theme', ['auto', 'dark', 'light'].map((x) => [x, t(`theme.${x}`)]), themeNow(), chooseTheme)}</div></div>
     <div class="card"><h2>${t('settings.grants')}</h2><table class="table"><thead><tr><th scope="col">${t('group')}</th><th scope="col">${t('role')}</th><th scope="col">${t('until')}</th></tr></thead>
-      <tbody>${(user?.grants ?? []).map((g) => html`<tr><td>${g.group}</td><td>${t(`role.${g.role}`)}</td><td>${g.until ? dateTime(g.until) : t('no_end')}</td></tr>`)}</tbody></table></div>
+      <tbody>${(user?.grants ?? []).map((g) => html`<tr><td>${groupName(g.group)}</td><td>${t(`role.${g.role}`)}</td><td>${g.until ? dateTime(g.until) : t('no_end')}</td></tr>`)}</tbody></table></div>
     ${user?.demo ? null : html`<div class="card"><h2>${t('password.change')}</h2>${form({
     label: t('password.set'),
     submit: async (data) => {

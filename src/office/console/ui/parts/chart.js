@@ -6,7 +6,7 @@ import { dateTime } from '../core/time.js';
 import { ticks } from './axis.js';
 
 const HEIGHT = 120;
-const PAD = { left: 46, right: 8, top: 8, bottom: 20 };
+const PAD = { left: 62, right: 8, top: 8, bottom: 20 };
 /** Rows of the table beside a chart: the newest, the rest is in the picture. */
 const ROWS_MAX = 100;
 

@@ -8,6 +8,8 @@ export const TILE_BYTES_MAX = 24 * 1024 * 1024;
 /** One request at most: small enough to change one's mind. The first after a seek is one fragment group of about a second. */
 export const REQUEST_BYTES_MAX = 1024 * 1024;
 const FIRST_REQUEST_S = 1.5;
+/** Bytes between two fragments that are fetched along: the record box before each of them. */
+const BETWEEN_MAX = 4096;
 /** Drift of a file's own clock that is smoothed over: below two pictures, which browsers bridge. */
 const DRIFT_S = 0.04;
 
@@ -40,6 +42,13 @@ export function fragmentAt(fragments, t) {
   return -1;
 }
 
+/** The key fragment whose picture is the newest before a time: only these can be decoded alone. @param {Fragment[]} fragments @param {number} t @returns {number} index or -1 */
+export function keyAt(fragments, t) {
+  let at = fragmentAt(fragments, t);
+  while (at > 0 && !fragments[at].key) at--;
+  return at;
+}
+
 /**
  * The next request of a file: fragments from the key before `t` that are not there yet, side by side in the file.
  * @param {{fragments: Fragment[], have: Set<number>, t: number, until: number, urgent: boolean, budget: number}} of
@@ -58,8 +67,9 @@ export function nextRequest({ fragments, have, t, until, urgent, budget }) {
   const enough = urgent ? Math.max(t, fragments[at].start) + FIRST_REQUEST_S : until;
   while (last + 1 < fragments.length) {
     const next = fragments[last + 1];
-    if (have.has(last + 1) || next.start >= enough || next.offset !== fragments[last].offset + fragments[last].length || length + next.length > most) break;
-    length += next.length;
+    const between = next.offset - (fragments[last].offset + fragments[last].length);
+    if (have.has(last + 1) || next.start >= enough || between < 0 || between > BETWEEN_MAX || length + between + next.length > most) break;
+    length += between + next.length;
     last++;
   }
   return { first: at, last, offset: fragments[at].offset, length };

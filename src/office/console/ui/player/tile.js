@@ -4,7 +4,7 @@ import { signal } from '../core/view.js';
 import { BASE } from '../core/api.js';
 import { Feed } from './mse.js';
 import { correction } from './sync.js';
-import { fragmentAt } from './plan.js';
+import { fragmentAt, keyAt } from './plan.js';
 import { pieceAt } from './lanes.js';
 
 /** Pictures of the office a second at most. */
@@ -175,7 +175,7 @@ export class Tile {
   picture(file, fid, t, clock) {
     if (!this.video.paused) this.video.pause();
     this.joined = false;
-    const n = fragmentAt(file.fragments, t);
+    const n = keyAt(file.fragments, t);
     this.set({ kind: 'pictures', fid, clock, reason: file.way.way === 'pictures' ? file.way.codec : 'black' });
     this.image.hidden = false;
     const key = `${fid}/${n}`;
