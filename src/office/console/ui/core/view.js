@@ -1,6 +1,5 @@
 // @ts-check
-// The view layer: signals, effects, templates of DOM nodes, keyed lists. Text becomes text nodes and
-// nothing else; no string is ever parsed as markup at run time except the literals of the source.
+// Signals, effects, templates of DOM nodes, keyed lists. Text becomes text nodes and nothing else.
 import { visible } from './text.js';
 
 /** @typedef {{sources: Set<Set<any>>, stale: () => void}} Observer */
@@ -107,7 +106,6 @@ export function root(fn) {
   return within(null, scope, () => fn(() => clear(scope)));
 }
 
-// Templates.
 const TOKEN = /<!--[\s\S]*?-->|<(\/?)([a-zA-Z][\w-]*)((?:\s+[^\s=>/"]+(?:="[^"]*"|=[^\s>"]+)?)*)\s*(\/?)>|[^<]+/g;
 const ATTRIBUTE = /([^\s=>/"]+)(?:="([^"]*)"|=([^\s>"]+))?/g;
 const VOID = new Set(['br', 'col', 'hr', 'img', 'input', 'meta', 'wbr']);
@@ -145,7 +143,7 @@ function compile(strings) {
       if (!selfClose && !VOID.has(tag)) stack.push(child);
     }
   }
-  if (stack.length > 1) throw new Error(`template: <${stack.at(-1)?.tag}> is not closed`);
+  if (stack.length > 1) throw new Error(`template: <${stack.at(-1)?.tag}> is open`);
   return top;
 }
 
