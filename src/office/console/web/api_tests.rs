@@ -82,7 +82,7 @@ fn is_answered(route: &Route, status: u16, code: &str) -> bool {
         "/api/v1/users" if route.method == Method::Post => 422,
         "/api/v1/password" => 403,
         "/api/v1/plan" if route.method == Method::Get => 404,
-        "/api/v1/files/{site}/{fid}/pictures/{n}" => 501,
+        "/api/v1/files/{site}/{fid}/pictures/{n}" => 422,
         path if path.contains("/commands/") => 501,
         _ => 200,
     };

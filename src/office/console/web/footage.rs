@@ -1,7 +1,8 @@
 //! Footage that sessions have opened: one record in the audit trail for each file and session and a
 //! quarter of an hour, not one for each of the player's hundred ranges.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use super::Web;
 use super::call::Call;
@@ -9,6 +10,7 @@ use super::problem::Problem;
 use super::route::Route;
 use super::web_state::lock;
 use crate::office::console::audit::record::{Act, AuditNumber, Entry, Outcome};
+use crate::office::media::clip_index::ClipIndex;
 use crate::units::{SiteId, WallTime};
 
 /// Files of sessions that are remembered: nine players of 50 viewers, and as many again. When full,
@@ -39,6 +41,31 @@ impl Opened {
             self.0.clear();
         }
         self.0.insert(key, (now, number));
+    }
+}
+
+/// Indexes of clips that are kept: the nine of a player's wall, and as many for another viewer. One
+/// of a long clip has some 2 MiB.
+const INDEXES_MAX: usize = 18;
+
+/// Indexes of the clips that were read last, by their keys.
+#[derive(Default)]
+pub(crate) struct Indexes(VecDeque<(String, Arc<ClipIndex>)>);
+
+impl Indexes {
+    pub(crate) fn get(&mut self, key: &str) -> Option<Arc<ClipIndex>> {
+        let at = self.0.iter().position(|(other, _)| other == key)?;
+        let found = self.0.remove(at)?;
+        let index = found.1.clone();
+        self.0.push_back(found);
+        Some(index)
+    }
+
+    pub(crate) fn put(&mut self, key: &str, index: Arc<ClipIndex>) {
+        if self.0.len() >= INDEXES_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((key.to_owned(), index));
     }
 }
 

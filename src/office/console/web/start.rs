@@ -22,6 +22,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::office::change::Change;
 use crate::office::console::Console;
 use crate::office::console::writer::console_dir;
+use crate::office::pictures::Pictures;
 use crate::office::queries::Reader;
 use crate::units::Digest;
 use crate::uplink::client::Options;
@@ -142,6 +143,8 @@ pub fn start(
         ring: Mutex::new(EventRing::new(first, limits::STREAM_RING)),
         newest: watch::Sender::new(first),
         opened: Mutex::default(),
+        indexes: Mutex::default(),
+        pictures: Pictures::start()?,
         streams: Mutex::default(),
         groups: Default::default(),
         missing: Mutex::default(),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::{Semaphore, watch};
 
 use super::event_ring::{EventRing, PageEvent};
-use super::footage::Opened;
+use super::footage::{Indexes, Opened};
 use super::limits::Connections;
 use super::metrics::Counts;
 use super::problem::{Code, Problem};
@@ -17,6 +17,7 @@ use crate::office::console::error::ConsoleError;
 use crate::office::console::people::session::Session;
 use crate::office::console::tables::rows::PlaceRow;
 use crate::office::error::ArchiveError;
+use crate::office::pictures::Pictures;
 use crate::office::queries::Reader;
 use crate::office::queries::rows::StoredFile;
 use crate::units::{Digest, SiteId, WallTime};
@@ -37,6 +38,8 @@ pub(crate) struct Web {
     /// Number of the newest event of `ring`.
     pub(crate) newest: watch::Sender<u64>,
     pub(crate) opened: Mutex<Opened>,
+    pub(crate) indexes: Mutex<Indexes>,
+    pub(crate) pictures: Pictures,
     /// Open streams of each session.
     pub(crate) streams: Mutex<HashMap<String, usize>>,
     /// Group of each site; a cache, read again when places change and every few seconds.

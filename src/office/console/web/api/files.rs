@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use axum::http::header::{IF_NONE_MATCH, IF_RANGE, RANGE};
+use axum::http::header::{CACHE_CONTROL, IF_NONE_MATCH, IF_RANGE, RANGE};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
@@ -19,8 +19,11 @@ use crate::office::console::web::route::Kind::{Any, Bool, List, Object, Text, Ti
 use crate::office::console::web::route::{
     Access, Field, Gives, Method, Route, Takes, Weight, field, maybe,
 };
+use crate::office::console::web::web_state::lock;
 use crate::office::media::ClipFault;
 use crate::office::media::clip_index::{self, ClipIndex};
+use crate::office::media::key_frame::key_frame;
+use crate::office::pictures::{PictureFault, PictureId, WIDTH_MAX};
 use crate::office::queries::Reader;
 use crate::office::queries::rows::StoredFile;
 use crate::units::SiteId;
@@ -29,6 +32,7 @@ use crate::units::SiteId;
 const SPANS_MAX: usize = 64;
 
 const TRACKS: &[Field] = &[maybe("tracks", Text, "video: without sound.")];
+const WIDTH: &[Field] = &[maybe("width", Whole, "64 to 960; 960.")];
 const INDEX: &[Field] = &[
     field("codecs", List(CODEC), "Tracks."),
     field("init", Object(BYTES), "Initialisation segment."),
@@ -116,6 +120,7 @@ pub(in crate::office::console::web) const ROUTES: &[Route] = &[
         Gives::Bytes("image/jpeg"),
         picture,
     )
+    .query(WIDTH)
     .weight(Weight::Heavy),
     Route::new(
         Method::Get,
@@ -188,26 +193,36 @@ fn is_silent(call: &Call) -> Result<bool, Problem> {
     Ok(asked || !call.may(Right::Sound, &group))
 }
 
-fn clip_index(call: &Call) -> Result<ClipIndex, Problem> {
+fn clip_problem(fault: ClipFault) -> Problem {
+    let detail = fault.to_string();
+    match fault {
+        ClipFault::Unreadable(_) => Problem::new(Code::Internal, detail),
+        ClipFault::Absent(_) => Problem::new(Code::NotFound, detail),
+        _ => Problem::new(Code::CodecUnsupported, detail),
+    }
+}
+
+/// The index of the clip; a player asks for a hundred ranges of it.
+fn clip_index(call: &Call) -> Result<Arc<ClipIndex>, Problem> {
     let file = file(call)?;
+    if let Some(index) = lock(&call.web.indexes).get(&file.key) {
+        return Ok(index);
+    }
     let manifest: Manifest = serde_json::from_value(file.manifest.clone())
         .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
     let reader = &call.web.reader;
-    clip_index::index(&manifest, |range| read(reader, &file.key, range)).map_err(|fault| {
-        let detail = fault.to_string();
-        match fault {
-            ClipFault::Unreadable(_) => Problem::new(Code::Internal, detail),
-            ClipFault::Absent(_) => Problem::new(Code::NotFound, detail),
-            _ => Problem::new(Code::CodecUnsupported, detail),
-        }
-    })
+    let index = clip_index::index(&manifest, |range| read(reader, &file.key, range))
+        .map_err(clip_problem)?;
+    let index = Arc::new(index);
+    lock(&call.web.indexes).put(&file.key, index.clone());
+    Ok(index)
 }
 
 fn bytes_of(call: &Call) -> Result<Answer, Problem> {
     let file = file(call)?;
     let is_clip = file.purpose != "snapshot";
     let index = if is_clip && is_silent(call)? {
-        Some(Arc::new(clip_index(call)?)).filter(|index| index.video_only_init.is_some())
+        Some(clip_index(call)?).filter(|index| !index.patches.is_empty())
     } else {
         None
     };
@@ -226,15 +241,42 @@ fn bytes_of(call: &Call) -> Result<Answer, Problem> {
 
 fn index(call: &Call) -> Result<Answer, Problem> {
     let index = clip_index(call)?;
-    let silent = if is_silent(call)? { index.video_only() } else { None };
-    Answer::json(&silent.unwrap_or(index))
+    match is_silent(call)? && !index.patches.is_empty() {
+        true => Answer::json(&index.video_only().ok_or_else(Problem::not_found)?),
+        false => Answer::json(&*index),
+    }
 }
 
 fn picture(call: &Call) -> Result<Answer, Problem> {
     let number = usize::try_from(call.number("n")?).map_err(|_| Problem::not_found())?;
-    let index = clip_index(call)?;
+    let width = u16::try_from(call.whole("width")?.unwrap_or(u64::from(WIDTH_MAX)));
+    let (index, file) = (clip_index(call)?, file(call)?);
     index.fragments.get(number).ok_or_else(Problem::not_found)?;
-    Err(Code::NotAvailable.into())
+    let id = PictureId {
+        site: file.site.clone(),
+        fid: file.fid.clone(),
+        fragment: number,
+        width: width.unwrap_or(WIDTH_MAX),
+    };
+    let (reader, key) = (call.web.reader.clone(), file.key.clone());
+    let source =
+        move || key_frame(&index, number, |range: Range<u64>| read(&reader, &key, range));
+    let asked = call.web.pictures.request(id, Box::new(source)).map_err(picture_problem)?;
+    let made = asked.blocking_recv().map_err(|_| picture_problem(PictureFault::Stopped))?;
+    let jpeg = made.map_err(picture_problem)?;
+    Ok(Answer::of("image/jpeg", Bytes::from_owner(jpeg)).with(CACHE_CONTROL, "private, no-store"))
+}
+
+fn picture_problem(fault: PictureFault) -> Problem {
+    let detail = fault.to_string();
+    match fault {
+        PictureFault::Busy => Problem::new(Code::Busy, detail).with("retry_after", 1.into()),
+        PictureFault::Clip(fault) => clip_problem(fault),
+        PictureFault::Slow | PictureFault::Undecodable(_) => {
+            Problem::new(Code::CodecUnsupported, detail)
+        }
+        PictureFault::Stopped => Problem::new(Code::Timeout, detail),
+    }
 }
 
 fn axis(call: &Call) -> Result<Answer, Problem> {

@@ -2,6 +2,7 @@
 
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::office::console::people::rights::Right;
 use crate::office::console::tables::rows::{PlaceRow, PlanImage};
@@ -9,13 +10,18 @@ use crate::office::console::web::answer::Answer;
 use crate::office::console::web::call::Call;
 use crate::office::console::web::problem::{Code, Problem};
 use crate::office::console::web::range;
-use crate::office::console::web::route::Kind::{List, Number, Text};
+use crate::office::console::web::route::Kind::{Any, Bool, List, Number, Text};
 use crate::office::console::web::route::{
     Access, Field, Gives, Method, Route, Takes, Weight, field, maybe,
 };
 use crate::units::{Digest, SiteId};
 
 const PLACES: &[Field] = &[field("places", List(PLACE), "Places of the sites.")];
+const SHOWN: &[Field] = &[
+    field("places", List(PLACE), "Places of the sites."),
+    field("plan", Bool, "There is an image of the plan."),
+    maybe("tiles", Any, "Tiles of a map; null without them."),
+];
 const PLACE: &[Field] = &[
     field("site", Text, "Site id."),
     field("name_vi", Text, "Name in Vietnamese."),
@@ -34,7 +40,7 @@ pub(in crate::office::console::web) const ROUTES: &[Route] = &[
         "/api/v1/places",
         Access::AnySite(Right::Board),
         "Places of the sites.",
-        Gives::Json(PLACES),
+        Gives::Json(SHOWN),
         places,
     ),
     Route::new(
@@ -74,7 +80,8 @@ struct Places {
 fn places(call: &Call) -> Result<Answer, Problem> {
     let mut places = call.web.places()?;
     places.retain(|place| call.may(Right::Board, &place.group));
-    Answer::json(&Places { places })
+    let has_plan = call.web.console.read(|tables| tables.plan())?.is_some();
+    Answer::json(&json!({"places": places, "plan": has_plan, "tiles": null}))
 }
 
 fn put_places(call: &Call) -> Result<Answer, Problem> {

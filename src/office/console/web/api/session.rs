@@ -26,6 +26,7 @@ const STATE: &[Field] = &[
     field("version", Text, "Version of the office."),
     field("first_admin", Bool, "True while there is no user: the one-time link makes the first."),
     field("language", Text, "vi or en."),
+    field("session", Bool, "The request's cookie holds a session."),
     field("time_zone", Text, "IANA name of the office's time zone; empty when unknown."),
 ];
 const NAME_PASSWORD: &[Field] = &[field("name", Text, "Name."), field("password", Text, "Password.")];
@@ -171,7 +172,7 @@ fn state(call: &Call) -> Result<Answer, Problem> {
     let zone = jiff::tz::TimeZone::system();
     Answer::json(&json!({
         "version": crate::VERSION, "first_admin": call.web.console.needs_first_admin()?,
-        "language": call.web.language()?, "time_zone": zone.iana_name().unwrap_or_default(),
+        "language": call.web.language()?, "session": call.session.is_some(), "time_zone": zone.iana_name().unwrap_or_default(),
     }))
 }
 
