@@ -34,6 +34,8 @@ pub(crate) mod office;
 #[cfg(feature = "office")]
 pub(crate) mod office_config;
 #[cfg(feature = "office")]
+mod office_file;
+#[cfg(feature = "office")]
 mod office_filter;
 #[cfg(feature = "office")]
 mod office_print;
