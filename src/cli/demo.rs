@@ -16,6 +16,7 @@ use super::run::{on_signal, runtime};
 use crate::agent::runtime;
 use crate::clock::SystemClock;
 use crate::office::archive::Archive;
+use crate::office::archive_link::ArchiveLink;
 use crate::office::notice::Notice;
 use crate::office::queries::{EventRow, FileRow, Filter};
 use crate::office::retention::Retention;
@@ -113,6 +114,7 @@ fn office_at(port: u16) -> OfficeService {
         host: "office".into(),
         sites: Vec::new(),
         retention: Retention::default(),
+        link: ArchiveLink::new(Arc::new(SystemClock::new())),
     }
 }
 

@@ -36,11 +36,15 @@ mod office_audit;
 #[cfg(feature = "office")]
 pub(crate) mod office_config;
 #[cfg(feature = "office")]
+mod office_file;
+#[cfg(feature = "office")]
 mod office_filter;
 #[cfg(feature = "office")]
 mod office_print;
 #[cfg(feature = "office")]
 mod office_user;
+#[cfg(feature = "office")]
+mod office_web;
 pub(crate) mod probe;
 pub(crate) mod ring;
 pub mod run;

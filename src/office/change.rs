@@ -34,7 +34,25 @@ pub enum Change {
         /// Id of its motion event, or `req_id` of the request.
         event: String,
     },
-    /// A report to the operator: a fault, or what the retention released.
+    /// A device answered a command; [`crate::office::store::ReadIndex::reply_to`] has the answer.
+    Reply {
+        /// Site id.
+        site: String,
+        /// The `req_id` of the command.
+        req_id: String,
+    },
+    /// A pass of the retention released files of a site.
+    Released {
+        /// Site id.
+        site: String,
+        /// `clip`, `snapshot`, `requested`.
+        purpose: String,
+        /// Files.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// A fault that the office reports to its operator.
     Notice {
         /// The site; `None` for the office itself.
         site: Option<String>,

@@ -374,7 +374,11 @@ impl Archive {
             }
             self.record_shed(site, ring, gone, NOT_ON_DEVICE)?;
         }
-        Ok(IngestOutcome::default())
+        let change = value["req_id"]
+            .as_str()
+            .filter(|req_id| is_plain(req_id, ID_MAX))
+            .map(|req_id| Change::Reply { site: site.to_string(), req_id: req_id.to_owned() });
+        Ok(IngestOutcome { change, ..IngestOutcome::default() })
     }
 }
 

@@ -2,6 +2,7 @@
 //! rollout.
 //!
 //! * [`service`]: MQTT client. [`archive_thread`]: the threads that store and hash.
+//!   [`archive_link`]: what goes in and out of them.
 //!   [`fault_log`]: counts of faults, each reported once a minute.
 //!   [`ingest_queue`]: bounded queue of messages for each site. [`notice`]: reports to the
 //!   operator.
@@ -13,7 +14,8 @@
 //!   [`change`]: what changed, for pages.
 //! * [`index`]: transactions of the SQLite index. [`schema`]: its tables.
 //!   [`file_store`]: single operations on files. [`error`]: the error type.
-//! * [`queries`]: lists for the operator, and the reader for pages; their SQL is in [`store`]. [`retention`]: release of old files, and locks.
+//! * [`queries`]: lists for the operator, and the reader for pages; their SQL is in [`store`]. [`retention`]: release of old files, and locks;
+//!   [`retention_rules`]: its rules by purpose and site.
 //!   [`export`]: an event with its files. [`consistency_check`]: index against files.
 //! * [`sequence_gaps`]: missing sequence numbers. [`range_set`]: sets of ranges.
 //! * [`config_store`]: documents sent to devices, and their reports. [`rollout`]: one change to
@@ -23,8 +25,8 @@
 //! * [`console`]: people, rights, the audit trail.
 //! * [`media`]: clips for a player: index, file without sound, key frames.
 //!   [`pictures`]: the thread that decodes key frames to JPEG, with [`picture_cache`].
-//! * [`archive_lock`]: one receiving office for each archive. [`safeguards`]: rules that the
-//!   simulator removes one by one.
+//! * [`office_config`]: the configuration file. [`archive_lock`]: one receiving office for each
+//!   archive. [`safeguards`]: rules that the simulator removes one by one.
 //!
 //! Every other MQTT subscriber can do the same: docs/mqtt.md is the contract.
 //!
@@ -32,6 +34,7 @@
 //! device needs, because the device's build leaves out the feature `office`.
 
 pub mod archive;
+pub mod archive_link;
 pub(crate) mod archive_lock;
 pub mod archive_thread;
 pub mod change;
@@ -53,6 +56,7 @@ mod manifest_check;
 pub mod media;
 pub(crate) mod message_ingest;
 pub mod notice;
+pub mod office_config;
 pub(crate) mod part_cache;
 pub(crate) mod partial_files;
 pub(crate) mod picture_cache;
@@ -60,6 +64,7 @@ pub mod pictures;
 pub mod queries;
 pub(crate) mod range_set;
 pub mod retention;
+pub mod retention_rules;
 pub(crate) mod rollout;
 pub(crate) mod rollout_driver;
 #[cfg(any(test, feature = "sim"))]

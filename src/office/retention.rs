@@ -6,9 +6,11 @@ use rusqlite::params;
 use serde::Serialize;
 
 use super::archive::Archive;
+use super::archive_link::NewLock;
 use super::error::ArchiveError;
 use super::notice::SiteShare;
 use super::part_cache::PART_KEPT;
+use super::retention_rules::{RetentionPurpose, SiteDays};
 use crate::units::{SiteId, WallTime};
 
 /// Files released in one transaction at most: the archive stores nothing meanwhile.
@@ -20,6 +22,10 @@ const SWEEP: usize = 256;
 /// The usual share of a site, bytes. The size limit never takes a site below its share, or below
 /// its newest day when that is less.
 const SHARE: u64 = 1 << 30;
+/// Locks at most: the retention compares each file with those of its site.
+const LOCKS_MAX: u64 = 10_000;
+/// Bytes of a lock's reason at most.
+const LOCK_REASON_MAX: usize = 200;
 /// A day in microseconds.
 const DAY: i64 = 86_400_000_000;
 /// Condition for a row `f` of `files` that no lock protects.
@@ -62,6 +68,8 @@ pub struct Released {
     pub parts: u64,
     /// The released files by site.
     pub sites: BTreeMap<String, SiteShare>,
+    /// Released files and bytes by site and purpose.
+    pub purposes: BTreeMap<(String, String), (u64, u64)>,
     /// True when the next slice has more to release.
     pub more: bool,
     /// Bytes over the limit that locks and shares protect.
@@ -77,6 +85,10 @@ impl Released {
         self.parts += next.parts;
         self.more = next.more;
         self.over = next.over;
+        for (of, (files, bytes)) in next.purposes {
+            let sum = self.purposes.entry(of).or_default();
+            *sum = (sum.0 + files, sum.1 + bytes);
+        }
         for (site, share) in next.sites {
             let sum = self
                 .sites
@@ -91,11 +103,40 @@ impl Released {
     fn add_file(&mut self, file: Candidate) {
         self.files += 1;
         self.bytes += file.size;
+        let sum = self.purposes.entry((file.site.clone(), file.purpose)).or_default();
+        *sum = (sum.0 + 1, sum.1 + file.size);
         let first = || SiteShare { first: file.path.clone(), ..SiteShare::default() };
         let share = self.sites.entry(file.site).or_insert_with(first);
         share.files += 1;
         share.bytes += file.size;
         share.last = file.path;
+    }
+}
+
+/// Which files may be released.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    All,
+    Site(&'a str),
+    /// Of a site and purpose.
+    Purpose(&'a str, &'a str),
+}
+
+/// What was received before these times is old.
+pub(crate) struct Old {
+    /// Of files and events that the device knows to be stored.
+    pub(super) received: String,
+    /// Of events whose receipt the device may not have: twice the days.
+    pub(super) unconfirmed: String,
+    /// The first one, microseconds since 1970.
+    pub(super) micros: i64,
+}
+
+impl Old {
+    fn after(days: u32, now: WallTime) -> Old {
+        let received = now.plus_micros(-i64::from(days) * DAY);
+        let unconfirmed = now.plus_micros(-2 * i64::from(days) * DAY).rfc3339();
+        Old { received: received.rfc3339(), unconfirmed, micros: received.0 }
     }
 }
 
@@ -105,6 +146,7 @@ struct Candidate {
     fid: String,
     path: String,
     size: u64,
+    purpose: String,
 }
 
 /// Stored bytes of a site, sorted by their sum.
@@ -133,9 +175,7 @@ pub struct LockRow {
 }
 
 impl Archive {
-    /// Releases one slice: files and events older than the retention, then files of the largest
-    /// sites while the archive is over its size limit. Locks protect their files and events. A
-    /// released file stays listed, so that the device does not send it again.
+    /// Releases one slice without rules; see [`Archive::release_by_rules`].
     ///
     /// # Errors
     /// When index or disk fails; a failed transaction releases nothing.
@@ -144,16 +184,38 @@ impl Archive {
         retention: &Retention,
         now: WallTime,
     ) -> Result<Released, ArchiveError> {
+        self.release_by_rules(retention, &SiteDays::default(), now)
+    }
+
+    /// Releases one slice: files and events older than the ceiling, then those older than the rule of
+    /// their site and purpose, then files of the largest sites while the archive is over its size
+    /// limit. Locks protect their files and events. A released file stays listed, so that the device
+    /// does not send it again.
+    ///
+    /// # Errors
+    /// When index or disk fails; a failed transaction releases nothing.
+    pub(crate) fn release_by_rules(
+        &mut self,
+        retention: &Retention,
+        rules: &SiteDays,
+        now: WallTime,
+    ) -> Result<Released, ArchiveError> {
         let released = self.transaction(|archive| {
             let mut released = Released::default();
             archive.drop_stale_parts(now, &mut released)?;
             if retention.days > 0 {
-                let oldest = now.plus_micros(-i64::from(retention.days) * DAY).rfc3339();
-                let unconfirmed = now.plus_micros(-2 * i64::from(retention.days) * DAY).rfc3339();
-                for file in archive.candidates(None, &oldest, SLICE)? {
+                let old = Old::after(retention.days, now);
+                for file in archive.candidates(Wanted::All, &old.received, SLICE)? {
                     archive.release_file(file, now, &mut released)?;
                 }
-                released.events = archive.release_events(&oldest, &unconfirmed)?;
+                released.events = archive.index.release_events(None, &old, EVENTS_SLICE)?;
+            }
+            if !rules.is_empty() {
+                archive.apply_rules(retention, rules, now, &mut released)?;
+            }
+            // Once a pass: its last slice is not full.
+            if (released.files as usize) < SLICE && (released.events as usize) < EVENTS_SLICE {
+                archive.index.thin_history(now)?;
             }
             archive.enforce_size_limit(retention, now, &mut released)?;
             released.more |= released.files as usize >= SLICE
@@ -165,25 +227,60 @@ impl Archive {
         Ok(released)
     }
 
-    /// The oldest unlocked files, of one site or of all, received before `before`.
+    /// Releases what is older than the rule of its site and purpose, site by site, until the slice is
+    /// full.
+    fn apply_rules(
+        &mut self,
+        retention: &Retention,
+        rules: &SiteDays,
+        now: WallTime,
+        released: &mut Released,
+    ) -> Result<(), ArchiveError> {
+        for site in self.index.site_ids()? {
+            for purpose in RetentionPurpose::ALL {
+                let Some(days) = rules.days(&site, purpose, retention.days) else { continue };
+                let old = Old::after(days, now);
+                if purpose == RetentionPurpose::Event {
+                    let left = EVENTS_SLICE.saturating_sub(released.events as usize);
+                    released.events += self.index.release_events(Some(&site), &old, left)?;
+                    continue;
+                }
+                let left = SLICE.saturating_sub(released.files as usize);
+                let wanted = Wanted::Purpose(&site, purpose.as_str());
+                for file in self.candidates(wanted, &old.received, left)? {
+                    self.release_file(file, now, released)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The oldest unlocked files received before `before`.
     fn candidates(
         &self,
-        site: Option<&str>,
+        wanted: Wanted<'_>,
         before: &str,
         most: usize,
     ) -> Result<Vec<Candidate>, ArchiveError> {
-        let of_site = if site.is_some() { "site = ?3" } else { "?3 IS NULL" };
+        let (of_site, site, purpose) = match wanted {
+            Wanted::All => ("?3 IS NULL AND ?4 IS NULL", None, None),
+            Wanted::Site(site) => ("site = ?3 AND ?4 IS NULL", Some(site), None),
+            Wanted::Purpose(site, purpose) => {
+                ("site = ?3 AND purpose = ?4", Some(site), Some(purpose))
+            }
+        };
         let query = format!(
-            "SELECT site, fid, path, size FROM files f WHERE gone IS NULL AND {of_site} AND received < ?1 AND {UNLOCKED}
+            "SELECT site, fid, path, size, purpose FROM files f WHERE gone IS NULL AND {of_site} AND received < ?1 AND {UNLOCKED}
              ORDER BY received LIMIT ?2"
         );
         let mut query = self.index.db.prepare_cached(&query)?;
-        let rows = query.query_map(params![before, most, site], |row| {
+        let rows = query.query_map(params![before, most, site, purpose], |row| {
             Ok(Candidate {
                 site: row.get(0)?,
                 fid: row.get(1)?,
                 path: row.get(2)?,
                 size: row.get(3)?,
+                purpose: row.get(4)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -202,18 +299,6 @@ impl Archive {
         self.index.change("INSERT OR IGNORE INTO removals VALUES (?1)", [&file.path])?;
         released.add_file(file);
         Ok(())
-    }
-
-    /// Deletes events below the confirmed numbers received before `oldest`, and all events received
-    /// before `unconfirmed`.
-    fn release_events(&mut self, oldest: &str, unconfirmed: &str) -> Result<u64, ArchiveError> {
-        let deleted = self.index.change(
-            "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events e WHERE received < ?1 AND NOT EXISTS
-             (SELECT 1 FROM locks l WHERE l.site = e.site AND l.start <= e.time AND l.end >= e.time) AND (received < ?2
-             OR seq <= (SELECT r.complete FROM rings r WHERE r.site = e.site AND r.ring = e.ring)) ORDER BY received LIMIT ?3)",
-            params![oldest, unconfirmed, EVENTS_SLICE],
-        )?;
-        Ok(deleted as u64)
     }
 
     /// Drops unfinished files without a message for a week.
@@ -265,7 +350,7 @@ impl Archive {
         let mut over = sum.saturating_sub(retention.bytes);
         while over > 0 && ((released.files + released.parts) as usize) < SLICE {
             let Some(Held { bytes, finished, site }) = sites.pop() else { break };
-            let file = self.candidates(Some(&site), "9999", 1)?.pop();
+            let file = self.candidates(Wanted::Site(&site), "9999", 1)?.pop();
             let left = finished.saturating_sub(file.as_ref().map_or(0, |file| file.size));
             let is_allowed = left >= retention.floor || left >= self.newest_day(&site)?;
             if let Some(file) = file.filter(|_| is_allowed) {
@@ -358,6 +443,30 @@ impl Archive {
             "INSERT INTO locks (site, start, end, reason, made) VALUES (?1, ?2, ?3, ?4, ?5)";
         self.index.db.execute(insert, params![site, start, end, reason, now])?;
         Ok(self.index.db.last_insert_rowid())
+    }
+
+    /// Makes a lock that the console asks for.
+    pub(super) fn make_lock(&mut self, lock: &NewLock, now: WallTime) -> Result<i64, ArchiveError> {
+        let NewLock { site, from, to, reason } = lock;
+        if from > to {
+            return Err(ArchiveError::Invalid("the lock ends before it starts".into()));
+        }
+        if !(1..=LOCK_REASON_MAX).contains(&reason.len()) {
+            return Err(ArchiveError::Invalid(format!(
+                "the reason has 1 to {LOCK_REASON_MAX} bytes"
+            )));
+        }
+        let query =
+            "SELECT EXISTS (SELECT 1 FROM sites WHERE site = ?1), (SELECT count(*) FROM locks)";
+        let (is_known, locks): (bool, u64) =
+            self.index.db.query_row(query, [site], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if !is_known {
+            return Err(ArchiveError::NotFound(format!("there is no site {site}")));
+        }
+        if locks >= LOCKS_MAX {
+            return Err(ArchiveError::Invalid(format!("there are {LOCKS_MAX} locks; end some")));
+        }
+        self.lock(site, (&from.rfc3339(), &to.rfc3339()), reason, &now.rfc3339())
     }
 
     /// Ends a lock; false for an unknown number.

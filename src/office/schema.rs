@@ -103,6 +103,8 @@ pub(super) const HISTORY: &str = "
     CREATE INDEX IF NOT EXISTS events_by_site ON events (site, received);
     CREATE INDEX IF NOT EXISTS events_by_kind ON events (kind, received);
     CREATE INDEX IF NOT EXISTS files_by_purpose ON files (site, purpose, start) WHERE gone IS NULL;
+    CREATE INDEX IF NOT EXISTS files_by_age ON files (site, purpose, received) WHERE gone IS NULL;
+    CREATE INDEX IF NOT EXISTS locks_by_site ON locks (site, start);
     DROP TABLE IF EXISTS site_totals;
     CREATE TABLE site_totals (site TEXT NOT NULL, ring TEXT NOT NULL, events INTEGER NOT NULL, numbers INTEGER NOT NULL,
         highest INTEGER NOT NULL, PRIMARY KEY (site, ring)) WITHOUT ROWID;

@@ -206,7 +206,9 @@ mod tests {
     }
 
     fn counting(name: &str, value: u64) -> (State, &'static str) {
-        with(|_, health| drop(health.counters.insert(name.into(), value)))
+        with(|_, health| {
+            health.counters.insert(name.into(), value);
+        })
     }
 
     #[test]
@@ -238,9 +240,8 @@ mod tests {
 
     #[test]
     fn each_threshold_warns_where_it_begins() {
-        let backlog = |oldest| {
-            with(move |_, health| health.backlog = Backlog { n: 1, bytes: 7, oldest })
-        };
+        let backlog =
+            |oldest| with(move |_, health| health.backlog = Backlog { n: 1, bytes: 7, oldest });
         assert_eq!(backlog(3_600).0, State::Ok);
         assert_eq!(backlog(3_601), (State::Warn, "backlog_old"));
         assert_eq!(counting("storage.worn_percent", 79).0, State::Ok);

@@ -182,11 +182,18 @@ impl Archive {
     }
 
     fn read_events(&self, filter: &Filter) -> Result<Vec<EventRow>, ArchiveError> {
-        let mut query = self.index.db.prepare(
-            "SELECT site, seq, time, kind, id, payload FROM events WHERE (?1 IS NULL OR site = ?1) AND (?2 IS NULL OR time >= ?2)
-             AND (?3 IS NULL OR time <= ?3) AND (?5 IS NULL OR kind = 'vn.taimat.' || ?5 || '.v1')
-             ORDER BY received DESC, seq DESC LIMIT ?4",
-        )?;
+        // An equality only where it is asked for, so that the index of site, kind or receipt is used.
+        let of_site = if filter.site.is_some() { "site = ?1" } else { "?1 IS NULL" };
+        let of_kind = match (&filter.kind, &filter.site) {
+            (None, _) => "?5 IS NULL",
+            (Some(_), None) => "kind = 'vn.taimat.' || ?5 || '.v1'",
+            (Some(_), Some(_)) => "+kind = 'vn.taimat.' || ?5 || '.v1'",
+        };
+        let query = format!(
+            "SELECT site, seq, time, kind, id, payload FROM events WHERE {of_site} AND {of_kind} AND (?2 IS NULL OR time >= ?2)
+             AND (?3 IS NULL OR time <= ?3) ORDER BY received DESC, seq DESC LIMIT ?4"
+        );
+        let mut query = self.index.db.prepare(&query)?;
         let rows = query.query_map(
             params![filter.site, filter.from, filter.to, filter.limit, filter.kind],
             |row| {

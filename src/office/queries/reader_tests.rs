@@ -366,3 +366,100 @@ fn totals_stay_true_while_events_come_and_go() {
     db.execute("DELETE FROM events WHERE seq <= 2", []).unwrap();
     assert_eq!(row(&office), (2, 4, 1), "what the retention took is not missing");
 }
+
+/// Median of nine runs, microseconds.
+fn median(mut run: impl FnMut()) -> u128 {
+    let mut times: Vec<u128> = (0..9)
+        .map(|_| {
+            let started = std::time::Instant::now();
+            run();
+            started.elapsed().as_micros()
+        })
+        .collect();
+    times.sort_unstable();
+    times[4]
+}
+
+/// Prints the budget beside each measurement. It fills a million events, which takes a minute:
+/// `cargo test --lib -- --ignored --nocapture a_million_events`.
+#[test]
+#[ignore = "takes a minute; run it for its figures"]
+fn a_million_events_are_read_within_their_budgets() {
+    use crate::office::queries::Filter;
+
+    let dir = tempfile::tempdir().unwrap();
+    drop(Archive::open(dir.path()).unwrap());
+    let db = Connection::open(dir.path().join(NAME)).unwrap();
+    let sites = "INSERT INTO sites (site, state, seen) SELECT 'km-' || value, 'online', '2026-11-18T10:13:20.000Z' FROM generate";
+    let events = "INSERT INTO events SELECT 'km-' || (value % 200), 'E' || value, value / 200 + 1, CASE value % 9 WHEN 0 THEN 'vn.taimat.camera.down.v1'
+        ELSE 'vn.taimat.motion.update.v1' END, t, json_object('id', 'E' || value, 'data', json_object('event', 'M' || value, 'rule', 'gate', 'pad',
+        hex(zeroblob(150)))), t, '0000000000000001' FROM (SELECT value, strftime('%Y-%m-%dT%H:%M:%fZ', 1790000000 + value * 3, 'unixepoch') AS t FROM generate)";
+    let motion = "INSERT INTO motion_events SELECT 'km-' || (value % 200), 'M' || value, 1790000000000000 + value * 3000000, 1790000000000000 + value * 3000000 + 1,
+        3, CASE value % 1000 WHEN 0 THEN 'rare' ELSE 'gate' END, '[\"road\"]', '', NULL, 0, 0.5, 1, 12, 1, 1, 'planned', '', '2026' FROM generate";
+    for (many, insert) in [(200, sites), (1_000_000, events), (1_000_000, motion)] {
+        let numbers = "WITH RECURSIVE generate(value) AS (SELECT 0 UNION ALL SELECT value + 1 FROM generate WHERE value + 1 <";
+        let (to, from) = insert.split_once("SELECT").unwrap();
+        db.execute_batch(&format!("{to} {numbers} {many}) SELECT {from}")).unwrap();
+    }
+    let archive = Archive::open_read_only(dir.path()).unwrap();
+    let reader = Reader::open(dir.path()).unwrap();
+    let newest = Filter { limit: 100, ..Filter::default() };
+    let of_site = Filter { site: Some("km-17".into()), ..newest.clone() };
+    let of_kind = Filter { kind: Some("camera.down".into()), ..newest.clone() };
+    let motion = MotionFilter::default();
+    let rare = MotionFilter { rule: Some("rare".into()), ..motion.clone() };
+    let two = Some(vec!["km-1".to_owned(), "km-2".to_owned()]);
+    let two = MotionFilter { sites: two, ..motion.clone() };
+    let many = MotionFilter { limit: 10_000, ..motion.clone() };
+    let figures = [
+        (
+            "office events, newest 100",
+            5_000,
+            median(|| assert_eq!(archive.events(&newest).unwrap().len(), 100)),
+        ),
+        (
+            "office events --site",
+            5_000,
+            median(|| assert_eq!(archive.events(&of_site).unwrap().len(), 100)),
+        ),
+        (
+            "office events --kind",
+            5_000,
+            median(|| assert_eq!(archive.events(&of_kind).unwrap().len(), 100)),
+        ),
+        (
+            "office sites, 200 of them",
+            5_000,
+            median(|| assert_eq!(archive.sites().unwrap().len(), 200)),
+        ),
+        (
+            "motion events, newest 100",
+            20_000,
+            median(|| assert_eq!(reader.motion_events(&motion).unwrap().events.len(), 100)),
+        ),
+        (
+            "motion events of a rare rule",
+            50_000,
+            median(|| assert_eq!(reader.motion_events(&rare).unwrap().events.len(), 100)),
+        ),
+        (
+            "motion events of two sites",
+            50_000,
+            median(|| assert_eq!(reader.motion_events(&two).unwrap().events.len(), 100)),
+        ),
+        (
+            "motion events, 10,000 rows",
+            150_000,
+            median(|| assert_eq!(reader.motion_events(&many).unwrap().events.len(), 10_000)),
+        ),
+        (
+            "board of 200 sites",
+            100_000,
+            median(|| assert_eq!(reader.board(at(0)).unwrap().len(), 200)),
+        ),
+    ];
+    for (what, budget, took) in figures {
+        println!("{what:32} {took:>8} µs of {budget}");
+    }
+    assert_eq!(figures.iter().find(|(_, budget, took)| took > budget), None);
+}

@@ -364,6 +364,19 @@ pub struct StorageTotals {
     pub free_bytes: u64,
 }
 
+/// What rules of the retention would release now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RetentionPreview {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Time of receipt of the oldest; null when there is none.
+    pub oldest: Option<String>,
+    /// Files as old that locks protect.
+    pub locked: u64,
+}
+
 /// A lock of the archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LockEntry {

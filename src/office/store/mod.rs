@@ -7,12 +7,16 @@
 
 pub(crate) mod sqlite;
 
+use serde_json::Value;
+
 use super::error::ArchiveError;
 use super::queries::rows::{
     CountRow, EventFilter, EventPage, FileFilter, FootageGap, HealthSeries, LockEntry,
-    MotionEventRow, MotionFilter, MotionPage, PresenceRow, SiteAxis, SiteStatus, SnapshotRef,
-    StorageTotals, StoredFile,
+    MotionEventRow, MotionFilter, MotionPage, PresenceRow, RetentionPreview, SiteAxis, SiteStatus,
+    SnapshotRef, StorageTotals, StoredFile,
 };
+use super::retention::Retention;
+use super::retention_rules::RetentionRules;
 use crate::units::WallTime;
 
 /// What pages read of the index, beside the thread that writes it.
@@ -76,6 +80,15 @@ pub trait ReadIndex: Send + Sync {
     ) -> Result<Vec<CountRow>, ArchiveError>;
     /// Stored bytes by site and purpose; `now` ends the last 14 days.
     fn storage_totals(&self, now: WallTime) -> Result<StorageTotals, ArchiveError>;
+    /// What the rules would release now, with the ceilings of `retention`.
+    fn retention_preview(
+        &self,
+        rules: &RetentionRules,
+        retention: &Retention,
+        now: WallTime,
+    ) -> Result<RetentionPreview, ArchiveError>;
+    /// The answer of a device to a command; `None` before it arrives.
+    fn reply_to(&self, site: &str, req_id: &str) -> Result<Option<Value>, ArchiveError>;
     /// All locks, by number.
     fn locks(&self) -> Result<Vec<LockEntry>, ArchiveError>;
 }

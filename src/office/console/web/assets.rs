@@ -116,7 +116,8 @@ fn serve(call: &Call, path: &str) -> Result<Answer, Problem> {
         return Ok(Answer::not_modified(&etag).with(CACHE_CONTROL, "no-cache"));
     }
     let kind = content_type(path);
-    let answer = if headers::takes_gzip(&call.headers) && headers::is_text(kind, asset.bytes.len()) {
+    let answer = if headers::takes_gzip(&call.headers) && headers::is_text(kind, asset.bytes.len())
+    {
         match headers::gzip(asset.bytes, 6) {
             Some(smaller) => Answer::of(kind, smaller).with(CONTENT_ENCODING, "gzip"),
             None => Answer::of(kind, asset.bytes),

@@ -1,15 +1,16 @@
 //! From a request to its answer: guard, body, handler on a thread of its own, strict headers.
 #![expect(clippy::disallowed_methods, reason = "shell: starts tasks, reads a clock, waits")]
 
-use std::sync::Arc;
 use axum::body::Body as HttpBody;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode, request};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
-use tokio::sync::OwnedSemaphorePermit;
 use http_body::Body as _;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answer, Body};
@@ -23,13 +24,20 @@ use super::{Web, admission, body, headers, limits, stream};
 /// Compression of answers that are made anew each time: speed counts more than the last percent.
 const GZIP_LEVEL: u32 = 1;
 
+/// Parameters of the path, percent-decoded.
+pub(crate) type Params = Result<RawPathParams, RawPathParamsRejection>;
+
 /// Answers a request that the router found a row for.
 pub(crate) async fn answer(
     web: Arc<Web>,
     route: &'static Route,
-    params: RawPathParams,
+    params: Params,
     request: Request,
 ) -> Response {
+    // A path that is no UTF-8 names nothing.
+    let Ok(params) = params else {
+        return unrouted(&web, Code::NotFound, request.headers());
+    };
     let started = Instant::now();
     let (head, body) = request.into_parts();
     let until = started + limits::HANDLER_TIMEOUT;
@@ -161,7 +169,9 @@ fn respond(web: &Arc<Web>, answer: Answer, takes_gzip: bool, cookie: Option<Stri
     let has_encoding = answer.headers.iter().any(|(name, _)| *name == CONTENT_ENCODING);
     let mut is_compressed = false;
     let body = match answer.body {
-        Body::Bytes(bytes) if takes_gzip && !has_encoding && headers::is_text(&kind, bytes.len()) => {
+        Body::Bytes(bytes)
+            if takes_gzip && !has_encoding && headers::is_text(&kind, bytes.len()) =>
+        {
             let smaller = headers::gzip(&bytes, GZIP_LEVEL);
             is_compressed = smaller.is_some();
             smaller.map_or_else(|| HttpBody::from(bytes), HttpBody::from)

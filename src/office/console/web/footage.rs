@@ -79,8 +79,11 @@ impl Web {
         let origin = call.origin()?;
         let file = call.file.as_ref().ok_or_else(Problem::not_found)?;
         let purpose = origin.purpose.as_ref().map(|(kind, case)| format!("{kind:?} {case}"));
-        let key =
-            (origin.session.clone(), format!("{}/{}", file.site, file.fid), purpose.unwrap_or_default());
+        let key = (
+            origin.session.clone(),
+            format!("{}/{}", file.site, file.fid),
+            purpose.unwrap_or_default(),
+        );
         if let Some(number) = lock(&self.opened).number(&key, call.now) {
             return Ok(number);
         }

@@ -52,6 +52,9 @@ pub(crate) fn check_origin(
 ) -> Result<(), Problem> {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = host.or(text(HOST.as_str())).unwrap_or_default();
+    if headers.get_all(HOST).iter().count() > 1 {
+        return Err(Problem::new(Code::WrongHost, "a request names one host"));
+    }
     // A page of another site can give its own name the address 127.0.0.1.
     if !is_tls && !is_loopback_name(host) {
         return Err(Problem::new(Code::WrongHost, "without TLS only localhost is answered"));
@@ -215,7 +218,10 @@ mod tests {
     #[test]
     fn a_json_body_says_so() {
         let json = Takes::Json(&[]);
-        assert!(check_type(json, &headers(&[("content-type", "application/json; charset=utf-8")])).is_ok());
+        assert!(
+            check_type(json, &headers(&[("content-type", "application/json; charset=utf-8")]))
+                .is_ok()
+        );
         for other in ["text/plain", "application/x-www-form-urlencoded", ""] {
             assert!(check_type(json, &headers(&[("content-type", other)])).is_err(), "{other}");
         }

@@ -19,7 +19,10 @@ pub(crate) const STRICT: [(&str, &str); 8] = [
     ("referrer-policy", "no-referrer"),
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
-    ("permissions-policy", "camera=(), microphone=(), geolocation=(), display-capture=(), usb=(), serial=()"),
+    (
+        "permissions-policy",
+        "camera=(), microphone=(), geolocation=(), display-capture=(), usb=(), serial=()",
+    ),
     ("vary", "accept-encoding, cookie"),
 ];
 

@@ -1,7 +1,7 @@
 //! Limits of the web listener: what one client, and all of them together, may ask of the office.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 /// Connections of one address at most: a browser opens 6, an office of ten behind one NAT 60.
@@ -34,8 +34,11 @@ pub(crate) const STREAMS_OF_SESSION: usize = 4;
 pub(crate) const REQUESTS_OF_CONNECTION: u32 = 32;
 /// Events that a client may have missed and still resumes: about an hour of 200 sites.
 pub(crate) const STREAM_RING: usize = 10_000;
-/// Pause between two comments on a silent stream of events: proxies close what is silent for 30 s.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Pause between two comments on a silent stream of events, at most [`STREAM_CHECK`] late: proxies
+/// close what is silent for 30 s, the page takes 45 s of silence for a dead connection.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Pause between two checks of a stream's session: how long a revoked one still sees events.
+pub(crate) const STREAM_CHECK: Duration = Duration::from_secs(5);
 /// Time that open requests have when the office ends.
 pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes of a file that are read at once.

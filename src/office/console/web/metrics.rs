@@ -61,7 +61,11 @@ pub(crate) fn text(counts: &Counts, office: &OfficeFigures, sites: &[SiteView]) 
         ("taimat_office_sessions", "Open sessions.", office.sessions),
         ("taimat_office_streams", "Open streams of events.", office.streams),
         ("taimat_office_connections", "Open web connections.", office.connections),
-        ("taimat_office_audit_head", "Number of the newest record of the audit trail.", office.audit_head),
+        (
+            "taimat_office_audit_head",
+            "Number of the newest record of the audit trail.",
+            office.audit_head,
+        ),
         ("taimat_office_files", "Stored files.", office.files),
         ("taimat_office_file_bytes", "Bytes of stored files.", office.bytes),
         ("taimat_office_free_bytes", "Free bytes of the archive's disk.", office.free_bytes),
@@ -73,13 +77,22 @@ pub(crate) fn text(counts: &Counts, office: &OfficeFigures, sites: &[SiteView]) 
     requests(&mut out, counts);
     type Figure = fn(&SiteView) -> Option<u64>;
     let of_site: [(&str, &str, Figure); 5] = [
-        ("taimat_site_up", "1: the device is online.", |site| Some(u64::from(site.presence == "online"))),
+        ("taimat_site_up", "1: the device is online.", |site| {
+            Some(u64::from(site.presence == "online"))
+        }),
         ("taimat_site_recording", "1: the device records.", |site| site.recording.map(u64::from)),
         ("taimat_site_state", "0 fault, 1 warning, 2 unknown, 3 well.", |site| {
-            ["fault", "warn", "unknown", "ok"].iter().position(|state| *state == site.state).map(|at| at as u64)
+            ["fault", "warn", "unknown", "ok"]
+                .iter()
+                .position(|state| *state == site.state)
+                .map(|at| at as u64)
         }),
-        ("taimat_site_backlog_bytes", "Bytes that wait for the office.", |site| Some(site.backlog_bytes)),
-        ("taimat_site_card_worn_percent", "Used part of the card's life.", |site| site.card_worn_percent),
+        ("taimat_site_backlog_bytes", "Bytes that wait for the office.", |site| {
+            Some(site.backlog_bytes)
+        }),
+        ("taimat_site_card_worn_percent", "Used part of the card's life.", |site| {
+            site.card_worn_percent
+        }),
     ];
     for (name, about, figure) in of_site {
         head(&mut out, name, about, "gauge");
@@ -98,7 +111,12 @@ fn head(out: &mut String, name: &str, about: &str, kind: &str) {
 }
 
 fn requests(out: &mut String, counts: &Counts) {
-    head(out, "taimat_office_http_requests_total", "Answered requests by class of status.", "counter");
+    head(
+        out,
+        "taimat_office_http_requests_total",
+        "Answered requests by class of status.",
+        "counter",
+    );
     for (class, count) in lock(&counts.statuses).iter() {
         let _ = writeln!(out, "taimat_office_http_requests_total{{status=\"{class}xx\"}} {count}");
     }

@@ -79,8 +79,7 @@ fn operation(route: &Route) -> Value {
     match route.takes {
         Takes::Nothing => {}
         Takes::Json(fields) => {
-            operation["requestBody"] =
-                json!({"required": true, "content": {"application/json": {"schema": object(fields)}}});
+            operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": object(fields)}}});
         }
         Takes::Image => {
             operation["requestBody"] =
@@ -152,8 +151,7 @@ mod tests {
         let document = document();
         for route in routes() {
             let path = route.path.replace("{*", "{");
-            let operation =
-                &document["paths"][&path][route.method.as_str().to_ascii_lowercase()];
+            let operation = &document["paths"][&path][route.method.as_str().to_ascii_lowercase()];
             assert_eq!(operation["summary"], route.summary, "{path}");
             assert!(route.summary.ends_with('.'), "{path}: no sentence");
             for part in path.split('/').filter(|part| part.starts_with('{')) {

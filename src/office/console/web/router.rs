@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{RawPathParams, Request};
+use axum::extract::Request;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
+use super::dispatch::Params;
 use super::problem::Code;
 use super::route::{Access, Gives, Method, Route};
 use super::{Web, api, assets, dispatch};
@@ -51,7 +52,7 @@ pub(crate) fn router(web: &Arc<Web>) -> Router {
     let mut paths: Vec<(&'static str, MethodRouter)> = Vec::new();
     for route in routes() {
         let shared = web.clone();
-        let handler = move |params: RawPathParams, request: Request| {
+        let handler = move |params: Params, request: Request| {
             dispatch::answer(shared.clone(), route, params, request)
         };
         match paths.iter_mut().find(|(path, _)| *path == route.path) {
@@ -62,15 +63,19 @@ pub(crate) fn router(web: &Arc<Web>) -> Router {
         }
     }
     let (unknown, unfit) = (web.clone(), web.clone());
-    let router = paths.into_iter().fold(Router::new(), |router, (path, methods)| {
-        router.route(path, methods)
-    });
+    let router = paths
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods));
     router
         .fallback(move |request: Request| {
             std::future::ready(dispatch::unrouted(&unknown, Code::NotFound, request.headers()))
         })
         .method_not_allowed_fallback(move |request: Request| {
-            std::future::ready(dispatch::unrouted(&unfit, Code::MethodNotAllowed, request.headers()))
+            std::future::ready(dispatch::unrouted(
+                &unfit,
+                Code::MethodNotAllowed,
+                request.headers(),
+            ))
         })
 }
 
@@ -80,8 +85,7 @@ mod tests {
 
     #[test]
     fn no_row_stands_twice_in_the_table() {
-        let mut rows: Vec<_> =
-            routes().map(|route| (route.path, route.method.as_str())).collect();
+        let mut rows: Vec<_> = routes().map(|route| (route.path, route.method.as_str())).collect();
         let count = rows.len();
         rows.sort_unstable();
         rows.dedup();

@@ -74,7 +74,9 @@ impl Server {
             };
             match accepted {
                 Ok((stream, from)) => match Counted::open(&self.open, from.ip()) {
-                    Some(counted) => self.start(stream, from, counted, (stop.clone(), alive.clone())),
+                    Some(counted) => {
+                        self.start(stream, from, counted, (stop.clone(), alive.clone()))
+                    }
                     None => {
                         refused += 1;
                         if refused.is_power_of_two() {
@@ -130,12 +132,8 @@ type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>>
 fn service(
     router: Router,
     peer: Peer,
-) -> impl Service<
-    Request<Incoming>,
-    Response = Response<Body>,
-    Error = Infallible,
-    Future = Answering,
-> + Clone {
+) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future = Answering>
++ Clone {
     let inner = TowerToHyperService::new(router);
     service_fn(move |mut request: Request<Incoming>| -> Answering {
         request.extensions_mut().insert(peer);
@@ -196,7 +194,11 @@ impl Stalling {
         Stalling { stream, stalled: None }
     }
 
-    fn check<T>(&mut self, context: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn check<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        done: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if done.is_ready() {
             self.stalled = None;
             return done;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::Web;
 use super::problem::Problem;
 use super::web_state::lock;
-use crate::office::console::board::{Facts, counter, judge, backlog_since};
+use crate::office::console::board::{Facts, backlog_since, counter, judge};
 use crate::office::console::tables::rows::PlaceRow;
 use crate::office::queries::rows::{GapSum, SiteStatus, SnapshotRef};
 use crate::units::WallTime;
@@ -70,9 +70,8 @@ impl SiteView {
         let judged = judge(&facts, now);
         let health = facts.health.as_ref();
         let count = |name| health.and_then(|health| health.counters.get(name)).copied();
-        let recording = health.map(|health| {
-            health.camera == "recording" && status.presence == "online"
-        });
+        let recording =
+            health.map(|health| health.camera == "recording" && status.presence == "online");
         let word = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
         SiteView {
             site: status.site.clone(),
@@ -103,9 +102,8 @@ impl SiteView {
 
     /// With the device's own words.
     pub(crate) fn with_words(&self, status: &SiteStatus) -> Result<Value, Problem> {
-        let mut whole = serde_json::to_value(self).map_err(|error| {
-            Problem::new(super::problem::Code::Internal, error.to_string())
-        })?;
+        let mut whole = serde_json::to_value(self)
+            .map_err(|error| Problem::new(super::problem::Code::Internal, error.to_string()))?;
         whole["birth"] = status.birth.clone();
         whole["health"] = status.health.clone();
         whole["ring"] = json!({

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context as _;
 use ring::signature::Ed25519KeyPair;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::event_ring::EventRing;
@@ -19,7 +19,7 @@ use super::server::Server;
 use super::tls::{self, Identity};
 use super::{Web, feed, limits, router};
 use crate::clock::{Clock, SystemClock};
-use crate::office::change::Change;
+use crate::office::archive_link::ArchiveClient;
 use crate::office::console::Console;
 use crate::office::console::writer::console_dir;
 use crate::office::pictures::Pictures;
@@ -85,7 +85,10 @@ impl Drop for WebServer {
 }
 
 /// TLS of the listener and the SHA-256 of its certificate.
-fn transport(options: &WebOptions, now_seconds: i64) -> anyhow::Result<Option<(TlsAcceptor, String)>> {
+fn transport(
+    options: &WebOptions,
+    now_seconds: i64,
+) -> anyhow::Result<Option<(TlsAcceptor, String)>> {
     let identity = match &options.identity {
         Some(identity) => identity.clone(),
         None if options.address.ip().is_loopback() => return Ok(None),
@@ -102,8 +105,8 @@ fn transport(options: &WebOptions, now_seconds: i64) -> anyhow::Result<Option<(T
     Ok(Some((TlsAcceptor::from(config), fingerprint)))
 }
 
-/// Starts the listener on a runtime of its own. `console` and `changes` are those of the running
-/// office.
+/// Starts the listener on a runtime of its own. `console` and `archive` are those of the running
+/// office; the archive thread may begin later.
 ///
 /// # Errors
 /// When the address is taken, the certificate cannot be used, the archive cannot be read, or no
@@ -111,7 +114,7 @@ fn transport(options: &WebOptions, now_seconds: i64) -> anyhow::Result<Option<(T
 pub fn start(
     options: WebOptions,
     console: Console,
-    changes: broadcast::Receiver<Change>,
+    archive: ArchiveClient,
 ) -> anyhow::Result<WebServer> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let now = clock.now().wall;
@@ -127,11 +130,13 @@ pub fn start(
         .block_on(TcpListener::bind(options.address))
         .with_context(|| format!("--web {}", options.address))?;
     let address = listener.local_addr()?;
+    let changes = archive.subscribe();
     let (stop, stopped) = watch::channel(false);
     // Above every number of an earlier run: the ring counts on from the milliseconds since 1970.
     let first = now.0.div_euclid(1_000).unsigned_abs();
     let web = Arc::new(Web {
         console,
+        archive,
         reader,
         clock,
         broker: options.broker,
@@ -156,6 +161,16 @@ pub fn start(
         None => (None, None),
     };
     let server = Server { listener, tls, router: router::router(&web), open: web.open.clone() };
+    let rules = web.clone();
+    runtime.spawn_blocking(move || {
+        if let Err(problem) = rules.hand_rules() {
+            let detail = problem.detail;
+            tracing::warn!(
+                detail,
+                "rules of the retention not in force; save them again in the console"
+            );
+        }
+    });
     runtime.spawn(feed::run(web, changes));
     runtime.spawn(server.run(stopped));
     Ok(WebServer { address, fingerprint, stop, runtime: Some(runtime) })

@@ -1,5 +1,5 @@
 //! The stream of events of one page (server-sent events).
-#![expect(clippy::disallowed_methods, reason = "shell: starts tasks, waits")]
+#![expect(clippy::disallowed_methods, reason = "shell: starts tasks, waits, reads a clock")]
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use bytes::Bytes;
 use tokio::sync::mpsc::Sender;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::event_ring::{Gone, PageEvent, text};
 use super::problem::Problem;
@@ -70,7 +70,14 @@ async fn feed(web: Arc<Web>, cookie: String, after: Option<u64>, to: &Sender<io:
     if send(to, GREETING.to_owned()).await.is_err() {
         return;
     }
+    let (mut checked, mut sent) = (Instant::now(), Instant::now());
     loop {
+        if checked.elapsed() >= limits::STREAM_CHECK {
+            // Rights may have changed, or the session was ended: however much there is to send.
+            let Some(valid) = check(&web, &cookie).await else { return };
+            session = valid;
+            checked = Instant::now();
+        }
         newest.mark_unchanged();
         let found = lock(&web.ring).after(at, BATCH);
         let lines = match found {
@@ -89,16 +96,17 @@ async fn feed(web: Arc<Web>, cookie: String, after: Option<u64>, to: &Sender<io:
             if send(to, lines).await.is_err() {
                 return;
             }
+            sent = Instant::now();
             continue;
         }
         tokio::select! {
             changed = newest.changed() => if changed.is_err() { return },
-            () = sleep(limits::KEEP_ALIVE) => {
-                // Rights may have changed, or the session was ended.
-                let Some(valid) = check(&web, &cookie).await else { return };
-                session = valid;
-                if send(to, ": still here\n\n".to_owned()).await.is_err() {
-                    return;
+            () = sleep(limits::STREAM_CHECK) => {
+                if sent.elapsed() >= limits::KEEP_ALIVE {
+                    if send(to, ": still here\n\n".to_owned()).await.is_err() {
+                        return;
+                    }
+                    sent = Instant::now();
                 }
             }
         }

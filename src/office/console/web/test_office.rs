@@ -4,17 +4,15 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
-
-use serde_json::{Value, json};
-use tokio::sync::broadcast;
 
 use super::start::{WebOptions, WebServer, start};
 use crate::clock::{Clock as _, SystemClock};
 use crate::evidence::manifest::{Manifest, of_still};
 use crate::office::archive::Archive;
-use crate::office::change::Change;
+use crate::office::archive_link::{ArchiveLink, Intake};
+use crate::office::archive_thread;
 use crate::office::console::Console;
 use crate::office::console::audit::record::Origin;
 use crate::office::console::handle::new_token;
@@ -24,17 +22,18 @@ use crate::office::console::tables::rows::{GroupRow, PlaceRow};
 use crate::office::file_store::flush_and_hash;
 use crate::office::ingest_outcome::Now;
 use crate::office::media::test_clip;
+use crate::office::retention::Retention;
 use crate::units::{ClockQuality, RingId, SiteId, Timestamp, WallTime};
 use crate::uplink::topics;
 use crate::uplink::wire::Health;
+use serde_json::{Value, json};
 
 /// Sites of the archive, with their groups.
 pub(super) const SITES: [(&str, &str); 3] = [("km-17", "north"), ("km-18", "south"), ("km-19", "")];
 
 pub(super) struct TestOffice {
     pub(super) console: Console,
-    pub(super) changes: broadcast::Sender<Change>,
-    pub(super) archive: Mutex<Archive>,
+    intake: Intake,
     pub(super) web: WebServer,
     /// File ids of `km-17`.
     pub(super) clip: String,
@@ -147,8 +146,7 @@ impl TestOffice {
         let clock = Arc::new(SystemClock::new());
         let now = clock.now().wall;
         let mut archive = Archive::open(dir.path()).unwrap();
-        let files: Vec<_> =
-            SITES.iter().map(|(site, _)| fill(&mut archive, site, now)).collect();
+        let files: Vec<_> = SITES.iter().map(|(site, _)| fill(&mut archive, site, now)).collect();
         let console = Console::open(dir.path(), clock).unwrap();
         let groups = ["north", "south"].map(|name| GroupRow {
             name: name.into(),
@@ -170,12 +168,13 @@ impl TestOffice {
             })
             .collect();
         let office = Origin::office();
-        console.act(move |store, now| {
-            store.set_groups(&office, now, &groups)?;
-            store.set_places(&office, now, &places)
-        })
-        .unwrap();
-        let (changes, receiver) = broadcast::channel(64);
+        console
+            .act(move |store, now| {
+                store.set_groups(&office, now, &groups)?;
+                store.set_places(&office, now, &places)
+            })
+            .unwrap();
+        let link = ArchiveLink::new(Arc::new(SystemClock::new()));
         let mut options = WebOptions {
             address: "127.0.0.1:0".parse().unwrap(),
             identity: None,
@@ -185,10 +184,13 @@ impl TestOffice {
             machine_token: Some("machine".into()),
         };
         change(&mut options);
-        let web = start(options, console.clone(), receiver).unwrap();
+        let web = start(options, console.clone(), link.client()).unwrap();
         let (clip, snapshot, clip_bytes) = files.into_iter().next().unwrap();
-        let archive = Mutex::new(archive);
-        TestOffice { console, changes, archive, web, clip, snapshot, clip_bytes, dir }
+        // The archive thread itself: what it answers to devices is read and dropped.
+        let (intake, mut answers) =
+            archive_thread::start(archive, Retention::new(0, 0), link).unwrap();
+        std::thread::spawn(move || while answers.blocking_recv().is_some() {});
+        TestOffice { console, intake, web, clip, snapshot, clip_bytes, dir }
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -197,9 +199,8 @@ impl TestOffice {
 
     /// A message of a device, as the archive thread takes it.
     pub(super) fn message(&self, site: &str, tail: &str, payload: &Value) {
-        let now = SystemClock::new().now().wall;
-        let mut archive = self.archive.lock().unwrap();
-        take(&mut archive, site, tail, payload.to_string().as_bytes(), now);
+        let topic = topics::up(&SiteId::parse(site).unwrap(), tail);
+        self.intake.hand(topic, payload.to_string().into_bytes());
     }
 
     /// A user with a role for a group.
@@ -221,8 +222,8 @@ impl TestOffice {
         let (cookie, digest) = new_token().unwrap();
         self.console
             .act(move |store, now| {
-                let purpose = has_purpose
-                    .then(|| Purpose::begin(PurposeKind::Duty, "", now).unwrap());
+                let purpose =
+                    has_purpose.then(|| Purpose::begin(PurposeKind::Duty, "", now).unwrap());
                 store.begin_session(user, "127.0.0.1", &digest, purpose, now)
             })
             .unwrap();

@@ -1,5 +1,8 @@
 //! TLS of the web listener: the certificate that was given, or a self-signed one that is made once.
-#![expect(clippy::disallowed_methods, reason = "shell: reads or writes files, draws random numbers")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: reads or writes files, draws random numbers"
+)]
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

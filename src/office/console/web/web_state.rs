@@ -12,6 +12,7 @@ use super::metrics::Counts;
 use super::problem::{Code, Problem};
 use super::start::BrokerAccess;
 use crate::clock::Clock;
+use crate::office::archive_link::ArchiveClient;
 use crate::office::console::Console;
 use crate::office::console::error::ConsoleError;
 use crate::office::console::people::session::Session;
@@ -25,6 +26,7 @@ use crate::units::{Digest, SiteId, WallTime};
 /// What all requests share.
 pub(crate) struct Web {
     pub(crate) console: Console,
+    pub(crate) archive: ArchiveClient,
     pub(crate) reader: Reader,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) broker: Option<BrokerAccess>,

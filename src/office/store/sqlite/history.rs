@@ -7,6 +7,7 @@ use crate::office::history::GapEntry;
 use crate::office::history::health::{Figures, combine, from_text, to_text};
 use crate::office::history::motion::MotionEvent;
 use crate::office::index::Index;
+use crate::office::retention::Old;
 use crate::units::{ClockQuality, WallTime};
 
 /// Rows of one site and hour in `counts` at most: 16 lines with two directions, and rules and zones
@@ -16,6 +17,13 @@ const COUNT_ROWS_MAX: u64 = 256;
 pub(crate) const MINUTE: i64 = 60;
 /// Seconds of a step of the old health history.
 pub(crate) const HOUR: i64 = 3_600;
+
+/// Days that the health history is kept by the minute, and by the hour; the latter for counts, too.
+const MINUTES_KEPT: i64 = 30;
+const HOURS_KEPT: i64 = 730;
+/// Steps of the health history of one site deleted at a time: two passes of the retention lie ten
+/// minutes apart.
+const THIN_SLICE: i64 = 500;
 
 /// Columns of `motion_events` that [`motion_event_of`] reads.
 pub(crate) const MOTION_COLUMNS: &str = "id, start, end, clock, rule, zones, priority, direction, direction_at, score, objects, seconds,
@@ -208,5 +216,75 @@ impl Index {
             .query_row([site], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?
             .unwrap_or_default())
+    }
+
+    /// The sites, sorted.
+    pub(crate) fn site_ids(&self) -> Result<Vec<String>, ArchiveError> {
+        let mut query = self.db.prepare_cached("SELECT site FROM sites ORDER BY site")?;
+        let rows = query.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Deletes old events, of one site or of all, with what was made of them: events below the
+    /// confirmed numbers, and all that are twice as old. Returns the number of events, at most
+    /// `most`.
+    pub(crate) fn release_events(
+        &self,
+        site: Option<&str>,
+        old: &Old,
+        most: usize,
+    ) -> Result<u64, ArchiveError> {
+        let of_site = if site.is_some() { "site = ?4" } else { "?4 IS NULL" };
+        let deleted = self.change(
+            &format!(
+                "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events e WHERE {of_site} AND received < ?1 AND NOT EXISTS
+                 (SELECT 1 FROM locks l WHERE l.site = e.site AND l.start <= e.time AND l.end >= e.time) AND (received < ?2
+                 OR seq <= (SELECT r.complete FROM rings r WHERE r.site = e.site AND r.ring = e.ring)) ORDER BY received LIMIT ?3)"
+            ),
+            params![old.received, old.unconfirmed, most, site],
+        )?;
+        for (table, end) in [("motion_events", "coalesce(h.end, h.start)"), ("gaps", "h.end")] {
+            let text = |micros: &str| {
+                format!("strftime('%Y-%m-%dT%H:%M:%fZ', {micros} / 1000000.0, 'unixepoch')")
+            };
+            self.change(
+                &format!(
+                    "DELETE FROM {table} WHERE (site, id) IN (SELECT site, id FROM {table} h WHERE {} AND received < ?1 AND NOT EXISTS
+                     (SELECT 1 FROM locks l WHERE l.site = h.site AND l.start <= {} AND l.end >= {}) ORDER BY received LIMIT ?2)",
+                    of_site.replace("?4", "?3"),
+                    text(end),
+                    text("h.start")
+                ),
+                params![old.received, most, site],
+            )?;
+        }
+        self.change(
+            &format!(
+                "DELETE FROM presence WHERE (site, start) IN (SELECT site, start FROM presence h WHERE {} AND h.end < ?1 LIMIT ?2)",
+                of_site.replace("?4", "?3")
+            ),
+            params![old.micros, most, site],
+        )?;
+        Ok(deleted as u64)
+    }
+
+    /// Deletes the minutes of the health history after 30 days, its hours and the counts after two
+    /// years, some of each site at a time.
+    pub(crate) fn thin_history(&self, now: WallTime) -> Result<(), ArchiveError> {
+        let seconds = now.0.div_euclid(1_000_000);
+        for site in self.site_ids()? {
+            for (step, days) in [(MINUTE, MINUTES_KEPT), (HOUR, HOURS_KEPT)] {
+                self.change(
+                    "DELETE FROM health_history WHERE site = ?1 AND step = ?2 AND t < min(?3,
+                     (SELECT min(t) FROM health_history WHERE site = ?1 AND step = ?2) + ?2 * ?4)",
+                    params![site, step, seconds - days * 86_400, THIN_SLICE],
+                )?;
+            }
+            self.change(
+                "DELETE FROM counts WHERE site = ?1 AND hour < min(?2, (SELECT min(hour) FROM counts WHERE site = ?1) + ?3)",
+                params![site, (seconds - HOURS_KEPT * 86_400).div_euclid(HOUR), 24],
+            )?;
+        }
+        Ok(())
     }
 }

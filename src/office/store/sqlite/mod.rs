@@ -2,10 +2,12 @@
 //!
 //! * [`history`]: rows for pages, written with the message that makes them. [`upgrade`]: the same
 //!   rows for the events of an older archive. [`reader`]: read-only connections for pages, with
-//!   their queries in `read_events` (events, motion events) and `read_sites` (the rest).
+//!   their queries in `read_events` (events, motion events), `read_files` and `read_sites` (the
+//!   rest).
 
 pub(crate) mod history;
 mod read_events;
+mod read_files;
 mod read_sites;
 pub(crate) mod reader;
 pub(crate) mod upgrade;

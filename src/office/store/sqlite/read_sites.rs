@@ -2,28 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::Value;
 
 use super::history::{HOUR, MINUTE};
-use super::read_events::{self, Conditions};
 use super::reader::SqliteReader;
+use super::{read_events, read_files};
 use crate::office::error::{ArchiveError, Named as _};
 use crate::office::history::health::{FIGURES, Figures, combine, from_text};
 use crate::office::index;
 use crate::office::queries::rows::{
-    AxisEvent, AxisSpan, CountRow, EventFilter, EventPage, FileFilter, FootageGap, GapSum,
-    HealthSeries, LockEntry, MotionEventRow, MotionFilter, MotionPage, PresenceRow, SiteAxis,
-    SiteStatus, SnapshotRef, StorageRow, StorageTotals, StoredFile,
+    CountRow, EventFilter, EventPage, FileFilter, FootageGap, GapSum, HealthSeries, LockEntry,
+    MotionEventRow, MotionFilter, MotionPage, PresenceRow, RetentionPreview, SiteAxis, SiteStatus,
+    SnapshotRef, StorageTotals, StoredFile,
 };
 use crate::office::queries::{ROWS_MAX, SITES_MAX};
+use crate::office::retention::Retention;
+use crate::office::retention_rules::RetentionRules;
 use crate::office::store::ReadIndex;
 use crate::units::WallTime;
 
 /// Steps of one health answer at most: more than a screen has columns.
 const STEPS_MAX: i64 = 2_000;
-/// The days over which the growth of the archive is measured, microseconds.
-const LATELY: i64 = 14 * 86_400_000_000;
 /// Microseconds of a second.
 const SECOND: i64 = 1_000_000;
 
@@ -34,9 +34,7 @@ const SITES: &str = "SELECT s.site, coalesce(s.state, ''), coalesce(s.seen, ''),
     FROM sites s LEFT JOIN kept k ON k.site = s.site LEFT JOIN site_totals t ON t.site = s.site
     WHERE ?1 IS NULL OR s.site = ?1 GROUP BY s.site ORDER BY s.site";
 
-const FILE: &str = "site, fid, name, path, purpose, event, size, sha256, start, end, received, manifest, gone IS NOT NULL";
-
-fn time(micros: i64) -> String {
+pub(super) fn time(micros: i64) -> String {
     WallTime(micros).rfc3339()
 }
 
@@ -44,39 +42,8 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-fn file_of(row: &Row<'_>) -> rusqlite::Result<StoredFile> {
-    let manifest: Vec<u8> = row.get(11)?;
-    let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
-    let text = |key: &str| manifest[key].as_str().unwrap_or_default().to_owned();
-    Ok(StoredFile {
-        site: row.get(0)?,
-        fid: row.get(1)?,
-        name: row.get(2)?,
-        key: row.get(3)?,
-        purpose: row.get(4)?,
-        media_type: text("media_type"),
-        event: row.get(5)?,
-        size: row.get(6)?,
-        sha256: row.get(7)?,
-        from: row.get(8)?,
-        to: row.get(9)?,
-        clock: text("clock"),
-        received: row.get(10)?,
-        manifest,
-        is_released: row.get(12)?,
-    })
-}
-
-fn snapshot_of(db: &Connection, site: &str) -> Result<Option<SnapshotRef>, ArchiveError> {
-    let query = "SELECT fid, start FROM files WHERE site = ?1 AND purpose = 'snapshot' AND gone IS NULL ORDER BY start DESC LIMIT 1";
-    let mut query = db.prepare_cached(query)?;
-    Ok(query
-        .query_row([site], |row| Ok(SnapshotRef { fid: row.get(0)?, time: row.get(1)? }))
-        .optional()?)
-}
-
 /// Gaps that touch the time, the newest [`ROWS_MAX`], in their order.
-fn gaps(
+pub(super) fn gaps(
     db: &Connection,
     site: &str,
     from: WallTime,
@@ -141,79 +108,10 @@ fn sites(
     })?;
     let mut sites: Vec<SiteStatus> = rows.collect::<Result<_, _>>()?;
     for status in &mut sites {
-        status.snapshot = snapshot_of(db, &status.site)?;
+        status.snapshot = read_files::snapshot_of(db, &status.site)?;
         status.gaps = gap_sum(db, &status.site, gaps_since)?;
     }
     Ok(sites)
-}
-
-fn files(db: &Connection, filter: &FileFilter) -> Result<Vec<StoredFile>, ArchiveError> {
-    let mut wanted = Conditions::default();
-    wanted.add_sites("site", filter.sites.as_ref())?;
-    if let Some(purpose) = &filter.purpose {
-        wanted.add("purpose = ?", purpose.clone());
-    }
-    if let Some(event) = &filter.event {
-        wanted.add("event = ?", event.clone());
-    }
-    if let Some(from) = filter.from {
-        wanted.add("end >= ?", from.rfc3339());
-    }
-    if let Some(to) = filter.to {
-        wanted.add("start < ?", to.rfc3339());
-    }
-    let query = format!(
-        "SELECT {FILE} FROM files WHERE gone IS NULL AND {} ORDER BY start DESC LIMIT {}",
-        wanted.clause(),
-        filter.limit.clamp(1, ROWS_MAX)
-    );
-    let mut query = db.prepare_cached(&query)?;
-    let rows = query.query_map(params_from_iter(wanted.values()), file_of)?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-fn site_axis(
-    db: &Connection,
-    site: &str,
-    from: WallTime,
-    to: WallTime,
-) -> Result<SiteAxis, ArchiveError> {
-    let mut query = db.prepare_cached(
-        "SELECT fid, purpose, event, start, end, manifest FROM files WHERE site = ?1 AND purpose IN ('clip', 'requested')
-         AND gone IS NULL AND start < ?3 AND end >= ?2 ORDER BY start DESC LIMIT ?4",
-    )?;
-    let rows = query.query_map(params![site, from.rfc3339(), to.rfc3339(), ROWS_MAX], |row| {
-        let manifest: Vec<u8> = row.get(5)?;
-        let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
-        Ok(AxisSpan {
-            from: row.get(3)?,
-            to: row.get(4)?,
-            fid: row.get(0)?,
-            purpose: row.get(1)?,
-            clock: manifest["clock"].as_str().unwrap_or_default().to_owned(),
-            event: row.get(2)?,
-            gaps: manifest["gaps"].clone(),
-        })
-    })?;
-    let mut spans: Vec<AxisSpan> = rows.collect::<Result<_, _>>()?;
-    spans.reverse();
-    let gaps: Vec<FootageGap> =
-        gaps(db, site, from, to)?.into_iter().map(|(_, _, gap)| gap).collect();
-    // A motion event lasts an hour at most (`motion.max_event`); one that began before is cut off.
-    let begun = from.plus_micros(-HOUR * SECOND);
-    let mut query = db.prepare_cached(
-        "SELECT id, start, end FROM motion_events WHERE site = ?1 AND start >= ?2 AND start < ?3
-         AND (end IS NULL AND start >= ?4 OR end >= ?4) ORDER BY start DESC LIMIT ?5",
-    )?;
-    let rows = query.query_map(params![site, begun.0, to.0, from.0, ROWS_MAX], |row| {
-        let end: Option<i64> = row.get(2)?;
-        Ok(AxisEvent { id: row.get(0)?, from: time(row.get(1)?), to: end.map(time) })
-    })?;
-    let mut events: Vec<AxisEvent> = rows.collect::<Result<_, _>>()?;
-    events.reverse();
-    let is_cut =
-        [spans.len(), gaps.len(), events.len()].iter().any(|len| *len >= ROWS_MAX as usize);
-    Ok(SiteAxis { site: site.to_owned(), spans, gaps, events, is_cut })
 }
 
 fn health(
@@ -298,44 +196,6 @@ fn counts(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn storage_totals(db: &Connection, now: WallTime) -> Result<StorageTotals, ArchiveError> {
-    let lately = now.plus_micros(-LATELY).rfc3339();
-    let mut query = db.prepare_cached(
-        "SELECT site, purpose, count(*), sum(size), coalesce(sum(size) FILTER (WHERE received >= ?1), 0), min(start)
-         FROM files WHERE gone IS NULL GROUP BY site, purpose ORDER BY site, purpose",
-    )?;
-    let rows = query.query_map([lately], |row| {
-        Ok(StorageRow {
-            site: row.get(0)?,
-            purpose: row.get(1)?,
-            files: row.get(2)?,
-            bytes: row.get(3)?,
-            bytes_lately: row.get(4)?,
-            oldest: row.get(5)?,
-        })
-    })?;
-    let rows = rows.collect::<Result<_, _>>()?;
-    let unfinished_bytes =
-        db.query_row("SELECT coalesce(sum(size), 0) FROM parts", [], |row| row.get(0))?;
-    Ok(StorageTotals { rows, unfinished_bytes, free_bytes: 0 })
-}
-
-fn locks(db: &Connection) -> Result<Vec<LockEntry>, ArchiveError> {
-    let mut query =
-        db.prepare_cached("SELECT id, site, start, end, reason, made FROM locks ORDER BY id")?;
-    let rows = query.query_map([], |row| {
-        Ok(LockEntry {
-            id: row.get(0)?,
-            site: row.get(1)?,
-            from: row.get(2)?,
-            to: row.get(3)?,
-            reason: row.get(4)?,
-            made: row.get(5)?,
-        })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
 impl SqliteReader {
     fn ask<T>(
         &self,
@@ -382,20 +242,22 @@ impl ReadIndex for SqliteReader {
         if sites.len() > SITES_MAX {
             return Err(ArchiveError::Invalid(format!("at most {SITES_MAX} sites")));
         }
-        self.ask(|db| sites.iter().map(|site| site_axis(db, site, from, to)).collect())
+        self.ask(|db| sites.iter().map(|site| read_files::site_axis(db, site, from, to)).collect())
     }
 
     fn file(&self, site: &str, fid: &str) -> Result<Option<StoredFile>, ArchiveError> {
-        let query = format!("SELECT {FILE} FROM files WHERE site = ?1 AND fid = ?2");
-        self.ask(|db| Ok(db.prepare_cached(&query)?.query_row([site, fid], file_of).optional()?))
+        let query = format!("SELECT {} FROM files WHERE site = ?1 AND fid = ?2", read_files::FILE);
+        self.ask(|db| {
+            Ok(db.prepare_cached(&query)?.query_row([site, fid], read_files::file_of).optional()?)
+        })
     }
 
     fn files(&self, filter: &FileFilter) -> Result<Vec<StoredFile>, ArchiveError> {
-        self.ask(|db| files(db, filter))
+        self.ask(|db| read_files::files(db, filter))
     }
 
     fn snapshot_of(&self, site: &str) -> Result<Option<SnapshotRef>, ArchiveError> {
-        self.ask(|db| snapshot_of(db, site))
+        self.ask(|db| read_files::snapshot_of(db, site))
     }
 
     fn health(
@@ -436,11 +298,30 @@ impl ReadIndex for SqliteReader {
     }
 
     fn storage_totals(&self, now: WallTime) -> Result<StorageTotals, ArchiveError> {
-        let totals = self.ask(|db| storage_totals(db, now))?;
+        let totals = self.ask(|db| read_files::storage_totals(db, now))?;
         Ok(StorageTotals { free_bytes: index::free(&self.dir).unwrap_or_default(), ..totals })
     }
 
+    fn retention_preview(
+        &self,
+        rules: &RetentionRules,
+        retention: &Retention,
+        now: WallTime,
+    ) -> Result<RetentionPreview, ArchiveError> {
+        rules.check()?;
+        self.ask(|db| read_files::retention_preview(db, rules, retention, now))
+    }
+
+    fn reply_to(&self, site: &str, req_id: &str) -> Result<Option<Value>, ArchiveError> {
+        let query = "SELECT payload FROM replies WHERE site = ?1 AND req_id = ?2";
+        let read = |row: &Row<'_>| row.get::<_, Vec<u8>>(0);
+        let bytes = self.ask(|db| {
+            Ok(db.prepare_cached(query)?.query_row([site, req_id], read).optional()?)
+        })?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
     fn locks(&self) -> Result<Vec<LockEntry>, ArchiveError> {
-        self.ask(locks)
+        self.ask(read_files::locks)
     }
 }

@@ -53,9 +53,16 @@ const VERIFY: &[Field] = &[
 ];
 
 pub(in crate::office::console::web) const ROUTES: &[Route] = &[
-    Route::new(Method::Get, "/api/v1/audit", READ, "Records of the audit trail.", Gives::Json(PAGE), list)
-        .query(QUERY)
-        .weight(Weight::Heavy),
+    Route::new(
+        Method::Get,
+        "/api/v1/audit",
+        READ,
+        "Records of the audit trail.",
+        Gives::Json(PAGE),
+        list,
+    )
+    .query(QUERY)
+    .weight(Weight::Heavy),
     Route::new(
         Method::Get,
         "/api/v1/audit/verify",

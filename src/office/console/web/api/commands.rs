@@ -53,11 +53,17 @@ fn command(
             .map_err(|rejection| Problem::new(Code::Internal, rejection.line()))?;
     call.record(Entry::of(Act::DeviceCommand).site(&site).object(name).object(&req_id))?;
     let options = Options { client_id: format!("taimat-{req_id}"), ..broker.options.clone() };
-    let reply =
-        call.web.runtime.block_on(send(&options, broker.any_version, &command, limits::COMMAND_TIMEOUT));
+    let reply = call.web.runtime.block_on(send(
+        &options,
+        broker.any_version,
+        &command,
+        limits::COMMAND_TIMEOUT,
+    ));
     match reply {
         Ok(reply) => Answer::json(&reply),
-        Err(error @ CommandError::NoReply(_)) => Err(Problem::new(Code::NoReply, error.to_string())),
+        Err(error @ CommandError::NoReply(_)) => {
+            Err(Problem::new(Code::NoReply, error.to_string()))
+        }
         Err(error @ CommandError::Disconnected(_)) => {
             Err(Problem::new(Code::Timeout, format!("no broker: {error}")))
         }

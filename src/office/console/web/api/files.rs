@@ -15,7 +15,9 @@ use crate::office::console::web::answer::{Answer, Pieces, Representation};
 use crate::office::console::web::call::Call;
 use crate::office::console::web::limits;
 use crate::office::console::web::problem::{Code, Problem};
-use crate::office::console::web::route::Kind::{Any, Bool, List, Object, Text, Time, Values, Whole};
+use crate::office::console::web::route::Kind::{
+    Any, Bool, List, Object, Text, Time, Values, Whole,
+};
 use crate::office::console::web::route::{
     Access, Field, Gives, Method, Route, Takes, Weight, field, maybe,
 };
@@ -55,11 +57,8 @@ const FRAGMENT: &[Field] = &[
     field("wall_us", Whole, "Start in wall time, microseconds since 1970."),
     field("key", Bool, "It begins with a key frame."),
 ];
-const GAP: &[Field] = &[
-    field("from", Time, "Start."),
-    field("to", Time, "End."),
-    field("reason", Text, "Reason."),
-];
+const GAP: &[Field] =
+    &[field("from", Time, "Start."), field("to", Time, "End."), field("reason", Text, "Reason.")];
 const AXIS_QUERY: &[Field] = &[
     field("sites", Text, "Site ids with commas between."),
     field("from", Time, "Start."),
@@ -169,9 +168,7 @@ impl Pieces for FilePieces {
         let stored = |range| read(&self.reader, &self.key, range);
         let read = match &self.index {
             None => stored(range),
-            Some(index) => {
-                index.patches.read(range, stored).map_err(|fault| fault.to_string())
-            }
+            Some(index) => index.patches.read(range, stored).map_err(|fault| fault.to_string()),
         };
         read.map(Bytes::from).map_err(io::Error::other)
     }
@@ -234,8 +231,7 @@ fn bytes_of(call: &Call) -> Result<Answer, Problem> {
         size: file.size,
     };
     let asked = (call.header(&RANGE), call.header(&IF_RANGE), call.header(&IF_NONE_MATCH));
-    let pieces =
-        FilePieces { reader: call.web.reader.clone(), key: file.key.clone(), index };
+    let pieces = FilePieces { reader: call.web.reader.clone(), key: file.key.clone(), index };
     Answer::ranged(&of, asked, Box::new(pieces))
 }
 
@@ -259,8 +255,7 @@ fn picture(call: &Call) -> Result<Answer, Problem> {
         width: width.unwrap_or(WIDTH_MAX),
     };
     let (reader, key) = (call.web.reader.clone(), file.key.clone());
-    let source =
-        move || key_frame(&index, number, |range: Range<u64>| read(&reader, &key, range));
+    let source = move || key_frame(&index, number, |range: Range<u64>| read(&reader, &key, range));
     let asked = call.web.pictures.request(id, Box::new(source)).map_err(picture_problem)?;
     let made = asked.blocking_recv().map_err(|_| picture_problem(PictureFault::Stopped))?;
     let jpeg = made.map_err(picture_problem)?;

@@ -3,12 +3,14 @@
 //! * [`session`]: state, log-in, purpose. [`people`]: users, sessions, groups.
 //! * [`sites`]: board, a site, its histories, commands ([`commands`]).
 //! * [`motion_events`]: the feed of events. [`files`]: footage, its index, pictures, the axis.
-//! * [`places`]: places and plan. [`retention`]: rules, locks, storage. [`audit`]: the trail.
+//! * [`places`]: places and plan. [`retention`]: rules, storage.
+//!   [`locks`]: locked footage. [`audit`]: the trail.
 //! * [`machines`]: stream, description, metrics.
 
 mod audit;
 mod commands;
 mod files;
+mod locks;
 mod machines;
 mod motion_events;
 mod people;
@@ -28,6 +30,7 @@ pub(super) const TABLES: &[&[Route]] = &[
     people::ROUTES,
     places::ROUTES,
     retention::ROUTES,
+    locks::ROUTES,
     audit::ROUTES,
     machines::ROUTES,
 ];

@@ -59,19 +59,14 @@ const HANDLED: &[Field] = &[
     field("verdict", Text, "real, false_alarm."),
     maybe("note", Text, "The newest note."),
 ];
-const NOTES: &[Field] = &[
-    field("by", Text, "Name."),
-    field("at", Time, "When."),
-    field("text", Text, "The note."),
-];
+const NOTES: &[Field] =
+    &[field("by", Text, "Name."), field("at", Time, "When."), field("text", Text, "The note.")];
 const ONE: &[Field] = &[
     field("id", Text, "Id, and all members of the list."),
     field("notes", List(NOTES), "Notes, the oldest first."),
 ];
-const CHANGE: &[Field] = &[
-    maybe("verdict", Text, "real, false_alarm, none."),
-    maybe("note", Text, "A note to add."),
-];
+const CHANGE: &[Field] =
+    &[maybe("verdict", Text, "real, false_alarm, none."), maybe("note", Text, "A note to add.")];
 
 pub(in crate::office::console::web) const ROUTES: &[Route] = &[
     Route::new(

@@ -36,7 +36,8 @@ const NEW_USER: &[Field] = &[
     maybe("language", Text, "vi or en."),
     maybe("grants", List(GRANT), "Roles."),
 ];
-const MADE: &[Field] = &[field("id", Whole, "Number."), field("token", Text, "Token of the one-time link.")];
+const MADE: &[Field] =
+    &[field("id", Whole, "Number."), field("token", Text, "Token of the one-time link.")];
 const CHANGE: &[Field] = &[
     maybe("disabled", Bool, "May not log in."),
     maybe("language", Text, "vi or en."),
@@ -175,7 +176,8 @@ fn user_json(user: &UserRow) -> Value {
 }
 
 fn users(call: &Call) -> Result<Answer, Problem> {
-    let users: Vec<Value> = call.web.console.read(|tables| tables.users())?.iter().map(user_json).collect();
+    let users: Vec<Value> =
+        call.web.console.read(|tables| tables.users())?.iter().map(user_json).collect();
     Answer::json(&json!({"users": users}))
 }
 
@@ -184,19 +186,17 @@ fn add_user(call: &Call) -> Result<Answer, Problem> {
     let language = language.unwrap_or_else(|| "vi".into());
     let (by, grants) = (call.origin()?, grants_of(grants)?);
     let (token, digest) = new_token()?;
-    let id = call.web.console.act(move |store, now| {
-        store.add_user(&by, now, (&name, &language), &grants, &digest)
-    })?;
+    let id = call
+        .web
+        .console
+        .act(move |store, now| store.add_user(&by, now, (&name, &language), &grants, &digest))?;
     Answer::json(&json!({"id": id, "token": token.reveal()}))
 }
 
 fn change_user(call: &Call) -> Result<Answer, Problem> {
     let ChangeBody { disabled, language, grants } = call.json()?;
-    let change = UserChange {
-        is_disabled: disabled,
-        language,
-        grants: grants.map(grants_of).transpose()?,
-    };
+    let change =
+        UserChange { is_disabled: disabled, language, grants: grants.map(grants_of).transpose()? };
     let id = call.number("id")?;
     let by = call.origin()?;
     call.web.console.act(move |store, now| store.change_user(&by, now, id, &change))?;
@@ -240,7 +240,8 @@ fn sessions(call: &Call) -> Result<Answer, Problem> {
 fn revoke(call: &Call) -> Result<Answer, Problem> {
     let (id, own) = (call.param("id"), call.session()?);
     let sessions = call.web.console.read(|tables| tables.sessions())?;
-    let session = sessions.iter().find(|session| session.id == id).ok_or_else(Problem::not_found)?;
+    let session =
+        sessions.iter().find(|session| session.id == id).ok_or_else(Problem::not_found)?;
     if session.user != own.user && !is_over_others(call) {
         return Err(Problem::not_found());
     }
@@ -333,6 +334,6 @@ fn put_groups(call: &Call) -> Result<Answer, Problem> {
         store.set_groups(&origin, now, &rows)?;
         if names_sites { store.set_places(&origin, now, &places).map(drop) } else { Ok(()) }
     })?;
-    call.web.read_groups()?;
+    call.web.hand_rules()?;
     groups(call)
 }

@@ -91,7 +91,7 @@ fn put_places(call: &Call) -> Result<Answer, Problem> {
     }
     let (by, rows) = (call.origin()?, places.clone());
     call.web.console.act(move |store, now| store.set_places(&by, now, &rows))?;
-    call.web.read_groups()?;
+    call.web.hand_rules()?;
     Answer::json(&Places { places })
 }
 
@@ -114,11 +114,8 @@ fn put_plan(call: &Call) -> Result<Answer, Problem> {
         _ => return Err(Code::WrongType.into()),
     };
     let by = call.origin()?;
-    let plan = PlanImage {
-        media_type: media_type.to_owned(),
-        bytes: call.body.to_vec(),
-        made: call.now,
-    };
+    let plan =
+        PlanImage { media_type: media_type.to_owned(), bytes: call.body.to_vec(), made: call.now };
     call.web.console.act(move |store, now| store.set_plan(&by, now, &plan))?;
     Ok(Answer::nothing())
 }

@@ -1,18 +1,20 @@
-//! Rules of retention, locks, stored bytes.
+//! Rules of retention, stored bytes. The console keeps the rules, the archive carries them out.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
-use crate::office::console::people::rights::Right;
+use crate::office::console::people::rights::{ALL_SITES, Right};
 use crate::office::console::tables::rows::RetentionRow;
+use crate::office::console::web::Web;
 use crate::office::console::web::answer::Answer;
 use crate::office::console::web::call::Call;
-use crate::office::console::web::problem::Problem;
+use crate::office::console::web::problem::{Code, Problem};
 use crate::office::console::web::route::Kind::{List, Text, Time, Whole};
 use crate::office::console::web::route::{
     Access, Field, Gives, Method, Route, Takes, Weight, field, maybe,
 };
-use crate::units::WallTime;
+use crate::office::retention_rules::{RetentionPurpose, RetentionRule, RetentionRules};
 
 const RULES: &[Field] = &[field("rules", List(RULE), "All rules.")];
 const RULE: &[Field] = &[
@@ -21,17 +23,11 @@ const RULE: &[Field] = &[
     field("days", Whole, "Days after the reception."),
     field("ground", Text, "The rule of law it rests on."),
 ];
-const LOCKS: &[Field] = &[field("locks", List(LOCK), "Locks of the sites that the user may see.")];
-const LOCK: &[Field] = &[
-    field("id", Whole, "Number."),
-    field("site", Text, "Site id."),
-    field("from", Time, "Start."),
-    field("to", Time, "End."),
-    field("title", Text, "Title."),
-    maybe("case", Text, "Number of the case."),
-    maybe("review", Time, "When it is to be reviewed."),
-    maybe("by", Text, "Who locked."),
-    field("at", Time, "When."),
+const PREVIEW: &[Field] = &[
+    field("files", Whole, "Files that would go."),
+    field("bytes", Whole, "Their bytes."),
+    maybe("oldest", Time, "Receipt of the oldest."),
+    field("locked", Whole, "Files as old that locks keep."),
 ];
 const STORAGE: &[Field] = &[
     field("rows", List(STORED), "By site and purpose."),
@@ -66,13 +62,15 @@ pub(in crate::office::console::web) const ROUTES: &[Route] = &[
     )
     .takes(Takes::Json(RULES)),
     Route::new(
-        Method::Get,
-        "/api/v1/locks",
-        Access::AnySite(Right::Board),
-        "Locks of footage.",
-        Gives::Json(LOCKS),
-        locks,
-    ),
+        Method::Post,
+        "/api/v1/retention/preview",
+        Access::Office(Right::Retention),
+        "What rules would delete tonight.",
+        Gives::Json(PREVIEW),
+        preview,
+    )
+    .takes(Takes::Json(RULES))
+    .weight(Weight::Heavy),
     Route::new(
         Method::Get,
         "/api/v1/stats/storage",
@@ -97,31 +95,46 @@ fn rules(call: &Call) -> Result<Answer, Problem> {
 fn put_rules(call: &Call) -> Result<Answer, Problem> {
     let Rules { rules } = call.json()?;
     let (by, rows) = (call.origin()?, rules.clone());
+    archive_rules(&rules, &call.web.all_groups())?;
     call.web.console.act(move |store, now| store.set_retention(&by, now, &rows))?;
+    call.web.hand_rules()?;
     Answer::json(&Rules { rules })
 }
 
-fn locks(call: &Call) -> Result<Answer, Problem> {
-    let notes = call.web.console.read(|tables| tables.lock_notes())?;
-    let groups = call.web.all_groups();
-    let may = |site: &str| call.may(Right::Board, groups.get(site).map_or("", String::as_str));
-    let locks: Vec<Value> = call
-        .web
-        .reader
-        .locks()?
-        .into_iter()
-        .filter(|lock| may(&lock.site))
-        .map(|lock| {
-            let note = notes.iter().find(|note| note.id == lock.id && note.site == lock.site);
-            json!({
-                "id": lock.id, "site": lock.site, "from": lock.from, "to": lock.to,
-                "title": note.map_or(lock.reason.as_str(), |note| note.title.as_str()),
-                "case": note.map(|note| &note.case), "by": note.map(|note| &note.by), "at": lock.made,
-                "review": note.and_then(|note| note.review).map(WallTime::rfc3339),
-            })
-        })
-        .collect();
-    Answer::json(&json!({"locks": locks}))
+fn preview(call: &Call) -> Result<Answer, Problem> {
+    let Rules { rules } = call.json()?;
+    let rules = archive_rules(&rules, &call.web.all_groups())?;
+    let ceilings = call.web.runtime.block_on(call.web.archive.ceilings())?;
+    Answer::json(&call.web.reader.retention_preview(&rules, &ceilings, call.now)?)
+}
+
+/// The rules as the archive takes them: sites instead of groups.
+fn archive_rules(
+    rows: &[RetentionRow],
+    groups: &BTreeMap<String, String>,
+) -> Result<RetentionRules, Problem> {
+    let rule = |row: &RetentionRow| {
+        let purpose = RetentionPurpose::ALL
+            .into_iter()
+            .find(|purpose| purpose.as_str() == row.purpose)
+            .ok_or_else(|| Problem::new(Code::Invalid, format!("no purpose {:?}", row.purpose)))?;
+        let of_group = groups.iter().filter(|(_, group)| **group == row.group);
+        let sites =
+            (row.group != ALL_SITES).then(|| of_group.map(|(site, _)| site.clone()).collect());
+        Ok(RetentionRule { purpose, sites, days: row.days })
+    };
+    let rules = RetentionRules { rules: rows.iter().map(rule).collect::<Result<_, Problem>>()? };
+    rules.check()?;
+    Ok(rules)
+}
+
+impl Web {
+    /// Hands the rules to the archive: at the start, and when rules, groups or places change.
+    pub(crate) fn hand_rules(&self) -> Result<(), Problem> {
+        let rows = self.console.read(|tables| tables.retention_rules())?;
+        let rules = archive_rules(&rows, &self.read_groups()?)?;
+        Ok(self.runtime.block_on(self.archive.set_rules(rules))?)
+    }
 }
 
 fn storage(call: &Call) -> Result<Answer, Problem> {

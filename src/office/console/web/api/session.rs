@@ -13,7 +13,9 @@ use crate::office::console::web::answer::Answer;
 use crate::office::console::web::call::Call;
 use crate::office::console::web::guard::set_cookie;
 use crate::office::console::web::problem::{Code, Problem};
-use crate::office::console::web::route::Kind::{Any, Bool, List, Map, Object, Text, Time, Values, Whole};
+use crate::office::console::web::route::Kind::{
+    Any, Bool, List, Map, Object, Text, Time, Values, Whole,
+};
 use crate::office::console::web::route::{
     Access, Field, Gives, Method, Route, Takes, Weight, field, maybe,
 };
@@ -29,7 +31,8 @@ const STATE: &[Field] = &[
     field("session", Bool, "The request's cookie holds a session."),
     field("time_zone", Text, "IANA name of the office's time zone; empty when unknown."),
 ];
-const NAME_PASSWORD: &[Field] = &[field("name", Text, "Name."), field("password", Text, "Password.")];
+const NAME_PASSWORD: &[Field] =
+    &[field("name", Text, "Name."), field("password", Text, "Password.")];
 const FIRST: &[Field] = &[
     field("token", Text, "Token of the one-time link."),
     field("name", Text, "Name."),
@@ -46,7 +49,11 @@ const PURPOSE: &[Field] = &[
     maybe("reason", Text, "In words."),
 ];
 const ME: &[Field] = &[
-    field("user", Object(&[field("id", Whole, "Number."), field("name", Text, "Name.")]), "The user."),
+    field(
+        "user",
+        Object(&[field("id", Whole, "Number."), field("name", Text, "Name.")]),
+        "The user.",
+    ),
     field("grants", List(GRANT), "Roles."),
     field("rights", Map(&Values(&Text)), "Rights by group; * for the office."),
     field("sites", Map(&Text), "Group of each site that the user may see."),
@@ -66,7 +73,12 @@ const HELD: &[Field] = &[
     field("until", Time, "When it ends."),
 ];
 
-const fn open(path: &'static str, summary: &'static str, takes: &'static [Field], handler: super::super::route::Handler) -> Route {
+const fn open(
+    path: &'static str,
+    summary: &'static str,
+    takes: &'static [Field],
+    handler: super::super::route::Handler,
+) -> Route {
     Route::new(Method::Post, path, Access::Open, summary, Gives::Nothing, handler)
         .takes(Takes::Json(takes))
 }
@@ -80,7 +92,12 @@ pub(in crate::office::console::web) const ROUTES: &[Route] = &[
         Gives::Json(STATE),
         state,
     ),
-    open("/api/v1/first-admin", "Make the first user by the one-time link, and log in.", FIRST, first_admin),
+    open(
+        "/api/v1/first-admin",
+        "Make the first user by the one-time link, and log in.",
+        FIRST,
+        first_admin,
+    ),
     open("/api/v1/demo-login", "Log in as the demonstration's user.", TOKEN, demo_login),
     open("/api/v1/login", "Log in.", NAME_PASSWORD, login),
     open("/api/v1/reset", "Set a password by a one-time link.", RESET, reset),
@@ -184,7 +201,8 @@ fn begun(call: &Call, new: &NewSession) -> Answer {
 fn first_admin(call: &Call) -> Result<Answer, Problem> {
     let First { token, name, password } = call.json()?;
     bounded(&[&token, &name, &password])?;
-    let new = call.web.console.first_admin(&token, &name, &Secret::new(password), call.peer.address)?;
+    let new =
+        call.web.console.first_admin(&token, &name, &Secret::new(password), call.peer.address)?;
     Ok(begun(call, &new))
 }
 
@@ -235,8 +253,7 @@ fn purpose(call: &Call) -> Result<Answer, Problem> {
     let kind = PurposeKind::parse(&kind)
         .ok_or_else(|| Problem::new(Code::PurposeBad, "there is no such purpose"))?;
     let case = case.unwrap_or_default();
-    let set =
-        call.web.console.set_purpose(call.session()?, &call.address(), (kind, &case), reason);
+    let set = call.web.console.set_purpose(call.session()?, &call.address(), (kind, &case), reason);
     match set.map_err(Problem::from) {
         Ok(_) => Ok(Answer::nothing()),
         Err(problem) if problem.code == Code::Invalid => {

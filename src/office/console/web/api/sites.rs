@@ -53,8 +53,10 @@ const HEALTH_QUERY: &[Field] = &[
     field("to", Time, "End."),
     maybe("step", Whole, "Seconds of a step at least."),
 ];
-const BOARD: &[Field] =
-    &[field("now", Time, "Time of the office."), field("sites", List(SITE), "All sites that the user may see.")];
+const BOARD: &[Field] = &[
+    field("now", Time, "Time of the office."),
+    field("sites", List(SITE), "All sites that the user may see."),
+];
 const ONE: &[Field] = &[
     field("site", Text, "Site id, and all members of the board."),
     field("birth", Any, "The device's last birth, in its own words."),
@@ -84,7 +86,8 @@ const COUNT: &[Field] = &[
     field("way", Text, "left, right, event, zone, watched, blind."),
     field("n", Whole, "How many."),
 ];
-const REPLY: &[Field] = &[field("req_id", Text, "Number of the command; the device's reply follows.")];
+const REPLY: &[Field] =
+    &[field("req_id", Text, "Number of the command; the device's reply follows.")];
 
 pub(in crate::office::console::web) const ROUTES: &[Route] = &[
     Route::new(
