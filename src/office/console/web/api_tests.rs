@@ -597,6 +597,68 @@ fn the_first_admin_is_made_once_by_the_link() {
     assert_eq!(office.change("POST", "/api/v1/login", "", &login).status, 204);
 }
 
+#[test]
+fn a_flood_of_logins_leaves_threads_for_others() {
+    let office = TestOffice::new();
+    let user = office.user("admin", &[(Role::Admin, "*")]);
+    let cookie = office.session(user, false);
+    let to = office.web.address;
+    let flood: Vec<_> = (0..40)
+        .map(|n| {
+            std::thread::spawn(move || {
+                let body = json!({"name": format!("user{n}"), "password": "wrong"}).to_string();
+                let json = "content-type: application/json\r\n";
+                ask(to, "POST", "/api/v1/login", json, body.as_bytes()).status
+            })
+        })
+        .collect();
+    let began = Instant::now();
+    assert_eq!(office.get("/api/v1/me", &cookie).status, 200);
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    for one in flood {
+        assert!(matches!(one.join().unwrap(), 401 | 429 | 503));
+    }
+}
+
+#[test]
+fn tls_serves_the_page_with_the_own_certificate() {
+    let certs = tempfile::tempdir().unwrap();
+    let now = crate::clock::Clock::now(&crate::clock::SystemClock::new()).wall.0 / 1_000_000;
+    let identity = super::tls::own(certs.path(), &["localhost".to_owned()], now).unwrap();
+    let cert = std::fs::read_to_string(&identity.cert).unwrap();
+    let office = TestOffice::with(|options| options.identity = Some(identity));
+    assert!(office.web.url().starts_with("https://"));
+    let mut roots = rustls::RootCertStore::empty();
+    use rustls_pki_types::pem::PemObject as _;
+    roots.add(rustls_pki_types::CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    let client = rustls::ClientConnection::new(std::sync::Arc::new(config), name).unwrap();
+    let stream = TcpStream::connect(office.web.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut stream = rustls::StreamOwned::new(client, stream);
+    let token = office.console.first_admin_token().unwrap().unwrap();
+    let body =
+        json!({"token": token.reveal(), "name": "chief", "password": "nước mắm trên cầu 17"})
+            .to_string();
+    let length = body.len();
+    let head = format!(
+        "POST /api/v1/first-admin HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    let got = super::test_office::parse(&bytes);
+    assert_eq!(got.status, 204, "{:?}", got.json());
+    let cookie = got.header("set-cookie").unwrap();
+    assert!(cookie.starts_with("__Host-s=") && cookie.contains("; Secure;"), "{cookie}");
+}
+
 /// Every documented member stands in the answer, with its type.
 fn check(fields: &[Field], value: &Value, about: &str) {
     for field in fields {

@@ -102,6 +102,7 @@ async fn prepare(
         Weight::Quick => return Ok((call, None)),
         Weight::Heavy => &web.heavy,
         Weight::Command => &web.commands,
+        Weight::Login => &web.logins,
     };
     match timeout_at(until, places.clone().acquire_owned()).await {
         Ok(Ok(permit)) => Ok((call, Some(permit))),

@@ -49,6 +49,10 @@ impl Dirty {
                     self.motion_events.insert((site, event));
                 }
             }
+            // Files and events are gone: snapshots of sites, clips of events that pages show.
+            Change::Released { .. } => self.has_missed = true,
+            // Whoever sent the command waits for the reply itself.
+            Change::Reply { .. } => {}
             Change::Notice { site, text } => {
                 self.notices.push(json!({"site": site, "text": text}));
             }

@@ -24,6 +24,8 @@ pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const HEAVY_READS: usize = 8;
 /// Commands to devices at once: each has a connection to the broker.
 pub(crate) const COMMANDS: usize = 4;
+/// Log-ins at once: two hashes are computed, two wait; the others wait without a thread.
+pub(crate) const LOGINS: usize = 4;
 /// Time that a device has to reply to a command.
 pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(15);
 /// Threads for handlers: 8 heavy reads, 4 commands, and quick questions beside them.

@@ -63,6 +63,8 @@ pub(crate) enum Weight {
     Heavy,
     /// A device's reply: only some at once.
     Command,
+    /// A password's hash: a flood of log-ins must not hold the threads of others.
+    Login,
 }
 
 /// What a request's body is.

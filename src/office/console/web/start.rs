@@ -1,8 +1,5 @@
 //! Start of the web listener: its runtime, its identity, what it prints.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "shell: starts threads, uses the network, reads a clock"
-)]
+#![expect(clippy::disallowed_methods, reason = "shell: starts threads, uses the network, waits")]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +9,7 @@ use anyhow::Context as _;
 use ring::signature::Ed25519KeyPair;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::event_ring::EventRing;
@@ -64,7 +62,8 @@ pub struct WebServer {
     /// SHA-256 of the certificate; `None` without TLS.
     pub fingerprint: Option<String>,
     stop: watch::Sender<bool>,
-    runtime: Option<tokio::runtime::Runtime>,
+    /// The runtime, and the task that serves.
+    running: Option<(tokio::runtime::Runtime, tokio::task::JoinHandle<()>)>,
 }
 
 impl WebServer {
@@ -78,9 +77,15 @@ impl WebServer {
 impl Drop for WebServer {
     fn drop(&mut self) {
         self.stop.send_replace(true);
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_timeout(limits::SHUTDOWN_TIMEOUT);
+        let Some((runtime, serving)) = self.running.take() else { return };
+        if tokio::runtime::Handle::try_current().is_ok() {
+            // Inside of another runtime nothing may wait.
+            return runtime.shutdown_background();
         }
+        let all_ended = async { timeout(limits::SHUTDOWN_TIMEOUT * 2, serving).await };
+        let _ = runtime.block_on(all_ended);
+        // Handlers that still run, such as a command that waits for its reply.
+        runtime.shutdown_timeout(limits::SHUTDOWN_TIMEOUT);
     }
 }
 
@@ -143,6 +148,7 @@ pub fn start(
         machine_token: options.machine_token.map(|token| Digest::of(token.trim().as_bytes())),
         heavy: Arc::new(Semaphore::new(limits::HEAVY_READS)),
         commands: Arc::new(Semaphore::new(limits::COMMANDS)),
+        logins: Arc::new(Semaphore::new(limits::LOGINS)),
         open: Arc::default(),
         counts: Default::default(),
         ring: Mutex::new(EventRing::new(first, limits::STREAM_RING)),
@@ -172,6 +178,6 @@ pub fn start(
         }
     });
     runtime.spawn(feed::run(web, changes));
-    runtime.spawn(server.run(stopped));
-    Ok(WebServer { address, fingerprint, stop, runtime: Some(runtime) })
+    let serving = runtime.spawn(server.run(stopped));
+    Ok(WebServer { address, fingerprint, stop, running: Some((runtime, serving)) })
 }

@@ -34,6 +34,7 @@ pub(crate) struct Web {
     pub(crate) machine_token: Option<Digest>,
     pub(crate) heavy: Arc<Semaphore>,
     pub(crate) commands: Arc<Semaphore>,
+    pub(crate) logins: Arc<Semaphore>,
     pub(crate) open: Arc<Mutex<Connections>>,
     pub(crate) counts: Counts,
     pub(crate) ring: Mutex<EventRing>,

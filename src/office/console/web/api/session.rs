@@ -81,6 +81,7 @@ const fn open(
 ) -> Route {
     Route::new(Method::Post, path, Access::Open, summary, Gives::Nothing, handler)
         .takes(Takes::Json(takes))
+        .weight(Weight::Login)
 }
 
 pub(in crate::office::console::web) const ROUTES: &[Route] = &[
@@ -136,7 +137,7 @@ pub(in crate::office::console::web) const ROUTES: &[Route] = &[
         password,
     )
     .takes(Takes::Json(OLD_NEW))
-    .weight(Weight::Quick),
+    .weight(Weight::Login),
 ];
 
 #[derive(Deserialize)]
