@@ -461,6 +461,10 @@ impl Events {
             if self.0.read_line(&mut line).ok()? == 0 {
                 return None;
             }
+            // The chunk that ends the body; the connection itself may stay open for a while.
+            if line == "0\r\n" {
+                return None;
+            }
             if let Some(rest) = line.strip_prefix(begins) {
                 return Some(rest.trim_end().to_owned());
             }
