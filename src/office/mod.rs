@@ -12,7 +12,7 @@
 //!   checked file into place.
 //! * [`history`]: motion events, gaps, presence, health and counts as rows of their own.
 //!   [`change`]: what changed, for pages.
-//! * [`index`]: transactions of the SQLite index. [`schema`]: its tables.
+//! * [`store`]: the index, which is SQLite, with its transactions ([`index`]) and its schema.
 //!   [`file_store`]: single operations on files. [`error`]: the error type.
 //! * [`queries`]: lists for the operator, and the reader for pages; their SQL is in [`store`]. [`retention`]: release of old files, and locks;
 //!   [`retention_rules`]: its rules by purpose and site.
@@ -49,7 +49,6 @@ pub(crate) mod fault_log;
 pub(crate) mod file_commit;
 pub(crate) mod file_store;
 pub(crate) mod history;
-pub(crate) mod index;
 pub(crate) mod ingest_outcome;
 pub(crate) mod ingest_queue;
 mod manifest_check;
@@ -71,7 +70,7 @@ pub(crate) mod rollout_driver;
 pub mod safeguards;
 #[cfg(not(any(test, feature = "sim")))]
 mod safeguards;
-pub(crate) mod schema;
 pub(crate) mod sequence_gaps;
 pub(crate) mod service;
 pub(crate) mod store;
+pub(crate) use store::sqlite::index;

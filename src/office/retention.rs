@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use rusqlite::params;
 use serde::Serialize;
 
 use super::archive::Archive;
@@ -27,10 +26,7 @@ const LOCKS_MAX: u64 = 10_000;
 /// Bytes of a lock's reason at most.
 const LOCK_REASON_MAX: usize = 200;
 /// A day in microseconds.
-const DAY: i64 = 86_400_000_000;
-/// Condition for a row `f` of `files` that no lock protects.
-const UNLOCKED: &str = "NOT EXISTS (SELECT 1 FROM locks l WHERE l.site = f.site AND l.start <= f.end AND l.end >= f.start)";
-
+pub(crate) const DAY: i64 = 86_400_000_000;
 /// What the archive keeps.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
@@ -115,7 +111,7 @@ impl Released {
 
 /// Which files may be released.
 #[derive(Clone, Copy)]
-enum Wanted<'a> {
+pub(crate) enum Wanted<'a> {
     All,
     Site(&'a str),
     /// Of a site and purpose.
@@ -125,11 +121,11 @@ enum Wanted<'a> {
 /// What was received before these times is old.
 pub(crate) struct Old {
     /// Of files and events that the device knows to be stored.
-    pub(super) received: String,
+    pub(crate) received: String,
     /// Of events whose receipt the device may not have: twice the days.
-    pub(super) unconfirmed: String,
+    pub(crate) unconfirmed: String,
     /// The first one, microseconds since 1970.
-    pub(super) micros: i64,
+    pub(crate) micros: i64,
 }
 
 impl Old {
@@ -141,22 +137,22 @@ impl Old {
 }
 
 /// A file that may be released.
-struct Candidate {
-    site: String,
-    fid: String,
-    path: String,
-    size: u64,
-    purpose: String,
+pub(crate) struct Candidate {
+    pub(crate) site: String,
+    pub(crate) fid: String,
+    pub(crate) path: String,
+    pub(crate) size: u64,
+    pub(crate) purpose: String,
 }
 
 /// Stored bytes of a site, sorted by their sum.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Held {
+pub(crate) struct Held {
     /// Finished and unfinished files, the latter with their final sizes.
-    bytes: u64,
+    pub(crate) bytes: u64,
     /// Finished files.
-    finished: u64,
-    site: String,
+    pub(crate) finished: u64,
+    pub(crate) site: String,
 }
 
 /// One line of `office locks`.
@@ -205,7 +201,7 @@ impl Archive {
             archive.drop_stale_parts(now, &mut released)?;
             if retention.days > 0 {
                 let old = Old::after(retention.days, now);
-                for file in archive.candidates(Wanted::All, &old.received, SLICE)? {
+                for file in archive.index.release_candidates(Wanted::All, &old.received, SLICE)? {
                     archive.release_file(file, now, &mut released)?;
                 }
                 released.events = archive.index.release_events(None, &old, EVENTS_SLICE)?;
@@ -247,43 +243,12 @@ impl Archive {
                 }
                 let left = SLICE.saturating_sub(released.files as usize);
                 let wanted = Wanted::Purpose(&site, purpose.as_str());
-                for file in self.candidates(wanted, &old.received, left)? {
+                for file in self.index.release_candidates(wanted, &old.received, left)? {
                     self.release_file(file, now, released)?;
                 }
             }
         }
         Ok(())
-    }
-
-    /// The oldest unlocked files received before `before`.
-    fn candidates(
-        &self,
-        wanted: Wanted<'_>,
-        before: &str,
-        most: usize,
-    ) -> Result<Vec<Candidate>, ArchiveError> {
-        let (of_site, site, purpose) = match wanted {
-            Wanted::All => ("?3 IS NULL AND ?4 IS NULL", None, None),
-            Wanted::Site(site) => ("site = ?3 AND ?4 IS NULL", Some(site), None),
-            Wanted::Purpose(site, purpose) => {
-                ("site = ?3 AND purpose = ?4", Some(site), Some(purpose))
-            }
-        };
-        let query = format!(
-            "SELECT site, fid, path, size, purpose FROM files f WHERE gone IS NULL AND {of_site} AND received < ?1 AND {UNLOCKED}
-             ORDER BY received LIMIT ?2"
-        );
-        let mut query = self.index.db.prepare_cached(&query)?;
-        let rows = query.query_map(params![before, most, site, purpose], |row| {
-            Ok(Candidate {
-                site: row.get(0)?,
-                fid: row.get(1)?,
-                path: row.get(2)?,
-                size: row.get(3)?,
-                purpose: row.get(4)?,
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// Marks a file as released; [`Archive::sweep`] removes it after the commit. A crash between
@@ -294,9 +259,7 @@ impl Archive {
         now: WallTime,
         released: &mut Released,
     ) -> Result<(), ArchiveError> {
-        let mark = "UPDATE files SET gone = ?3 WHERE site = ?1 AND fid = ?2";
-        self.index.change(mark, params![file.site, file.fid, now.rfc3339()])?;
-        self.index.change("INSERT OR IGNORE INTO removals VALUES (?1)", [&file.path])?;
+        self.index.mark_released(&file, now)?;
         released.add_file(file);
         Ok(())
     }
@@ -307,15 +270,8 @@ impl Archive {
         now: WallTime,
         released: &mut Released,
     ) -> Result<(), ArchiveError> {
-        let mut query = self
-            .index
-            .db
-            .prepare_cached("SELECT site, fid FROM parts WHERE touched < ?1 LIMIT ?2")?;
         let before = now.0.div_euclid(1_000_000) - PART_KEPT;
-        let rows = query
-            .query_map(params![before, SLICE], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
-        let stale: Vec<(String, String)> = rows.collect::<Result<_, _>>()?;
-        drop(query);
+        let stale = self.index.stale_parts(before, SLICE)?;
         for (site, fid) in stale {
             if let Ok(site) = SiteId::parse(&site) {
                 self.drop_part(&(site, fid))?;
@@ -338,21 +294,14 @@ impl Archive {
         if retention.bytes == 0 {
             return Ok(());
         }
-        let held = "SELECT site, sum(bytes), sum(finished) FROM (SELECT site, bytes, bytes AS finished FROM kept
-            UNION ALL SELECT site, size, 0 FROM parts) GROUP BY site";
-        let mut query = self.index.db.prepare(held)?;
-        let rows = query.query_map([], |row| {
-            Ok(Held { bytes: row.get(1)?, finished: row.get(2)?, site: row.get(0)? })
-        })?;
-        let mut sites: BinaryHeap<Held> = rows.collect::<Result<_, _>>()?;
-        drop(query);
+        let mut sites: BinaryHeap<Held> = self.index.held()?.into();
         let sum: u64 = sites.iter().map(|held| held.bytes).sum();
         let mut over = sum.saturating_sub(retention.bytes);
         while over > 0 && ((released.files + released.parts) as usize) < SLICE {
             let Some(Held { bytes, finished, site }) = sites.pop() else { break };
-            let file = self.candidates(Wanted::Site(&site), "9999", 1)?.pop();
+            let file = self.index.release_candidates(Wanted::Site(&site), "9999", 1)?.pop();
             let left = finished.saturating_sub(file.as_ref().map_or(0, |file| file.size));
-            let is_allowed = left >= retention.floor || left >= self.newest_day(&site)?;
+            let is_allowed = left >= retention.floor || left >= self.index.newest_day(&site)?;
             if let Some(file) = file.filter(|_| is_allowed) {
                 let size = file.size;
                 over = over.saturating_sub(size);
@@ -378,35 +327,19 @@ impl Archive {
         Ok(Some(size))
     }
 
-    /// Bytes that a site sent on the day of its newest receipt.
-    fn newest_day(&self, site: &str) -> Result<u64, ArchiveError> {
-        let newest = "SELECT max(received) FROM files WHERE site = ?1 AND gone IS NULL";
-        let newest: Option<String> = self.index.db.query_row(newest, [site], |row| row.get(0))?;
-        let since = WallTime::parse(&newest.unwrap_or_default())
-            .map(|newest| newest.plus_micros(-DAY).rfc3339())
-            .unwrap_or_default();
-        let sum = "SELECT coalesce(sum(size), 0) FROM files WHERE site = ?1 AND gone IS NULL AND received > ?2";
-        Ok(self.index.db.query_row(sum, params![site, since], |row| row.get(0))?)
-    }
-
     /// Removes a slice of the released files from the disk; returns their number.
     ///
     /// # Errors
     /// When index or disk fails; the next sweep tries again.
     pub fn sweep(&mut self) -> Result<u64, ArchiveError> {
-        let mut query = self.index.db.prepare_cached("SELECT path FROM removals LIMIT ?1")?;
-        let paths: Vec<String> =
-            query.query_map([SWEEP], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        drop(query);
+        let paths = self.index.removals(SWEEP)?;
         if paths.is_empty() {
             return Ok(0);
         }
         let mut dirs = BTreeSet::new();
         for path in &paths {
             // A newer file may use the path since.
-            let used = "SELECT EXISTS (SELECT 1 FROM files WHERE path = ?1 AND gone IS NULL) OR EXISTS (SELECT 1 FROM parts
-                WHERE target = ?1 OR 'partial/' || site || '-' || fid || '.part' = ?1)";
-            if !self.index.db.query_row(used, [path], |row| row.get::<_, bool>(0))? {
+            if !self.index.is_path_used(path)? {
                 self.files.remove(path)?;
                 path.rsplit_once('/').map(|(dir, _)| dirs.insert(dir.to_owned()));
             }
@@ -419,11 +352,7 @@ impl Archive {
                 _ => {}
             }
         }
-        self.index.within(|index| {
-            paths.iter().try_for_each(|path| {
-                index.change("DELETE FROM removals WHERE path = ?1", [path]).map(|_| ())
-            })
-        })?;
+        self.index.forget_removals(&paths)?;
         Ok(paths.len() as u64)
     }
 
@@ -439,10 +368,7 @@ impl Archive {
         reason: &str,
         now: &str,
     ) -> Result<i64, ArchiveError> {
-        let insert =
-            "INSERT INTO locks (site, start, end, reason, made) VALUES (?1, ?2, ?3, ?4, ?5)";
-        self.index.db.execute(insert, params![site, start, end, reason, now])?;
-        Ok(self.index.db.last_insert_rowid())
+        self.index.insert_lock(site, (start, end), reason, now)
     }
 
     /// Makes a lock that the console asks for.
@@ -456,10 +382,7 @@ impl Archive {
                 "the reason has 1 to {LOCK_REASON_MAX} bytes"
             )));
         }
-        let query =
-            "SELECT EXISTS (SELECT 1 FROM sites WHERE site = ?1), (SELECT count(*) FROM locks)";
-        let (is_known, locks): (bool, u64) =
-            self.index.db.query_row(query, [site], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (is_known, locks) = self.index.lock_room(site)?;
         if !is_known {
             return Err(ArchiveError::NotFound(format!("there is no site {site}")));
         }
@@ -474,7 +397,7 @@ impl Archive {
     /// # Errors
     /// When the database fails.
     pub fn unlock(&mut self, id: i64) -> Result<bool, ArchiveError> {
-        Ok(self.index.db.execute("DELETE FROM locks WHERE id = ?1", [id])? > 0)
+        self.index.delete_lock(id)
     }
 
     /// All locks, by number.
@@ -482,17 +405,6 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn locks(&self) -> Result<Vec<LockRow>, ArchiveError> {
-        let mut query =
-            self.index.db.prepare("SELECT id, site, start, end, reason FROM locks ORDER BY id")?;
-        let rows = query.query_map([], |row| {
-            Ok(LockRow {
-                id: row.get(0)?,
-                site: row.get(1)?,
-                start: row.get(2)?,
-                end: row.get(3)?,
-                reason: row.get(4)?,
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        self.index.locks()
     }
 }

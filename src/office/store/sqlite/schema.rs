@@ -7,7 +7,7 @@
 ///
 /// `cache_size` is in KiB when negative. 1 MiB fills within minutes; pages beyond it are in the
 /// page cache of the system. A larger cache would grow for hours in a quiet commune.
-pub(super) const TABLES: &str = "
+pub(crate) const TABLES: &str = "
     PRAGMA cache_size = -1024;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
@@ -35,17 +35,17 @@ pub(super) const TABLES: &str = "
 ";
 
 /// Tables of the configurations: documents sent to each site, and its newest report.
-pub(super) const CONFIG_TABLES: &str = "
+pub(crate) const CONFIG_TABLES: &str = "
     CREATE TABLE IF NOT EXISTS configs (site TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, sha256 TEXT NOT NULL,
         document BLOB NOT NULL, made TEXT NOT NULL, outcome TEXT NOT NULL DEFAULT '', PRIMARY KEY (site, id));
     CREATE TABLE IF NOT EXISTS reported (site TEXT PRIMARY KEY, payload BLOB NOT NULL, received TEXT NOT NULL);
 ";
 
 /// A column that archives before `user_version` 1 lack.
-pub(super) struct AddedColumn {
-    pub(super) table: &'static str,
-    pub(super) name: &'static str,
-    pub(super) definition: &'static str,
+pub(crate) struct AddedColumn {
+    pub(crate) table: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) definition: &'static str,
 }
 
 const fn column(table: &'static str, name: &'static str, definition: &'static str) -> AddedColumn {
@@ -53,7 +53,7 @@ const fn column(table: &'static str, name: &'static str, definition: &'static st
 }
 
 /// Columns to add to the tables of an older archive.
-pub(super) const ADDED_COLUMNS: [AddedColumn; 7] = [
+pub(crate) const ADDED_COLUMNS: [AddedColumn; 7] = [
     column("sites", "ring", "TEXT NOT NULL DEFAULT ''"),
     column("sites", "health_at", "INTEGER NOT NULL DEFAULT 0"),
     column("events", "ring", "TEXT NOT NULL DEFAULT ''"),
@@ -64,13 +64,13 @@ pub(super) const ADDED_COLUMNS: [AddedColumn; 7] = [
 ];
 
 /// `PRAGMA user_version` of an archive with all tables, indexes and triggers below.
-pub(super) const VERSION: i64 = 3;
+pub(crate) const VERSION: i64 = 3;
 
 /// Upgrade to `VERSION`, run in one transaction.
 ///
 /// Older archives wrote a text instead of the time of receipt. Triggers keep the table `kept`, the
 /// files and bytes of each site, equal to the table `files`.
-pub(super) const UPGRADE: &str = "
+pub(crate) const UPGRADE: &str = "
     DROP INDEX IF EXISTS events_by_seq;
     CREATE INDEX IF NOT EXISTS events_by_number ON events (site, ring, seq);
     CREATE INDEX IF NOT EXISTS events_by_receipt ON events (received);
@@ -99,7 +99,7 @@ pub(super) const UPGRADE: &str = "
 /// `site_totals.numbers` counts the distinct numbers that ever arrived: the retention takes events
 /// away, and their numbers are not missing. The rows of `motion_events` and `gaps` are made from the
 /// stored events after this.
-pub(super) const HISTORY: &str = "
+pub(crate) const HISTORY: &str = "
     CREATE INDEX IF NOT EXISTS events_by_site ON events (site, received);
     CREATE INDEX IF NOT EXISTS events_by_kind ON events (kind, received);
     CREATE INDEX IF NOT EXISTS files_by_purpose ON files (site, purpose, start) WHERE gone IS NULL;
