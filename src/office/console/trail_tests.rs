@@ -363,7 +363,7 @@ fn an_act_without_a_change_is_refused() {
 }
 
 #[test]
-fn files_of_the_console_are_for_their_owner_alone() {
+fn the_console_is_readable_by_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
     let _store = filled(dir.path());

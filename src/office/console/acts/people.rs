@@ -27,7 +27,7 @@ pub fn check_name(name: &str) -> Result<()> {
     if (2..=32).contains(&name.len()) && name.chars().all(good) && begins {
         return Ok(());
     }
-    let rule = "a name has 2 to 32 characters of a-z, 0-9, '.', '_' and '-', and begins with a letter or digit";
+    let rule = "a name has 2 to 32 characters of a-z, 0-9, '.', '_' and '-', and begins with one of a-z and 0-9";
     Err(ConsoleError::Invalid(format!("{name:?} is no user name: {rule}")))
 }
 
