@@ -27,7 +27,7 @@ pub fn check_name(name: &str) -> Result<()> {
     if (2..=32).contains(&name.len()) && name.chars().all(good) && begins {
         return Ok(());
     }
-    let rule = "a name has 2 to 32 characters of a-z, 0-9, '.', '_' and '-', and begins with a letter or digit";
+    let rule = "a name has 2 to 32 characters of a-z, 0-9, '.', '_' and '-', and begins with one of a-z and 0-9";
     Err(ConsoleError::Invalid(format!("{name:?} is no user name: {rule}")))
 }
 
@@ -86,8 +86,8 @@ fn ensure_admin(tables: &Tables, now: WallTime) -> Result<()> {
     if tables.users()?.iter().any(is_admin) {
         return Ok(());
     }
-    let advice = "give another user the role admin for all sites first";
-    Err(ConsoleError::Conflict(format!("no admin would be left; {advice}")))
+    let advice = "give another user the role admin for all sites, first";
+    Err(ConsoleError::Conflict(format!("no user would be admin; {advice}")))
 }
 
 impl Store {
@@ -108,6 +108,8 @@ impl Store {
         let added = self.act(by, now, |tables| {
             let id = insert(tables, now, (name, language), grants, false)?;
             tables.set_token(id, token, token_end(now))?;
+            // The first user is an admin: with another one there would be no link for the first admin.
+            ensure_admin(tables, now)?;
             Ok((id, added(id, name, grants)))
         })?;
         Ok(added.0)

@@ -104,16 +104,13 @@ impl Walk {
         if is_misnumbered {
             return fault(0, "a record has a number below 1");
         }
-        if let Some(n) = stray {
-            return fault(n, "the text of a reason is kept, its record is not there");
-        }
         let Some(known) = self.known else {
             return fault(
                 head.n,
                 "the file audit-head is missing: nothing says where the trail ends",
             );
         };
-        match (known.committed, known.pending) {
+        let cut_off = match (known.committed, known.pending) {
             (None, None) if head.n > 0 => fault(
                 head.n,
                 "the file audit-head is empty or damaged: nothing says where the trail ends",
@@ -133,6 +130,9 @@ impl Walk {
                 None
             }
             _ => None,
-        }
+        };
+        let stray =
+            stray.and_then(|n| fault(n, "the text of a reason is kept, its record is not there"));
+        cut_off.or(stray)
     }
 }

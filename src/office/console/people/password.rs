@@ -92,22 +92,33 @@ pub fn unknown_user() -> String {
 
 /// Whether a password has this stored hash. A hash that cannot be read fits no password.
 pub fn fits(password: &str, stored: &str) -> bool {
-    fn parse(stored: &str) -> Option<(u32, u32, u32, Vec<u8>, [u8; HASH_LENGTH])> {
+    // What is longer is never set; hashing megabytes would be a gift.
+    if password.chars().nth(LENGTH_MAX).is_some() {
+        return false;
+    }
+    let Some(Stored { cost, salt, hash }) = Stored::parse(stored) else { return false };
+    derive(password, &salt, cost).is_ok_and(|derived| is_equal(&derived, &hash))
+}
+
+/// A stored hash in its parts.
+struct Stored {
+    /// Memory in KiB, passes, lanes.
+    cost: (u32, u32, u32),
+    salt: Vec<u8>,
+    hash: [u8; HASH_LENGTH],
+}
+
+impl Stored {
+    fn parse(stored: &str) -> Option<Stored> {
         let mut words = stored.split(' ');
         if words.next()? != "argon2id" {
             return None;
         }
         let mut number = || words.next()?.parse::<u32>().ok();
-        let (memory, passes, lanes) = (number()?, number()?, number()?);
-        let (salt, hash) = (words.next()?, words.next()?);
-        Some((memory, passes, lanes, bytes(salt)?, Digest::from_hex(hash)?.0))
+        let cost = (number()?, number()?, number()?);
+        let (salt, hash) = (bytes(words.next()?)?, Digest::from_hex(words.next()?)?.0);
+        Some(Stored { cost, salt, hash })
     }
-    // What is longer is never set; hashing megabytes would be a gift.
-    if password.chars().nth(LENGTH_MAX).is_some() {
-        return false;
-    }
-    let Some((memory, passes, lanes, salt, hash)) = parse(stored) else { return false };
-    derive(password, &salt, (memory, passes, lanes)).is_ok_and(|derived| is_equal(&derived, &hash))
 }
 
 fn bytes(hex: &str) -> Option<Vec<u8>> {
