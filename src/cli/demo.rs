@@ -1,4 +1,4 @@
-//! `taimat demo`: camera, broker, agent and office in one process.
+//! `taimat demo`: three cameras with their devices, broker and office in one process.
 #![expect(
     clippy::disallowed_methods,
     reason = "shell: reads a clock, waits, starts a thread or task, reads or writes files"
@@ -21,8 +21,9 @@ use crate::office::notice::Notice;
 use crate::office::queries::{EventRow, FileRow, Filter};
 use crate::office::retention::Retention;
 use crate::office::service::{self, OfficeService};
-use crate::settings::{Protocol, load, parse};
+use crate::settings::{Protocol, Settings, load, parse};
 use crate::sim::scene::Disturbance;
+use crate::sim::street::Place;
 use crate::sim::{broker, camera};
 use crate::units::Digest;
 use crate::uplink::client::Options;
@@ -44,7 +45,7 @@ pub struct Args {
     /// Seed of the scene.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Disturbance of the scene.
+    /// Disturbance: the first camera then shows the drawn test scene with it.
     #[arg(long, value_enum, default_value_t = Disturbance::None)]
     disturbance: Disturbance,
 }
@@ -82,18 +83,47 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     verdict(&out)
 }
 
-/// The simulated camera, once it has pictures: without them it would be a camera that is down.
-async fn camera_of(args: &Args) -> anyhow::Result<camera::SimCamera> {
-    let lens = camera::SimCamera::start(camera::Options {
-        seed: args.seed,
-        disturbance: args.disturbance,
-        ..camera::Options::default()
-    })?;
+/// The simulated cameras, once all have pictures: without them they would be cameras that are down.
+async fn cameras(args: &Args) -> anyhow::Result<Vec<(Place, camera::SimCamera)>> {
+    let start = |place: Place| {
+        let disturbed = args.disturbance != Disturbance::None && place == Place::Road;
+        let options = camera::Options {
+            seed: args.seed,
+            disturbance: args.disturbance,
+            place: (!disturbed).then_some(place),
+            ..camera::Options::default()
+        };
+        Ok((place, camera::SimCamera::start(options)?))
+    };
+    let lenses = Place::ALL.into_iter().map(start).collect::<anyhow::Result<Vec<_>>>()?;
     let until = Instant::now() + CAMERA_START;
-    while !lens.is_ready() && Instant::now() < until {
+    while lenses.iter().any(|(_, lens)| !lens.is_ready()) && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Ok(lens)
+    Ok(lenses)
+}
+
+/// The settings of the device at one place.
+fn settings_of(
+    place: Place,
+    lens: &camera::SimCamera,
+    out: &Path,
+    port: u16,
+) -> anyhow::Result<Settings> {
+    let ring = out.join("ring").join(place.site());
+    std::fs::create_dir_all(&ring).with_context(|| ring.display().to_string())?;
+    let login = out.join("camera.login");
+    std::fs::write(&login, "admin:taimat\n")?;
+    let text = format!(
+        "site = \"{}\"\n[camera]\nmain_url = \"{}\"\nsub_url = \"{}\"\nlogin_file = {:?}\n[storage]\ndir = {:?}\nrequire_mount = false\n\
+         budget = \"64 MiB\"\nsegment = \"4 MiB\"\n[uplink]\nhost = \"127.0.0.1\"\nport = {port}\nprotocol = \"3.1.1\"\nhealth_every = \"10 s\"\n",
+        place.site(),
+        lens.main_url(),
+        lens.sub_url(),
+        login,
+        ring
+    );
+    Ok(parse::parse(&text, &load::read)?)
 }
 
 /// The office on the embedded broker.
@@ -120,24 +150,17 @@ fn office_at(port: u16) -> OfficeService {
 
 async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
     let port = broker::start()?;
-    let lens = camera_of(args).await?;
-    let login = out.join("camera.login");
-    std::fs::write(&login, "admin:taimat\n")?;
-    let text = format!(
-        "site = \"demo\"\n[camera]\nmain_url = \"{}\"\nsub_url = \"{}\"\nlogin_file = {:?}\n[storage]\ndir = {:?}\nrequire_mount = false\n\
-         budget = \"64 MiB\"\nsegment = \"4 MiB\"\n[uplink]\nhost = \"127.0.0.1\"\nport = {port}\nprotocol = \"3.1.1\"\nhealth_every = \"10 s\"\n",
-        lens.main_url(),
-        lens.sub_url(),
-        login,
-        out.join("ring")
-    );
-    let settings = parse::parse(&text, &load::read)?;
+    let lenses = cameras(args).await?;
+    let settings = lenses
+        .iter()
+        .map(|(place, lens)| settings_of(*place, lens, out, port))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let archive = Archive::open(out)?;
     let office = office_at(port);
-    println!(
-        "camera {} (simulated), broker 127.0.0.1:{port} (embedded), everything else is real",
-        lens.main_url()
-    );
+    for (place, lens) in &lenses {
+        println!("camera {} (simulated) of device {}", lens.main_url(), place.site());
+    }
+    println!("broker 127.0.0.1:{port} (embedded); everything else is real");
     println!("playing for {} s into {}", args.length.as_secs(), out.display());
     let started = Instant::now();
     let report =
@@ -148,7 +171,13 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
         service::run(archive, office, commands, office_stopped, report).await
     });
     let (agent_stop, agent_stopped) = watch::channel(false);
-    let agent = tokio::spawn(runtime::run(settings, Arc::new(SystemClock::new()), agent_stopped));
+    let run = |settings| {
+        let clock = Arc::new(SystemClock::new());
+        tokio::spawn(runtime::run(settings, clock, agent_stopped.clone()))
+    };
+    let agents: Vec<_> = settings.into_iter().map(run).collect();
+    // The console of the office starts here (`office run` starts it in the same way) and prints its
+    // one-time link; it reads `out` and ends with `office_stop`.
     let mut signal = on_signal()?;
     tokio::select! {
         () = tokio::time::sleep(args.length) => {
@@ -156,14 +185,19 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
         }
         _ = signal.wait_for(|stop| *stop) => println!("interrupted: clips may be missing"),
     }
-    let skipped = lens.faults().skipped.lock().map_or(0, |skipped| skipped.len());
+    let of_camera = |(_, lens): &(Place, camera::SimCamera)| {
+        lens.faults().skipped.lock().map_or(0, |skipped| skipped.len())
+    };
+    let skipped: usize = lenses.iter().map(of_camera).sum();
     if skipped > 0 {
         println!(
-            "this machine was too slow for the simulated camera: it skipped {skipped} pictures"
+            "this machine was too slow for the simulated cameras: they skipped {skipped} pictures"
         );
     }
     let _ = agent_stop.send(true);
-    agent.await??;
+    for agent in agents {
+        agent.await??;
+    }
     let _ = office_stop.send(true);
     office.await??;
     Ok(())
