@@ -23,7 +23,7 @@ if (shots) mkdirSync(shots, { recursive: true });
 before(async () => { if (!skip) browser = await openBrowser(); });
 after(async () => { await browser?.close(); });
 
-/** Opens a page anew. */
+/** Opens a page. */
 async function open(mock, path, [w, h, lang, theme] = LOOKS[0]) {
   await browser.size(w, h);
   await browser.go(`${mock.origin}/ui/icon.svg`);

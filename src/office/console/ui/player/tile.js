@@ -84,11 +84,11 @@ export class Tile {
       return false;
     }
     const file = this.feed.file(piece.fid);
-    const hole = file?.index.gaps?.find((/** @type {any} */ g) => Date.parse(g.from) <= wall && wall < Date.parse(g.to));
+    const gap = file?.index.gaps?.find((/** @type {any} */ g) => Date.parse(g.from) <= wall && wall < Date.parse(g.to));
     const clock = file?.index.clock ?? piece.clock;
-    if (hole && fragmentAt(file?.fragments ?? [], t) < 0) {
+    if (gap && fragmentAt(file?.fragments ?? [], t) < 0) {
       this.rest();
-      this.set({ kind: 'gap', reason: hole.reason, from: Date.parse(hole.from), to: Date.parse(hole.to) });
+      this.set({ kind: 'gap', reason: gap.reason, from: Date.parse(gap.from), to: Date.parse(gap.to) });
       return false;
     }
     const error = this.feed.failure(piece.fid);
