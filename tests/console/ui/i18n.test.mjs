@@ -12,14 +12,14 @@ const en = read('en');
 export const files = (dir = UI) => readdirSync(dir, { withFileTypes: true }).flatMap((e) => (e.isDirectory() ? files(join(dir, e.name)) : [join(dir, e.name)]));
 const scripts = files().filter((f) => f.endsWith('.js')).map((f) => [f, readFileSync(f, 'utf8')]);
 const words = (entry) => (typeof entry === 'string' ? [entry] : Object.values(entry));
-const holes = (text) => [...text.matchAll(/\{(\w+)\}/g)].map((m) => m[1]).sort();
+const slots = (text) => [...text.matchAll(/\{(\w+)\}/g)].map((m) => m[1]).sort();
 
 test('both languages have every key and argument', () => {
   assert.deepEqual(Object.keys(vi).sort(), Object.keys(en).sort());
   for (const key of Object.keys(vi)) {
     for (const text of [...words(vi[key]), ...words(en[key])]) {
       assert.ok(text.trim() !== '', key);
-      assert.deepEqual(holes(text), holes(words(en[key]).at(-1)), key);
+      assert.deepEqual(slots(text), slots(words(en[key]).at(-1)), key);
     }
   }
 });

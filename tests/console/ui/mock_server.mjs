@@ -10,7 +10,7 @@ import { indexOf } from './mock_clips.mjs';
 export const UI = join(fileURLToPath(new URL('../../../', import.meta.url)), 'src/office/console/ui');
 export const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; font-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.json': 'application/json', '.svg': 'image/svg+xml' };
-const ALL = ['board', 'snapshot', 'clip', 'sound', 'unmasked', 'handle', 'lock', 'unlock', 'stats', 'device_command', 'people', 'retention', 'plan', 'audit_read'];
+const ALL = ['board', 'snapshot', 'clip', 'sound', 'unmasked', 'handle', 'lock', 'unlock', 'stats', 'device_ping', 'device_command', 'people', 'retention', 'plan', 'audit_read'];
 
 /** @param {{events?: number, clips?: Record<string, {bytes: Buffer, codecs: any[], loop?: number, from: number, seconds: number}[]>, rights?: string[], delay?: number}} options */
 export function startMock(options = {}) {
@@ -40,7 +40,7 @@ export function startMock(options = {}) {
     'GET me': me, 'POST purpose': (_, body) => { state.purpose = { ...body, until: iso(Date.now() + 4 * 3600000) }; return [204]; }, 'POST password': () => [204],
     'GET sites': () => ({ now: iso(Date.now()), sites: state.sites }),
     'GET motion-events': (q) => {
-      const f = state.events.filter((e) => (!q.get('site') || e.site === q.get('site')) && (!q.get('rule') || e.rule === q.get('rule')) && (!q.get('handled') || (q.get('handled') === 'true') === Boolean(e.handled)));
+      const f = state.events.filter((e) => (!q.get('site') || e.site === q.get('site')) && (!q.get('rule') || e.rule === q.get('rule')) && (!q.get('handled') || (q.get('handled') === 'yes') === Boolean(e.handled)));
       const at = Number(q.get('before') ?? 0);
       const limit = Number(q.get('limit') ?? 100);
       return { events: f.slice(at, at + limit), next: at + limit < f.length ? String(at + limit) : null };

@@ -26,6 +26,8 @@ export async function openBrowser({ width = 1280, height = 900, dark = true, arg
     capabilities: { alwaysMatch: { browserName: 'chrome', 'goog:loggingPrefs': { browser: 'ALL' }, 'goog:chromeOptions': { binary: browserPath, args: ['--headless', '--no-sandbox', '--disable-gpu', '--autoplay-policy=no-user-gesture-required', `--window-size=${width},${height}`, ...args] } } },
   });
   const session = `/session/${made.sessionId}`;
+  // axe walks a whole page: half a minute, the driver's own limit, is too little on a busy computer.
+  await call('POST', `${session}/timeouts`, { script: 120000 });
   const cdp = (cmd, params) => call('POST', `${session}/goog/cdp/execute`, { cmd, params });
   const browser = {
     cdp,

@@ -36,7 +36,7 @@ async function problemOf(response) {
  * @returns {Promise<Response>}
  */
 export async function request(method, path, options = {}) {
-  const headers = { accept: 'application/json', ...options.headers };
+  /** @type {Record<string, string>} */ const headers = { accept: 'application/json', ...options.headers };
   if (options.json !== undefined) headers['content-type'] = 'application/json';
   let response;
   try {

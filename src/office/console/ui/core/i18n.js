@@ -43,8 +43,8 @@ export function t(key, args = {}) {
 }
 
 /** A word of a closed list that may grow at the other end: an unknown word is shown as it came.
- * @param {string} group @param {string | null | undefined} word */
-export const word = (group, word_) => (word_ ? (has(`${group}.${word_}`) ? t(`${group}.${word_}`) : word_) : t('none'));
+ * @param {string} group @param {string | null | undefined} value */
+export const word = (group, value) => (value ? (has(`${group}.${value}`) ? t(`${group}.${value}`) : value) : t('none'));
 
 /** @param {number | null | undefined} value @param {0 | 1 | 2} [digits] */
 export const number = (value, digits = 0) => (value == null || !Number.isFinite(value) ? '–' : numbers[digits]?.format(value) ?? String(value));

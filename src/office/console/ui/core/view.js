@@ -231,9 +231,9 @@ export const each = (list, key, render) => ({
       for (const [k, row] of rows) if (!items.has(k)) { row.dispose(); row.node.remove(); rows.delete(k); }
       let next = /** @type {Node} */ (end);
       for (const [k, item] of [...items].reverse()) {
-        let row = rows.get(k);
-        if (row) row.item.value = item;
-        else rows.set(k, row = root((dispose) => { const s = signal(item); return { item: s, node: render(s), dispose }; }));
+        const row = rows.get(k) ?? /** @type {any} */ (root((dispose) => { const s = signal(item); return { item: s, node: render(s), dispose }; }));
+        rows.set(k, row);
+        row.item.value = item;
         if (row.node.nextSibling !== next) end.parentNode?.insertBefore(row.node, next);
         next = row.node;
       }

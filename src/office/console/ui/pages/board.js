@@ -60,7 +60,7 @@ const figure = (name, sign, value, mark = '') => html`<div class="figure ${mark}
 function tile(s) {
   const fid = computed(() => s.value.snapshot?.fid ?? null);
   const dim = computed(() => Boolean(old(s.value)));
-  return html`<li class="${() => `tile tile-${s.value.state}`}"><a class="tile-link" href="${href(`/sites/${encodeURIComponent(s.peek().site)}`)}" aria-label="${() => `${siteName(s.value)}: ${t(`state.${s.value.state}`)}. ${reasonText(s.value)}`}">
+  return html`<li class="${() => `tile tile-${s.value.state}`}"><a class="tile-link" href="${href(`/sites/${encodeURIComponent(s.peek().site)}`)}">
       <span class="tile-picture">${() => picture({ site: s.peek().site, fid: fid.value, alt: t('picture.last', { site: siteName(s.peek()) }), dim: dim.value })}
         ${() => (s.value.snapshot ? html`<span class="tile-age">${ageOf(s.value.snapshot.time)}</span>` : null)}</span>
       <span class="tile-head"><b>${() => siteName(s.value)}</b><small>${s.peek().site}</small></span></a>

@@ -44,7 +44,7 @@ export default function page({ query }) {
     status.value = 'loading';
     const f = filter.peek();
     try {
-      const answer = await get(`/motion-events${search({ ...f, handled: f.handled === 'no' ? false : f.handled === 'yes' ? true : null, before: more ? next.peek() : null, limit: PAGE })}`, { signal: mine.signal });
+      const answer = await get(`/motion-events${search({ ...f, before: more ? next.peek() : null, limit: PAGE })}`, { signal: mine.signal });
       rows.value = more ? [...rows.peek(), ...answer.events].slice(0, ROWS_MAX) : answer.events;
       next.value = answer.next ?? null;
       status.value = 'ready';

@@ -15,8 +15,8 @@ export default function page() {
     <div class="card"><h2>${t('settings.look')}</h2><div class="fields">
       ${select(t('language'), 'language', LANGUAGES.map((l) => [l, l === 'vi' ? 'Tiếng Việt' : 'English']), language.peek(), chooseLanguage)}
       ${select(t('theme'), 'theme', ['auto', 'dark', 'light'].map((x) => [x, t(`theme.${x}`)]), themeNow(), chooseTheme)}</div></div>
-    <div class="card"><h2>${t('settings.grants')}</h2><table class="table"><thead><tr><th scope="col">${t('group')}</th><th scope="col">${t('role')}</th><th scope="col">${t('until')}</th></tr></thead>
-      <tbody>${(user?.grants ?? []).map((g) => html`<tr><td>${groupName(g.group)}</td><td>${t(`role.${g.role}`)}</td><td>${g.until ? dateTime(g.until) : t('no_end')}</td></tr>`)}</tbody></table></div>
+    <div class="card"><h2>${t('settings.grants')}</h2><div class="table-wrap" tabindex="0" role="region" aria-label="${t('settings.grants')}"><table class="table"><thead><tr><th scope="col">${t('group')}</th><th scope="col">${t('role')}</th><th scope="col">${t('until')}</th></tr></thead>
+      <tbody>${(user?.grants ?? []).map((g) => html`<tr><td>${groupName(g.group)}</td><td>${t(`role.${g.role}`)}</td><td>${g.until ? dateTime(g.until) : t('no_end')}</td></tr>`)}</tbody></table></div></div>
     ${user?.demo ? null : html`<div class="card"><h2>${t('password.change')}</h2>${form({
     label: t('password.set'),
     submit: async (data) => {

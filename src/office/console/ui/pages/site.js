@@ -47,7 +47,7 @@ export default function page({ params }) {
     ${show(health, (h) => untrack(() => (h.t.length === 0 ? html`<p class="notice">${t('site.no_health')}</p>` : html`<div class="charts">${Object.entries(h.series).map(([name, values]) => chart({ title: word('series', name), times: h.t, values: /** @type {any} */ (values), format: FORMATS[name] ?? plainNumber, max: name === 'wear' ? 100 : undefined }))}</div>`)))}
     <div class="columns"><div class="card"><h2>${t('site.presence')}</h2>${show(presence, (list) => spans(listOf(list, 'presence'), (p) => word('presence', p.state)))}</div>
       <div class="card"><h2>${t('axis.gaps')}</h2>${show(gaps, (list) => spans(listOf(list, 'gaps'), (g) => word('gap', g.reason)))}</div></div>
-    ${allowedAt('device_command', site) ? commands(path) : null}
+    ${allowedAt('device_command', site) || allowedAt('device_ping', site) ? commands(path, allowedAt('device_command', site) ? ['ping', 'log-tail', 'ring-status'] : ['ping']) : null}
     <div class="columns">${show(detail, (d) => html`${['birth', 'health', 'ring'].map((name) => html`<details class="card"><summary><h2>${t(`site.${name}_words`)}</h2></summary>${tree(d[name])}</details>`)}`)}</div></section>`;
 }
 
@@ -68,8 +68,17 @@ function tree(value) {
   return html`<dl class="facts facts-words">${rows.map(([k, v]) => html`<dt>${k}</dt><dd>${String(v)}</dd>`)}</dl>`;
 }
 
-/** @param {string} path */
-function commands(path) {
+/** The lines of a log in a reply, wherever the envelope holds them. @param {any} reply @param {number} [depth] @returns {any[] | null} */
+function linesOf(reply, depth = 0) {
+  if (reply === null || typeof reply !== 'object' || depth > 3) return null;
+  if (Array.isArray(reply.lines)) return reply.lines;
+  if (typeof reply.lines === 'string') return reply.lines.split('\n');
+  for (const value of Object.values(reply)) { const found = linesOf(value, depth + 1); if (found) return found; }
+  return null;
+}
+
+/** @param {string} path @param {string[]} names */
+function commands(path, names) {
   const answer = signal(/** @type {any} */ (null));
   const busy = signal('');
   const ask = async (/** @type {string} */ name) => {
@@ -78,11 +87,11 @@ function commands(path) {
     if (reply !== undefined) answer.value = { name, reply, at: Date.now() };
     busy.value = '';
   };
-  return html`<div class="card"><h2>${t('site.commands')}</h2><p class="muted">${t('site.commands_about')}</p><div class="row">${['ping', 'log-tail', 'ring-status'].map((name) => html`<button class="button" type="button" ?disabled=${() => busy.value !== ''} @click=${() => ask(name)}>${() => (busy.value === name ? t('loading') : t(`command.${name}`))}</button>`)}</div>
+  return html`<div class="card"><h2>${t('site.commands')}</h2><p class="muted">${t('site.commands_about')}</p><div class="row">${names.map((name) => html`<button class="button" type="button" ?disabled=${() => busy.value !== ''} @click=${() => ask(name)}>${() => (busy.value === name ? t('loading') : t(`command.${name}`))}</button>`)}</div>
     <div role="status">${() => {
     if (!answer.value) return null;
     const { name, reply, at } = answer.value;
-    const lines = reply?.lines ?? reply?.data?.lines;
+    const lines = linesOf(reply);
     return html`<p class="muted">${t(`command.${name}`)} · ${date(at)} ${dateTime(at).split(' ')[1]}</p>${Array.isArray(lines) ? html`<ol class="log" tabindex="0" aria-label="${t('command.log-tail')}">${lines.map((l) => html`<li>${typeof l === 'string' ? l : JSON.stringify(l)}</li>`)}</ol>` : tree(reply)}`;
   }}</div></div>`;
 }

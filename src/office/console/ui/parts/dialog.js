@@ -30,6 +30,8 @@ export function openDialog(title, view, options = {}) {
     options.onClose?.();
   });
   element.showModal();
+  // A field first, not the button that closes.
+  /** @type {HTMLElement | null} */ (element.querySelector('.dialog-body :is(input:checked, input:not([type="radio"]), select, textarea, .button)'))?.focus();
   return close;
 }
 

@@ -42,7 +42,7 @@ const PATHS = {
   full: 'M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5',
 };
 
-/** The four states of a site: told apart by shape first. @type {Record<string, string>} */
+/** The four states of a site: each has its own shape. @type {Record<string, string>} */
 const SHAPES = {
   ok: 'M8 2.200a5.8 5.8 0 1 1 0 11.600A5.8 5.8 0 0 1 8 2.200z',
   warn: 'M8 1.500l7 12.800H1z',

@@ -24,6 +24,7 @@ function overlay(tile) {
   if (s.kind === 'failed') return html`<div class="tile-card"><p role="alert">${sentence(s.error)}</p></div>`;
   if (s.kind === 'loading') return html`<div class="tile-card tile-card-soft"><p>${t('player.loading')}</p></div>`;
   if (s.kind === 'pictures') return html`<span class="tile-note">${t('player.pictures', { codec: s.reason === 'black' ? '' : s.reason })}</span>`;
+  if (s.clockSet) return html`<span class="tile-note">${t('player.clock_set')}</span>`;
   return s.soundLost && allowedAt('sound', tile.site) ? html`<span class="tile-note">${t('player.sound_lost', { codec: s.soundLost })}</span>` : null;
 }
 

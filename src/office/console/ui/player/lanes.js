@@ -1,5 +1,5 @@
 // @ts-check
-// The axis of one camera: footage, gaps with their reason, and what nobody knows. Pure; times in ms.
+// The axis of one camera: footage, gaps with their reason, and what is not known. Pure; times in ms.
 
 /** @typedef {{from: number, to: number, fid: string | number, clock?: string, codec?: string}} Span */
 /** @typedef {{kind: 'file', from: number, to: number, fid: string | number, clock?: string} | {kind: 'gap', from: number, to: number, reason: string}} Piece */

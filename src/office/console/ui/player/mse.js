@@ -132,7 +132,7 @@ export class Feed {
     return true;
   }
 
-  /** After a part that could not be read: the next one begins anew. */
+  /** After a part that could not be read: the next one begins with the initialisation. */
   recover() {
     this.initOf = '';
     try { if (this.media?.readyState === 'open') this.buffer?.abort(); } catch { /* a removal runs: it ends by itself */ }

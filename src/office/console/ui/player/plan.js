@@ -13,7 +13,7 @@ const BETWEEN_MAX = 4096;
 /** Drift of a file's own clock that is smoothed over: below two pictures, which browsers bridge. */
 const DRIFT_S = 0.04;
 
-/** @typedef {{offset: number, length: number, start: number, end: number, shift: number, key: boolean, mediaUs: number}} Fragment */
+/** @typedef {{offset: number, length: number, start: number, end: number, shift: number, key: boolean, clockSet: boolean}} Fragment */
 
 /**
  * Places a file's fragments on the session's axis. `shift` is the SourceBuffer's timestampOffset.
@@ -27,7 +27,7 @@ export function layout(index, originMs) {
     const wish = wall - f.media_us / 1e6;
     if (!(Math.abs(wish - shift) <= DRIFT_S)) shift = wish;
     const start = f.media_us / 1e6 + shift;
-    return { offset: f.offset, length: f.length, start, end: start + f.duration_us / 1e6, shift, key: Boolean(f.key), mediaUs: f.media_us };
+    return { offset: f.offset, length: f.length, start, end: start + f.duration_us / 1e6, shift, key: Boolean(f.key), clockSet: f.recorded_wall_us != null };
   });
 }
 

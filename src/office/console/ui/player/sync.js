@@ -59,14 +59,20 @@ export class HoldJudge {
 
 /** Errors and seeks, for the figures the page shows and tests read. */
 export class SyncStats {
-  constructor() { this.clear(0); }
-
-  /** @param {number} now */
-  clear(now) {
+  constructor() {
     /** @type {number[]} */ this.errors = [];
     this.at = 0;
     this.seeks = 0;
     /** Times the clock yielded. */ this.slips = 0;
+    this.since = 0;
+  }
+
+  /** @param {number} now */
+  clear(now) {
+    this.errors = [];
+    this.at = 0;
+    this.seeks = 0;
+    this.slips = 0;
     this.since = now;
   }
 

@@ -11,7 +11,7 @@ import { pieceAt } from './lanes.js';
 const PICTURE_EVERY_MS = 200;
 /** A video that runs for so long without a picture is not decoded at all: the office's pictures take over. */
 const BLACK_AFTER_MS = 2000;
-/** @typedef {{kind: 'video' | 'pictures' | 'gap' | 'loading' | 'failed', reason?: string, from?: number, to?: number, error?: any, clock?: string, soundLost?: string | null, fid?: string | number}} Status */
+/** @typedef {{kind: 'video' | 'pictures' | 'gap' | 'loading' | 'failed', reason?: string, from?: number, to?: number, error?: any, clock?: string, soundLost?: string | null, clockSet?: boolean, fid?: string | number}} Status */
 
 export class Tile {
   /**
@@ -67,7 +67,7 @@ export class Tile {
   set(next) {
     const now = this.status.peek();
     if (now.kind !== next.kind || now.fid !== next.fid || now.reason !== next.reason || now.from !== next.from || now.to !== next.to
-      || now.error !== next.error || now.clock !== next.clock || now.soundLost !== next.soundLost) this.status.value = next;
+      || now.error !== next.error || now.clock !== next.clock || now.soundLost !== next.soundLost || now.clockSet !== next.clockSet) this.status.value = next;
   }
 
   /**
@@ -84,11 +84,11 @@ export class Tile {
       return false;
     }
     const file = this.feed.file(piece.fid);
-    const hole = file?.index.gaps?.find((/** @type {any} */ g) => Date.parse(g.from) <= wall && wall < Date.parse(g.to));
+    const gap = file?.index.gaps?.find((/** @type {any} */ g) => Date.parse(g.from) <= wall && wall < Date.parse(g.to));
     const clock = file?.index.clock ?? piece.clock;
-    if (hole && fragmentAt(file?.fragments ?? [], t) < 0) {
+    if (gap && fragmentAt(file?.fragments ?? [], t) < 0) {
       this.rest();
-      this.set({ kind: 'gap', reason: hole.reason, from: Date.parse(hole.from), to: Date.parse(hole.to) });
+      this.set({ kind: 'gap', reason: gap.reason, from: Date.parse(gap.from), to: Date.parse(gap.to) });
       return false;
     }
     const error = this.feed.failure(piece.fid);
@@ -107,7 +107,7 @@ export class Tile {
       this.set({ kind: 'loading', fid: piece.fid, clock });
       return true;
     }
-    this.set({ kind: 'video', fid: piece.fid, clock, soundLost: file.way.soundLost });
+    this.set({ kind: 'video', fid: piece.fid, clock, soundLost: file.way.soundLost, clockSet: file.fragments[fragmentAt(file.fragments, t)]?.clockSet });
     return this.follow(t, speed, running, String(piece.fid));
   }
 
