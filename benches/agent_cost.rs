@@ -3,7 +3,7 @@
 //! It measures recording alone, and recording with motion. The camera is GStreamer's server with
 //! 1080p25 footage if both are available, else the simulated camera. The agent's figures include a
 //! flush a second, SHA-256 over all written bytes, and the journal; ffmpeg copies segments without
-//! flushes.
+//! flushes. `TAIMAT_BENCH_OLD=PATH` names an earlier binary, which records beside them.
 //! Run: `cargo bench --bench agent_cost`.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot measure stops")]
 
@@ -12,7 +12,7 @@ mod process;
 
 use std::time::Duration;
 
-use process::{Camera, agent, ffmpeg};
+use process::{Camera, agent, agent_of, ffmpeg};
 
 /// Measured time after the connection, seconds.
 const SECONDS: u64 = 30;
@@ -24,6 +24,11 @@ fn main() {
     let camera = Camera::start();
     let mut processes =
         vec![("taimat, recording only", agent(&dir.path().join("record"), &camera, false, 9))];
+    if let Some(old) = std::env::var_os("TAIMAT_BENCH_OLD") {
+        let command = std::process::Command::new(old);
+        let running = agent_of(command, &dir.path().join("old"), &camera, false, 9);
+        processes.push(("earlier binary, recording only", running));
+    }
     match ffmpeg(dir.path().join("ffmpeg"), &camera) {
         Some(running) => processes.push(("ffmpeg -c copy -f segment", running)),
         None => println!("ffmpeg is not installed: no comparison"),

@@ -30,6 +30,11 @@ pub fn shown(text: &str) -> String {
     out
 }
 
+/// A path in one line, as by [`shown`].
+pub fn shown_path(path: impl AsRef<std::path::Path>) -> String {
+    shown(&path.as_ref().display().to_string())
+}
+
 /// The lines of a text, each as by [`shown`]; tabs stay.
 pub fn shown_lines(text: &str) -> String {
     text.split('\n')
@@ -77,6 +82,11 @@ mod tests {
     /// Window title, clipboard, a forged line, C1, DEL, and right-to-left text.
     const EVIL: &str =
         "a\x1b]0;t\x07\x1b]52;c;eA==\x07\nkm-17 clip\r\t\u{9b}2J\x7f\u{202e}gpj.exe\u{2066} đường";
+
+    #[test]
+    fn a_path_with_a_line_feed_or_an_escape_is_one_line() {
+        assert_eq!(shown_path("/a/b\n\u{1b}[2Jc.mp4"), "/a/b\\x0a\\x1b[2Jc.mp4");
+    }
 
     #[test]
     fn shown_text_has_no_control_characters() {

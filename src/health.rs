@@ -120,6 +120,14 @@ impl Gauges {
         }
     }
 
+    /// The fault of the sub-stream, while the camera has one that does not play.
+    pub fn sub_fault(&self) -> Option<CameraFault> {
+        match self.sub {
+            CameraState::Down { fault, .. } if self.has_sub => Some(fault),
+            _ => None,
+        }
+    }
+
     /// Resets the stream states after a change of the camera settings.
     pub fn camera_changed(&mut self, has_sub: bool) {
         self.main = CameraState::Unknown;
@@ -320,6 +328,7 @@ mod tests {
             CameraState::Down { since: Timestamp::default(), fault: CameraFault::Stalled };
         gauges.camera_counts_mut(StreamRole::Main).lost_packets = 7;
         assert_eq!(states(&gauges), ("recording".into(), "stalled".into()));
+        assert_eq!(gauges.sub_fault(), Some(CameraFault::Stalled));
         assert_eq!(gauges.counters()["camera.lost_packets"], 7);
     }
 }

@@ -26,6 +26,7 @@ pub mod escape;
 pub mod log_tail;
 pub(crate) mod regular_file;
 pub mod settings;
+pub mod http_auth;
 pub mod remote_config;
 pub mod camera;
 pub mod discover;

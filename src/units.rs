@@ -55,7 +55,7 @@ impl WallTime {
     }
 
     /// Parses RFC 3339 with an offset, e.g. `2026-11-24T09:10:00+07:00`. Without an offset the time
-    /// is UTC.
+    /// is UTC. The calendar ends with 9999-12-30T22:00:00.999Z: a later time of that year is this one.
     ///
     /// # Errors
     /// When `text` is no such time.
@@ -70,6 +70,7 @@ impl WallTime {
             (Ok(time), _) => Ok(WallTime(time.as_microsecond())),
             (Err(_), false) => match utc() {
                 Some(time) => Ok(WallTime(time.timestamp().as_microsecond())),
+                None if let Some(end) = end_of_calendar(text) => Ok(end),
                 None => Err(format!(
                     "{text:?} is not a time such as 2026-11-24T02:10:00Z or 2026-11-24T09:10:00+07:00"
                 )),
@@ -88,6 +89,13 @@ impl WallTime {
         let end = if self.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
         jiff::Timestamp::from_microsecond(self.0).unwrap_or(end)
     }
+}
+
+/// The end of the calendar for a time of the last two days of the year 9999, which lie behind it.
+fn end_of_calendar(text: &str) -> Option<WallTime> {
+    let civil = text.trim().trim_end_matches(['Z', 'z']).parse::<jiff::civil::DateTime>().ok()?;
+    let is_last = (civil.year(), civil.month()) == (9999, 12) && civil.day() >= 30;
+    is_last.then(|| WallTime(jiff::Timestamp::MAX.as_microsecond()))
 }
 
 /// RFC 3339 (5.6) knows offsets up to 23:59; the parser takes more.
@@ -359,6 +367,17 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_behind_the_end_of_the_calendar_is_its_end() {
+        let end = WallTime(jiff::Timestamp::MAX.as_microsecond());
+        for text in ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59+07:00", "9999-12-31T23:59:59"] {
+            assert_eq!(WallTime::parse(text), Ok(end), "{text}");
+        }
+        for text in ["9999-12-32T00:00:00Z", "10000-01-01T00:00:00Z", "9999-12-31T25:00:00Z"] {
+            assert!(WallTime::parse(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_secret_never_shows_in_debug_output() {

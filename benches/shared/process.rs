@@ -106,6 +106,17 @@ impl Camera {
 /// `port`
 /// (9: none).
 pub fn agent(dir: &Path, camera: &Camera, motion: bool, port: u16) -> Running {
+    agent_of(taimat(), dir, camera, motion, port)
+}
+
+/// Like [`agent`], for the binary of `command`.
+pub fn agent_of(
+    mut command: Command,
+    dir: &Path,
+    camera: &Camera,
+    motion: bool,
+    port: u16,
+) -> Running {
     std::fs::create_dir_all(dir).unwrap();
     let sub = if motion { format!("sub_url = \"{}\"\n", camera.sub) } else { String::new() };
     let text = format!(
@@ -115,7 +126,6 @@ pub fn agent(dir: &Path, camera: &Camera, motion: bool, port: u16) -> Running {
         dir.join("ring")
     );
     std::fs::write(dir.join("taimat.toml"), text).unwrap();
-    let mut command = taimat();
     command
         .args(["run", "--config"])
         .arg(dir.join("taimat.toml"))

@@ -8,8 +8,8 @@ use taimat::camera::track_format::TrackFormat;
 use taimat::settings::Transport;
 use taimat::units::MonoTime;
 
-/// The first byte chooses codec and transport; then packets, each after its length in a byte, with a
-/// header that is mostly right.
+// The first byte chooses codec and transport; then packets, each after its length in a byte, with a
+// header that is mostly right. Some packets come again, alone or with those before them.
 fuzz_target!(|data: &[u8]| {
     let Some((choice, mut rest)) = data.split_first() else { return };
     let (kind, encoding) = match choice & 3 {
@@ -30,6 +30,7 @@ fuzz_target!(|data: &[u8]| {
     let transport = if choice & 4 == 0 { Transport::Tcp } else { Transport::Udp };
     let mut receiver = TrackReceiver::new(&format, transport).expect("a known format");
     let (mut seq, mut now, mut parameters) = (0_u16, 0, false);
+    let mut latest: Vec<Vec<u8>> = Vec::new();
     while let [head, length, more @ ..] = rest {
         let (payload, more) = more.split_at(usize::from(*length).min(more.len()));
         rest = more;
@@ -41,6 +42,13 @@ fuzz_target!(|data: &[u8]| {
         packet.extend([0, 0, 0, if head & 0x0f == 0x0f { 2 } else { 1 }]);
         packet.extend_from_slice(payload);
         receiver.packet(if head & 0x7f == 0x7f { payload } else { &packet }, MonoTime(now));
+        latest.push(packet);
+        if head & 0x70 == 0x60 {
+            let again = usize::from(head & 15) + 1;
+            for packet in &latest[latest.len().saturating_sub(again)..] {
+                receiver.packet(packet, MonoTime(now));
+            }
+        }
         receiver.tick(MonoTime(now));
         while let Some(received) = receiver.poll() {
             if let Received::Unit(unit) = received {

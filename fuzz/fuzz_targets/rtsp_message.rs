@@ -35,5 +35,5 @@ fuzz_target!(|data: &[u8]| {
     headers::session(data, &mut quirks);
     headers::transport(data, &mut quirks);
     headers::is_rtp_info(data);
-    headers::challenges([data].into_iter(), &mut quirks);
+    taimat::http_auth::challenges([data].into_iter());
 });

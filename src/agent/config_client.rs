@@ -9,9 +9,10 @@ use std::collections::VecDeque;
 use serde_json::{Value, json};
 
 use super::config_thread::{ConfigRequest, ConfigUpdate};
-use super::events::kind;
+use super::events::{self, kind};
 use super::{Agent, AgentEffect};
 use crate::remote_config::action::{self, Applied, ConfigInput};
+use crate::remote_config::known_ring::KnownRing;
 use crate::remote_config::rejection::Rejection;
 use crate::remote_config::signed_command::CommandRequest;
 use crate::remote_config::state_machine::{COMMANDS_MAX, ConfigMachine};
@@ -27,6 +28,8 @@ pub struct ConfigClient {
     awaiting_number: VecDeque<Command>,
     /// Why boot rejected the configuration file; taken once it is reported.
     refused: Option<Rejection>,
+    /// The ring of the last boot, `Some(None)` at the first one; `None` with a ring in memory.
+    ring: Option<Option<KnownRing>>,
 }
 
 impl ConfigClient {
@@ -62,19 +65,46 @@ impl Agent {
     }
 
     /// Adds a configuration that can change at runtime. `refused` says why boot rejected the
-    /// configuration file; `None` when it did not.
+    /// configuration file; `None` when it did not. `ring` is the ring of the last boot, `Some(None)`
+    /// at the first one; `None` when the ring lies in memory.
     #[must_use]
     pub fn with_configuration(
         mut self,
         machine: ConfigMachine,
         refused: Option<Rejection>,
+        ring: Option<Option<KnownRing>>,
     ) -> Agent {
         self.configuration = Some(ConfigClient {
             machine,
             awaiting_number: VecDeque::with_capacity(COMMANDS_MAX),
             refused,
+            ring,
         });
         self
+    }
+
+    /// Compares the ring of this boot with that of the last one, reports a new or another one, and
+    /// remembers it.
+    pub(super) fn compare_ring(&mut self, now: Timestamp, record: u64, out: &mut Vec<AgentEffect>) {
+        let known = self.configuration.as_mut().and_then(|configuration| configuration.ring.take());
+        let Some(before) = known else { return };
+        let dir = self.settings.storage.dir.display().to_string();
+        let (ring, boot, at) = (self.ring, self.boot, now.wall.rfc3339());
+        let found = KnownRing { dir, ring, boot, record, at };
+        if let Some((before, change)) =
+            before.and_then(|before| before.change(&found).map(|change| (before, change)))
+        {
+            tracing::warn!(
+                dir = found.dir, ring = %ring, before = %before.ring, last_boot = before.at,
+                "{}; check the card", change.meaning()
+            );
+            let before = json!({"ring": before.ring, "boot": before.boot, "record": before.record, "at": before.at});
+            let detail = events::text(change.meaning());
+            let data =
+                json!({"state": change.as_str(), "ring": ring, "before": before, "detail": detail});
+            self.event(now, kind::CARD, None, data);
+        }
+        out.push(AgentEffect::Config(ConfigRequest::RememberRing(Box::new(found))));
     }
 
     /// Feeds one input to the state machine and executes its effects.

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::regular_file::{Links, read_text};
 use crate::remote_config::action::{ConfigInput, FileFound};
 use crate::remote_config::credential_scope::{self, WITHHELD};
+use crate::remote_config::known_ring::{self, KnownRing};
 use crate::remote_config::rejection::{RejectReason, Rejection};
 use crate::remote_config::state_record::ConfigState;
 use crate::remote_config::state_store::{self, Files};
@@ -61,6 +62,8 @@ pub enum ConfigRequest {
         /// The settings in force, when another camera must be probed.
         probe: Option<Box<Settings>>,
     },
+    /// Store the ring of this boot; not answered.
+    RememberRing(Box<KnownRing>),
     /// Return a stored text; answered by [`ConfigUpdate::Checked`].
     Show {
         /// `req_id` of the command.
@@ -165,6 +168,14 @@ fn work(paths: &ConfigPaths, requests: &Receiver<ConfigRequest>, send: &dyn Fn(C
                     cmd: CHECK,
                     outcome: check(paths, &text, &now, probe),
                 });
+            }
+            Ok(ConfigRequest::RememberRing(known)) => {
+                if let Err(reason) = known_ring::save(paths.files.as_ref(), &known) {
+                    tracing::warn!(
+                        reason,
+                        "ring of this boot not stored beside the configuration; the next boot cannot tell another ring from it; check that card"
+                    );
+                }
             }
             Ok(ConfigRequest::Show { req_id, sha256 }) => {
                 send(ConfigUpdate::Checked { req_id, cmd: SHOW, outcome: show(paths, &sha256) })

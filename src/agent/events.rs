@@ -161,9 +161,14 @@ pub fn motion(motion: &MotionUpdate, event: &str) -> Value {
     data
 }
 
-/// Data of a gap event.
+/// Data of a gap event. It does not end before it begins: a clock that was set back is named.
 pub fn gap(gap: &Gap) -> Value {
-    json!({"from": gap.from.wall.rfc3339(), "to": gap.to.wall.rfc3339(), "reason": gap.reason.as_str(), "bytes": gap.bytes})
+    let (set_back, to) = (gap.set_back(), gap.to.wall.max(gap.from.wall));
+    let mut data = json!({"from": gap.from.wall.rfc3339(), "to": to.rfc3339(), "reason": gap.reason.as_str(), "bytes": gap.bytes});
+    if set_back > 0 {
+        data["set_back_ms"] = json!(set_back.div_ceil(1000));
+    }
+    data
 }
 
 /// Data of a repair event.

@@ -31,7 +31,7 @@ impl Bench {
             &mut bench.agent,
             Agent::new(settings(), Arc::new(NoFootage), [7; 32]),
         );
-        bench.agent = agent.with_configuration(machine, None);
+        bench.agent = agent.with_configuration(machine, None, None);
         bench.connect();
         bench
     }

@@ -65,6 +65,16 @@ impl Agent {
         if ranges.len() > RANGES_MAX {
             return Err(format!("at most {RANGES_MAX} ranges at once"));
         }
+        if let Some((first, last)) = ranges.iter().find(|(first, last)| first > last) {
+            return Err(format!("seq: [{first},{last}] ends before it begins"));
+        }
+        let is_id = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        if ring.len() != 16 || !ring.chars().all(is_id) {
+            let shown: String = ring.chars().take(SHOWN_MAX).collect();
+            return Err(format!(
+                "ring must be 16 digits 0 to 9 and a to f, as ring-status has it, not {shown}"
+            ));
+        }
         let ranges = merged(ranges);
         if ring != self.ring.to_string() {
             // Numbers of another ring are gone with its card.

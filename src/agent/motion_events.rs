@@ -106,6 +106,14 @@ impl Agent {
             }
             AnalyticsUpdate::Unavailable { since, reason } => {
                 self.gauges.blind = true;
+                let reason = match self.gauges.sub_fault() {
+                    Some(fault) => format!(
+                        "the sub-stream, which is analysed, is down ({}): correct camera.sub_url, or remove it to \
+                         analyse the main stream; recording continues",
+                        fault.as_str()
+                    ),
+                    None => reason,
+                };
                 let data = json!({"since": since.wall.rfc3339(), "reason": events::text(&reason)});
                 self.event(now, kind::BLIND, None, data);
             }

@@ -62,6 +62,7 @@ impl Agent {
             "recovery_ms": found.took / 1000, "unreadable_entries": unreadable, "damaged_slots": found.damaged_slots,
         });
         self.event(now, kind::START, None, particulars);
+        self.compare_ring(now, found.last_seq, out);
         self.configuration_started(now);
         for gap in found.gaps.iter().take(START_GAPS_MAX) {
             self.event(gap.from, kind::GAP, None, events::gap(gap));

@@ -30,6 +30,7 @@ use crate::clock::{self, Clock};
 use crate::frame_queue::{FrameSender, frame_queue};
 use crate::log_tail::LogTail;
 use crate::remote_config::action;
+use crate::remote_config::known_ring;
 use crate::remote_config::rejection::{RejectReason, Rejection};
 use crate::remote_config::startup::Configured;
 use crate::settings::Settings;
@@ -137,16 +138,15 @@ pub async fn run_with_inputs(
         start_or_fall_back(settings, configured.as_ref(), clock.clone(), inbox, wakeup).await?;
     let mut agent = Agent::new(runtime.settings.clone(), Arc::new(reader), clock::seed()?);
     if let Some(Configured { machine, files, file, volatile, state, refused, .. }) = configured {
-        let send = wakeup::update_sender(
-            runtime.inbox.clone(),
-            runtime.wakeup.clone(),
-            AgentInput::Config,
-        );
+        let (inbox, wakeup) = (runtime.inbox.clone(), runtime.wakeup.clone());
+        let send = wakeup::update_sender(inbox, wakeup, AgentInput::Config);
+        // A ring in memory is a new one at every boot.
+        let ring = runtime.memory_fallback.is_none().then(|| known_ring::load(files.as_ref()));
         runtime.config_thread = Some(ConfigThread::start(
             ConfigPaths { files, volatile, file, state, clock: clock.clone() },
             send,
         )?);
-        agent = agent.with_configuration(machine, refused);
+        agent = agent.with_configuration(machine, refused, ring);
     }
     let mut effects = Vec::new();
     while !agent.is_finished() {
@@ -444,6 +444,7 @@ impl Runtime {
             ConfigRequest::Check { req_id, .. } => {
                 ConfigUpdate::Checked { req_id, cmd: config_thread::CHECK, outcome: Err(refusal()) }
             }
+            ConfigRequest::RememberRing(_) => return,
             ConfigRequest::Show { req_id, .. } => {
                 ConfigUpdate::Checked { req_id, cmd: config_thread::SHOW, outcome: Err(refusal()) }
             }

@@ -14,8 +14,8 @@ use crate::storage::StorageRequest;
 use crate::units::{MonoTime, Timestamp};
 use crate::uplink::UplinkRequest;
 
-/// Time for the camera to answer TEARDOWN.
-const CAMERA_TIMEOUT: Duration = Duration::from_secs(4);
+/// Time for the camera tasks to end: each waits 0.8 s for the answer to TEARDOWN.
+const CAMERA_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for the last drafts to become durable.
 const JOURNAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time to publish the state `stopping` and to disconnect.

@@ -11,6 +11,7 @@ use crate::camera::CameraFault;
 use crate::camera::clock_belief::{ClockFault, ClockReport};
 use crate::evidence::manifest::Purpose;
 use crate::outbox::Priority;
+use crate::remote_config::known_ring::KnownRing;
 use crate::remote_config::state_machine::{ConfigMachine, ProvenSettings};
 use crate::storage::clock_history::ClockSet;
 use crate::storage::{Cell, FragmentRef, PinId, ReadFault, Recovered, Span};
@@ -676,6 +677,31 @@ fn a_command_with_a_bad_argument_names_the_argument() {
 }
 
 #[test]
+fn motion_without_its_sub_stream_names_the_next_step() {
+    let mut bench = Bench::new();
+    let unavailable = || {
+        AgentInput::Analytics(AnalyticsUpdate::Unavailable {
+            since: stamp(2),
+            reason: "the camera sends no pictures".into(),
+        })
+    };
+    bench.give(unavailable());
+    bench.agent.gauges.camera_changed(true);
+    bench.give(AgentInput::Camera(CameraUpdate::Down {
+        role: StreamRole::Sub,
+        fault: CameraFault::Unauthorized,
+        detail: "401".into(),
+        since: stamp(2),
+    }));
+    bench.give(unavailable());
+    let reasons = bench.data("analytics.unavailable");
+    assert_eq!(reasons[0]["reason"], "the camera sends no pictures");
+    let reason = reasons[1]["reason"].as_str().unwrap();
+    assert!(reason.contains("(unauthorized)") && reason.contains("camera.sub_url"), "{reason}");
+    assert!(reason.ends_with("recording continues"), "{reason}");
+}
+
+#[test]
 fn a_camera_outage_becomes_a_gap_record_and_two_events() {
     let mut bench = Bench::new();
     let up = |at| {
@@ -1165,6 +1191,19 @@ fn event_get_resends_stored_numbers_and_names_the_others() {
         json!([[3, 4]]),
         "numbers of another card are gone"
     );
+    for (ring, seq, why) in [
+        (ring.clone(), json!([[1, 2], [9, 3]]), "[9,3] ends before it begins"),
+        ("00000000000000FF".into(), json!([[3, 4]]), "16 digits 0 to 9 and a to f"),
+        ("ff".into(), json!([[3, 4]]), "16 digits 0 to 9 and a to f"),
+    ] {
+        bench.command(
+            "event-get",
+            &format!("w{seq}{ring}").replace(['[', ']', ','], "x"),
+            json!({"ring": ring, "seq": seq}),
+        );
+        let reply = bench.replies.pop().unwrap();
+        assert!(format!("{reply:?}").contains(why), "{reply:?}");
+    }
     bench.command("event-get", "r3", json!({"ring": ring}));
     assert_eq!(bench.replies.pop().unwrap().status, "error");
 }
@@ -1278,6 +1317,66 @@ fn an_uplink_alarm_is_reported_once_an_hour() {
     assert_eq!(refused(&bench), once, "a rejected rejection event is reported again");
 }
 
+/// Boots an agent that remembers `known` with the ring `found`, boot 5 and 100 records. Returns the
+/// `card` event and the ring that it remembers for the next boot.
+fn boots_with(
+    known: Option<Option<KnownRing>>,
+    ring: RingId,
+    record: u64,
+) -> (Option<Value>, Option<KnownRing>) {
+    let record_of = crate::remote_config::state_record::ConfigState::of_file;
+    let config = record_of(Digest::of(b"file"), String::new(), Default::default());
+    let settings_known = ProvenSettings { good: settings(), bootstrap: settings(), trying: None };
+    let machine = ConfigMachine::new(config, settings_known, [1; 32], stamp(1));
+    let agent = Agent::new(settings(), Arc::new(NoFootage), [7; 32]);
+    let mut agent = agent.with_configuration(machine, None, known);
+    let found =
+        Recovered { ring, boot: Boot(5), slots: 512, last_seq: record, ..Recovered::default() };
+    let mut out = Vec::new();
+    let input = AgentInput::Storage(StorageUpdate::Started(Box::new(found)));
+    agent.handle(stamp(1), input, &mut out);
+    let (mut event, mut remembered) = (None, None);
+    for effect in out {
+        match effect {
+            AgentEffect::Config(ConfigRequest::RememberRing(known)) => remembered = Some(*known),
+            AgentEffect::Storage(StorageRequest::EnqueueAll { entries }) => {
+                let data = entries.iter().filter_map(|(_, entry)| {
+                    let Body::Event { payload, .. } = Entry::decode(entry).ok()?.body else {
+                        return None;
+                    };
+                    let event: Value = serde_json::from_str(&payload).ok()?;
+                    (event["type"] == "vn.taimat.card.v1").then(|| event["data"].clone())
+                });
+                event = data.last().or(event);
+            }
+            _ => {}
+        }
+    }
+    (event, remembered)
+}
+
+#[test]
+fn a_new_or_exchanged_ring_is_reported_and_a_first_is_not() {
+    let (event, first) = boots_with(Some(None), RingId(7), 0);
+    assert_eq!(event, None, "a first start warns");
+    let first = first.expect("the ring is remembered");
+    assert_eq!((first.ring, first.boot, first.record), (RingId(7), Boot(5), 0));
+    let known = Some(Some(KnownRing { boot: Boot(4), ..first.clone() }));
+    assert_eq!(boots_with(known.clone(), RingId(7), 100).0, None, "the same ring");
+    for (ring, record, state) in
+        [(RingId(8), 0, "new_ring"), (RingId(8), 100, "other_ring"), (RingId(7), 0, "older_ring")]
+    {
+        let known = if ring == RingId(7) { Some(Some(first.clone())) } else { known.clone() };
+        let (event, next) = boots_with(known, ring, record);
+        let event = event.unwrap_or_else(|| panic!("{state} is not reported"));
+        assert_eq!((&event["state"], &event["ring"]), (&json!(state), &json!(ring)));
+        assert_eq!(event["before"]["ring"], json!(RingId(7)));
+        assert_eq!(next.unwrap().ring, ring, "it is reported at each boot");
+    }
+    let (event, remembered) = boots_with(None, RingId(9), 0);
+    assert_eq!((event, remembered), (None, None), "a ring in memory is not remembered");
+}
+
 #[test]
 fn changed_settings_reach_only_the_modules_they_change() {
     let mut bench = Bench::new();
@@ -1290,7 +1389,7 @@ fn changed_settings_reach_only_the_modules_they_change() {
     let machine = ConfigMachine::new(record, known, [1; 32], bench.now);
     let agent =
         std::mem::replace(&mut bench.agent, Agent::new(settings(), Arc::new(NoFootage), [7; 32]));
-    bench.agent = agent.with_configuration(machine, None);
+    bench.agent = agent.with_configuration(machine, None, None);
     bench.connect();
     bench.log.clear();
     let mut next = settings();

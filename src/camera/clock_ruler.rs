@@ -121,9 +121,11 @@ impl ClockRuler {
         self.rate
     }
 
-    /// Monotonic time of a media time.
+    /// Monotonic time of a media time. The correction of the offset begins at the point of the
+    /// line: frames held back since before it keep the rate.
     pub(super) fn time_of(&self, media: i64) -> i64 {
-        self.mono + ((media - self.media) as f64 * self.slope).round() as i64
+        let slope = if media < self.media { self.rate } else { self.slope };
+        self.mono + ((media - self.media) as f64 * slope).round() as i64
     }
 
     /// Media time that passes in a monotonic time, at the estimated rate: without the correction of

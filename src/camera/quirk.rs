@@ -166,7 +166,7 @@ impl Quirk {
         (
             Quirk::SequenceNoise,
             "sequence_noise",
-            "sequence numbers jump all the time; they are ignored",
+            "sequence numbers jump or repeat all the time; they are ignored: over UDP, lost packets are not seen then",
         ),
         (
             Quirk::Reordered,

@@ -1,6 +1,8 @@
 //! Tests of the RTSP client against the simulated camera.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,33 +18,30 @@ use crate::sim::camera::{Options, SimCamera, Sound};
 use crate::wakeup::WakeupCoalescer;
 use crate::watchdog::Heartbeat;
 
-/// Plays the main stream of a camera until `until` returns a value for an update.
-fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraUpdate) -> Option<T>) -> T {
+/// The inputs of the task of a main stream.
+fn stream(main_url: &str) -> Stream {
     let text = format!(
-        "site = \"a\"\nstorage.dir = \"/\"\nuplink.host = \"localhost\"\n[camera]\nmain_url = {:?}\nlogin_file = \"login\"",
-        camera.main_url()
+        "site = \"a\"\nstorage.dir = \"/\"\nuplink.host = \"localhost\"\n[camera]\nmain_url = {main_url:?}\nlogin_file = \"login\"",
     );
     let settings = parse::parse(&text, &|_| Ok("admin:taimat".into())).unwrap().camera;
+    Stream {
+        role: StreamRole::Main,
+        settings,
+        clock: Arc::new(SystemClock::new()),
+        shared: Arc::default(),
+        heartbeat: Heartbeat::default(),
+        run: 0,
+        wakeup: WakeupCoalescer::default(),
+    }
+}
+
+/// Plays the main stream of a camera until `until` returns a value for an update.
+fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraUpdate) -> Option<T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let found = runtime.block_on(async {
         let (update, mut updates) = mpsc::channel(16);
         let (_stop, stopped) = watch::channel(false);
-        let (clock, shared, heartbeat) =
-            (Arc::new(SystemClock::new()), Arc::default(), Heartbeat::default());
-        tokio::spawn(rtsp::run(
-            Stream {
-                role: StreamRole::Main,
-                settings,
-                clock,
-                shared,
-                heartbeat,
-                run: 0,
-                wakeup: WakeupCoalescer::default(),
-            },
-            |_| {},
-            update,
-            stopped,
-        ));
+        tokio::spawn(rtsp::run(stream(&camera.main_url()), |_| {}, update, stopped));
         let seen = async {
             loop {
                 if let Some(found) = until(updates.recv().await.unwrap()) {
@@ -98,4 +97,61 @@ fn damaged_packets_are_counted_and_the_session_goes_on() {
         }
     });
     assert!(counts.bad_packets + counts.lost_packets > 0, "{counts:?}");
+}
+
+/// Answers one session up to PLAY, then sends media without end and reads nothing more.
+fn flood(mut camera: TcpStream) {
+    const SDP: &str =
+        "v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:track1\r\n";
+    let mut reader = BufReader::new(camera.try_clone().unwrap());
+    let mut plays = false;
+    while !plays {
+        let (mut head, mut line) = (String::new(), String::new());
+        while reader.read_line(&mut line).unwrap_or(0) > 2 {
+            head.push_str(&std::mem::take(&mut line));
+        }
+        let number = head.split("CSeq: ").nth(1).and_then(|rest| rest.lines().next());
+        let Some(number) = number else { return };
+        let (more, body) = match head.split(' ').next().unwrap() {
+            "DESCRIBE" => ("Content-Type: application/sdp\r\n", SDP),
+            "SETUP" => ("Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n", ""),
+            _ => ("Session: 1\r\n", ""),
+        };
+        plays = head.starts_with("PLAY");
+        let len = body.len();
+        let answer = format!(
+            "RTSP/1.0 200 OK\r\nCSeq: {number}\r\n{more}Content-Length: {len}\r\n\r\n{body}"
+        );
+        camera.write_all(answer.as_bytes()).unwrap();
+    }
+    let mut seq = 0_u16;
+    let mut packet = [&[b'$', 0, 4, 0, 0x80, 0xe0][..], &[0x41; 1022]].concat();
+    loop {
+        packet[6..8].copy_from_slice(&seq.to_be_bytes());
+        seq = seq.wrapping_add(1);
+        if camera.write_all(&packet).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_camera_that_floods() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("rtsp://127.0.0.1:{}/a", listener.local_addr().unwrap().port());
+    let camera = std::thread::spawn(move || flood(listener.accept().unwrap().0));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let took = runtime.block_on(async {
+        let (update, mut updates) = mpsc::channel(256);
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(rtsp::run(stream(&url), |_| {}, update, stopped));
+        tokio::spawn(async move { while updates.recv().await.is_some() {} });
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let begin = std::time::Instant::now();
+        stop.send(true).unwrap();
+        task.await.unwrap();
+        begin.elapsed()
+    });
+    camera.join().unwrap();
+    assert!(took < Duration::from_millis(1_500), "{took:?}");
 }

@@ -166,6 +166,11 @@ impl StampRepair {
         if stopped { self.interval } else { (self.step as f64 * rate).round() as i64 }
     }
 
+    /// Usual time between two frames by their arrivals or by their stamps, the shorter one.
+    pub(super) fn shortest_step(&self, rate: f64) -> i64 {
+        self.interval.min(self.usual_step(rate))
+    }
+
     /// Repairs a stamp. `key` is true for a frame that starts a GOP: it is later than all before.
     pub(super) fn repair(
         &mut self,
@@ -232,9 +237,8 @@ impl StampRepair {
         let crawls = self.crawls(step, waited, ruler);
         let stopped = self.repeats > REPEATS_MAX || crawls;
         let behind = self.top - (stamp + self.shift);
-        let usual = ruler.media_in(self.interval);
         if stopped || behind > SUSPICIOUS.max(OVERTAKEN_MAX * self.step) {
-            self.shift = self.top + self.expected_step(usual, arrival, waited, ruler) - stamp;
+            self.shift = self.media_by_arrival(arrival, waited, ruler) - stamp;
         } else if self.started {
             // Lost frames are no other step.
             let most = self.step / if step > 4 * self.step { 512 } else { 8 };
@@ -284,8 +288,7 @@ impl StampRepair {
             let (source, fault) = (Source::Place, Some(StampFault::Repeated));
             return Repaired { media, reordered: false, source, fault };
         }
-        let usual = ruler.media_in(self.interval);
-        let media = self.top + self.expected_step(usual, arrival, waited, ruler);
+        let media = self.media_by_arrival(arrival, waited, ruler);
         let (source, fault) = (Source::Arrival, Some(StampFault::Frozen));
         Repaired { media, reordered: false, source, fault }
     }
@@ -314,14 +317,22 @@ impl StampRepair {
         // The stamps before were good, unless this is one of many. The step of a stream with
         // B-frames is that of its reference pictures.
         let good = self.started && self.candidate.is_none() && self.b_frames < B_FRAMES_MIN;
-        let usual = if good { self.step } else { ruler.media_in(self.interval) };
-        let media = self.top + self.expected_step(usual, arrival, waited, ruler);
+        let media = match good {
+            true => self.top + self.expected_step(self.step, arrival, waited, ruler),
+            false => self.media_by_arrival(arrival, waited, ruler),
+        };
         let again = self.candidate.replace(Candidate { stamp, media, arrival }).is_some();
         let (source, fault) = match again {
             true => (Source::Arrival, Some(StampFault::Wild)),
             false => (Source::Place, Some(StampFault::Outlier)),
         };
         Repaired { media, reordered: false, source, fault }
+    }
+
+    /// Media time of a frame whose stamp says nothing: the usual interval of arrivals behind the
+    /// frame before.
+    fn media_by_arrival(&self, arrival: i64, waited: i64, ruler: &ClockRuler) -> i64 {
+        self.top + self.expected_step(ruler.media_in(self.interval), arrival, waited, ruler)
     }
 
     /// Media time from the frame before to a frame without a usable stamp: the usual one, so that

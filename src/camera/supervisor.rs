@@ -21,8 +21,15 @@ const BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// Time of media without a stall after which the backoff starts again. A camera that sends a key
 /// frame and dies every few seconds must not be asked every second.
 const GOOD_AFTER: Duration = Duration::from_secs(60);
-/// Shortest time limit for a key frame: three of the longest GOP of cameras without a smart codec.
+/// Shortest time limit for a key frame once the GOP is known: three of the longest GOP of cameras
+/// that count it in frames. A session without a first key frame is reported after this time.
 const KEY_FRAME_LIMIT_MIN: Duration = Duration::from_secs(30);
+/// Time limit for a key frame that pictures need while the GOP is not known: one and a half of a GOP
+/// of a minute, the longest that cameras without a smart codec offer.
+const KEY_FRAME_LIMIT_UNKNOWN: Duration = Duration::from_secs(90);
+/// Shortest time limit while nothing is missing since the last key frame: all pictures are recorded,
+/// and a camera whose smart codec begins to lengthen its GOP loses no session.
+const KEY_FRAME_LIMIT_WHOLE: Duration = Duration::from_secs(180);
 /// Time of media from which on the pause after a session is at most a quarter of it.
 const PROPORTIONAL_AFTER: Duration = Duration::from_secs(8);
 /// Longest time limit for a key frame: three GOPs of 10 min, the longest that smart codecs (H.264+,
@@ -58,6 +65,12 @@ pub struct StreamSupervisor {
     last_key: MonoTime,
     /// Time limit from key frame to key frame: three times the longest GOP seen from this camera.
     key_frame_limit: Duration,
+    /// Two key frames of one session were seen.
+    gop_known: bool,
+    /// Packets were lost since the last key frame.
+    lost_since_key: bool,
+    /// When the current session began to be set up.
+    set_up_at: MonoTime,
     playing: bool,
     /// Start of the media without a stall.
     good_since: Option<MonoTime>,
@@ -90,7 +103,10 @@ impl StreamSupervisor {
             tries: 0,
             last_frame: now,
             last_key: now.mono,
-            key_frame_limit: KEY_FRAME_LIMIT_MIN,
+            key_frame_limit: KEY_FRAME_LIMIT_UNKNOWN,
+            gop_known: false,
+            lost_since_key: false,
+            set_up_at: now.mono,
             playing: false,
             good_since: None,
             reported_fault: None,
@@ -102,10 +118,16 @@ impl StreamSupervisor {
         }
     }
 
+    /// Records that the camera was connected and the session is being set up.
+    pub fn sets_up(&mut self, now: Timestamp) {
+        self.set_up_at = now.mono;
+    }
+
     /// Records that a session is set up and frames may arrive.
     pub fn connected(&mut self, now: Timestamp) {
         self.last_key = now.mono;
         self.playing = false;
+        self.lost_since_key = false;
         self.good_since = None;
         self.errors = 0;
     }
@@ -122,10 +144,13 @@ impl StreamSupervisor {
         self.errors = 0;
         if key {
             if self.playing {
+                let known = self.gop_known.then_some(self.key_frame_limit);
                 self.key_frame_limit = (at.mono.duration_since(self.last_key) * 3)
-                    .clamp(self.key_frame_limit, KEY_FRAME_LIMIT_MAX);
+                    .clamp(known.unwrap_or(KEY_FRAME_LIMIT_MIN), KEY_FRAME_LIMIT_MAX);
+                self.gop_known = true;
             }
             self.last_key = at.mono;
+            self.lost_since_key = false;
         }
         let up = !self.playing && key || self.playing && self.reported_fault.is_some();
         if up {
@@ -143,6 +168,7 @@ impl StreamSupervisor {
     /// Counts RTP packets lost before a frame of any track.
     pub fn lost(&mut self, packets: u32) {
         self.counts.lost_packets += u64::from(packets);
+        self.lost_since_key |= packets > 0;
     }
 
     /// Notes the corrections of the sound so far, for the counters.
@@ -171,7 +197,7 @@ impl StreamSupervisor {
             );
         }
         let without_key_frame = now.mono.duration_since(self.last_key);
-        if without_key_frame >= self.key_frame_limit {
+        if without_key_frame >= self.key_frame_limit() {
             // The GOP may be longer than the limit: the next session waits longer, instead of
             // ending before its key frame.
             self.key_frame_limit = (self.key_frame_limit * 2).min(KEY_FRAME_LIMIT_MAX);
@@ -180,10 +206,16 @@ impl StreamSupervisor {
                 format!("no key frame for {} s", without_key_frame.as_secs()),
             );
         }
-        if quiet >= self.stall_after && self.playing && self.reported_fault.is_none() {
-            return StreamCheck::Report(
-                self.down(CameraFault::Stalled, format!("no frame for {} s", quiet.as_secs())),
-            );
+        if let Some(stalled) = self.check_stall(now) {
+            return StreamCheck::Report(stalled);
+        }
+        if !self.playing
+            && without_key_frame >= KEY_FRAME_LIMIT_MIN
+            && self.reported_fault.is_none()
+        {
+            let seconds = without_key_frame.as_secs();
+            let detail = format!("no key frame for {seconds} s; recording begins with the first");
+            return StreamCheck::Report(self.down(CameraFault::NoKeyFrame, detail));
         }
         if self.counts != self.reported_counts
             && now.mono.duration_since(self.counts_reported_at) >= COUNTS_INTERVAL
@@ -196,6 +228,25 @@ impl StreamSupervisor {
             });
         }
         StreamCheck::Fine
+    }
+
+    /// Reports a stall once: no frame for `stall_after`, in the set-up of the session or after it.
+    pub fn check_stall(&mut self, now: Timestamp) -> Option<CameraUpdate> {
+        let quiet = now.mono.duration_since(self.last_frame.mono.max(self.set_up_at));
+        if quiet < self.stall_after || self.reported_fault.is_some() {
+            return None;
+        }
+        Some(self.down(CameraFault::Stalled, format!("no frame for {} s", quiet.as_secs())))
+    }
+
+    /// How long the next key frame may take. While nothing is missing since the last one, a session
+    /// that ends would be the only loss.
+    fn key_frame_limit(&self) -> Duration {
+        match self.playing && !self.lost_since_key {
+            true if self.gop_known => self.key_frame_limit.max(KEY_FRAME_LIMIT_WHOLE),
+            true => KEY_FRAME_LIMIT_MAX,
+            false => self.key_frame_limit,
+        }
     }
 
     /// The pause after the next failure is at least this long.
@@ -405,9 +456,41 @@ mod tests {
 
     #[test]
     fn long_gops_end_no_session_once_they_are_known() {
-        assert_eq!((drops(2, 1), drops(25, 1)), (0, 0));
-        assert!(drops(60, 2) <= 2, "a GOP of a minute: {} drops", drops(60, 2));
-        assert!(drops(600, 6) <= 5, "a GOP of ten minutes: {} drops", drops(600, 6));
+        for gop in [2, 25, 60, 600] {
+            assert_eq!(drops(gop, 6), 0, "a GOP of {gop} s");
+        }
+    }
+
+    #[test]
+    fn a_first_key_frame_after_a_minute_is_waited_for() {
+        let mut supervisor = supervisor();
+        supervisor.connected(at(0));
+        let mut faults = Vec::new();
+        for second in 0..60 {
+            supervisor.frame(at(second), false, String::new);
+            match supervisor.check(at(second), at(0).mono) {
+                StreamCheck::Fine => {}
+                StreamCheck::Report(CameraUpdate::Down { fault, .. }) => {
+                    faults.push((second, fault))
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(faults, [(30, CameraFault::NoKeyFrame)], "said, and waited for");
+        let up = supervisor.frame(at(60), true, String::new);
+        assert!(matches!(up, Some(CameraUpdate::Up { .. })), "{up:?}");
+    }
+
+    #[test]
+    fn a_stall_before_the_first_frame_is_reported() {
+        let mut supervisor = StreamSupervisor::new(StreamRole::Main, 3_000_000, 15_000_000, at(1));
+        supervisor.sets_up(at(9));
+        assert_eq!(supervisor.check_stall(at(11)), None);
+        supervisor.connected(at(11));
+        assert_eq!(supervisor.check(at(11), at(11).mono), StreamCheck::Fine);
+        let down = supervisor.check(at(12), at(11).mono);
+        assert!(matches!(down, StreamCheck::Report(CameraUpdate::Down { .. })), "{down:?}");
+        assert_eq!(supervisor.check(at(14), at(11).mono), StreamCheck::Fine, "reported twice");
     }
 
     #[test]
@@ -417,8 +500,10 @@ mod tests {
         for second in 0..=60 {
             supervisor.frame(at(second), second % 20 == 0, String::new);
         }
+        supervisor.lost(1);
         supervisor.frame(at(119), false, String::new);
-        assert_eq!(supervisor.check(at(119), at(0).mono), StreamCheck::Fine);
+        let early = supervisor.check(at(119), at(0).mono);
+        assert!(!matches!(early, StreamCheck::Drop(..)), "{early:?}");
         supervisor.frame(at(120), false, String::new);
         assert!(matches!(
             supervisor.check(at(120), at(0).mono),

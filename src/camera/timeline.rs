@@ -21,6 +21,9 @@ const STEP_MIN: i64 = 1_000;
 /// Difference of the camera's spacing and the corrected time up to which the spacing is kept,
 /// microseconds: players take steps that differ from the frame rate for disorder.
 const SPACING_KEPT: i64 = 100_000;
+/// Correction backwards that is spread over the next frames, microseconds: each step is shorter
+/// than usual by a tenth at most, because players take shorter ones for disorder.
+const SPREAD_MAX: i64 = 500_000;
 /// Longest step that is a spacing, microseconds; a longer one is a pause.
 const SPACING_MAX: i64 = 2_000_000;
 /// Rate error up to which the camera's spacing is kept as it is: clocks of cameras have 0.01 %.
@@ -147,7 +150,10 @@ impl Timeline {
             .then(|| self.spaced(media))
             .flatten()
             .filter(|spaced| (spaced - wanted).abs() <= SPACING_KEPT);
-        let next = || spaced.unwrap_or(wanted).max(self.last + STEP_MIN);
+        let next = || match spaced {
+            Some(spaced) => spaced.max(self.last + STEP_MIN),
+            None => self.spread(wanted).max(self.last + STEP_MIN),
+        };
         let pts = between.unwrap_or_else(next);
         self.last = self.last.max(pts);
         self.recent.push_back((media, pts));
@@ -160,6 +166,15 @@ impl Timeline {
             self.last_at = at;
         }
         Placed { at: arrival.at(MonoTime(at as u64)), pts, new_run }
+    }
+
+    /// The wanted time, or a later one where the step to it would be too short.
+    fn spread(&self, wanted: i64) -> i64 {
+        let usual =
+            |(repair, ruler): &(StampRepair, ClockRuler)| repair.shortest_step(ruler.rate());
+        let shortest = self.last + self.session.as_ref().map_or(0, usual) * 9 / 10;
+        let late = shortest - wanted;
+        if (1..=SPREAD_MAX).contains(&late) { shortest } else { wanted }
     }
 
     /// Presentation time at the camera's own distance from the last frame.

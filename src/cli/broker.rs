@@ -12,6 +12,7 @@ use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::Usage;
+use crate::escape::shown_path;
 use crate::regular_file::{Links, TEXT_MAX, read_text};
 use crate::settings::{Login, Protocol, TlsSettings, key_id, parse};
 use crate::units::{Digest, Secret};
@@ -97,9 +98,9 @@ impl Broker {
 
 fn read_login(path: &Path) -> anyhow::Result<Login> {
     let text = read_text(path, Links::Follow, TEXT_MAX)
-        .map_err(|error| Usage(format!("--login {}: {error}", path.display())))?;
+        .map_err(|error| Usage(format!("--login {}: {error}", shown_path(path))))?;
     let (user, password) = text.trim_end().split_once(':').ok_or_else(|| {
-        Usage(format!("--login {}: expected one line user:password", path.display()))
+        Usage(format!("--login {}: expected one line user:password", shown_path(path)))
     })?;
     Ok(Login { user: user.into(), password: Secret::new(password) })
 }
@@ -114,7 +115,7 @@ pub(super) fn ended(options: &Options, ended: &Disconnected) -> String {
 /// # Errors
 /// Names the flag, the file and what to do.
 pub(super) fn signing_key(path: &Path) -> anyhow::Result<(Ed25519KeyPair, String)> {
-    let named = || format!("--sign {}", path.display());
+    let named = || format!("--sign {}", shown_path(path));
     let text = read_text(path, Links::Follow, TEXT_MAX).with_context(named)?;
     let wanted = "no Ed25519 key; taimat keygen --office NAME makes NAME.sign.key";
     let der = PrivateKeyDer::from_pem_slice(text.as_bytes())

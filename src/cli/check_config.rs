@@ -7,7 +7,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
 
-use crate::escape::shown_json_line;
+use crate::escape::{shown_json_line, shown_path};
 use crate::redact::masked;
 use crate::settings::parse::{Parsed, Problem, Problems, ReadFile};
 use crate::settings::{KeyScope, Settings, StorageSettings, UplinkSettings, load, pem};
@@ -38,7 +38,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         match &checked {
             Ok(settings) => summary(&args, settings),
             Err(problems) => {
-                eprintln!("{}: {} problem(s)\n{problems}", args.file.display(), problems.0.len())
+                eprintln!("{}: {} problem(s)\n{problems}", shown_path(&args.file), problems.0.len())
             }
         }
     }
@@ -73,7 +73,7 @@ fn others_certificates(site: &SiteId, uplink: &UplinkSettings, read: ReadFile<'_
             key: format!("{section}.cert_file"),
             reason: format!(
                 "{}: is the certificate of {name:?}, but site is {site}: the broker identifies the device by its certificate",
-                path.display()
+                shown_path(path)
             ),
         })
     });
@@ -134,7 +134,7 @@ fn segment_size(bytes: u64) -> String {
 
 fn summary(args: &Args, settings: &Settings) {
     let (camera, storage) = (&settings.camera, &settings.storage);
-    println!("{}: ok", args.file.display());
+    println!("{}: ok", shown_path(&args.file));
     println!(
         "site {}, camera {}, analysed {}",
         settings.site,
@@ -143,7 +143,7 @@ fn summary(args: &Args, settings: &Settings) {
     );
     println!(
         "ring {} in {} segments of {}",
-        storage.dir.display(),
+        shown_path(&storage.dir),
         storage.budget / storage.segment,
         segment_size(storage.segment)
     );

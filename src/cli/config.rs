@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 
 use super::print_text;
 use crate::agent::config_thread::REQUEST;
-use crate::escape::{shown_json, shown_lines};
+use crate::escape::{shown_json, shown_lines, shown_path};
 use crate::remote_config::durable_files::RealFiles;
 use crate::remote_config::startup::state_dir;
 use crate::remote_config::state_record::{ConfigPhase, ConfigState, ConfigVersion};
@@ -61,11 +61,11 @@ enum ConfigCommand {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let dir = args.state.clone().unwrap_or_else(|| state_dir(&args.config));
     if !dir.is_dir() {
-        bail!("{}: no stored configuration; was the agent started with --state?", dir.display());
+        bail!("{}: no stored configuration; was the agent started with --state?", shown_path(&dir));
     }
     let files = RealFiles::open(&dir).map_err(anyhow::Error::msg)?;
     let record = state_store::load(&files)
-        .with_context(|| format!("{}: no readable record", dir.display()))?;
+        .with_context(|| format!("{}: no readable record", shown_path(&dir)))?;
     match args.what {
         ConfigCommand::Show { json: true, .. } => {
             let mut shown = serde_json::to_value(&record)?;
@@ -125,7 +125,7 @@ fn show(record: &ConfigState) {
 /// Why the configuration file is not in force though it was edited; `None` for a file that is, or
 /// that a remote change replaced.
 fn file_problem(path: &Path, record: &ConfigState) -> Option<String> {
-    let name = path.display();
+    let name = shown_path(path);
     let text = match load::read(path) {
         Ok(text) => text,
         Err(reason) => {

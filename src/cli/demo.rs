@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::run::{on_signal, runtime};
 use crate::agent::runtime;
 use crate::clock::SystemClock;
+use crate::escape::shown_path;
 use crate::office::archive::Archive;
 use crate::office::archive_link::ArchiveLink;
 use crate::office::notice::Notice;
@@ -70,11 +71,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let out = args.out.clone().unwrap_or_else(|| {
         std::env::temp_dir().join(format!("taimat-demo-{}", std::process::id()))
     });
-    std::fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
+    std::fs::create_dir_all(&out).with_context(|| shown_path(&out))?;
     anyhow::ensure!(
         !out.join("ring").exists(),
         "{} already holds a demo: choose another --out",
-        out.display()
+        shown_path(&out)
     );
     let runtime = runtime().build()?;
     let outcome = runtime.block_on(play(&args, &out));
@@ -161,7 +162,7 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
         println!("camera {} (simulated) of device {}", lens.main_url(), place.site());
     }
     println!("broker 127.0.0.1:{port} (embedded); everything else is real");
-    println!("playing for {} s into {}", args.length.as_secs(), out.display());
+    println!("playing for {} s into {}", args.length.as_secs(), shown_path(out));
     let started = Instant::now();
     let report =
         move |notice: Notice| println!("[{:5.1} s] {notice}", started.elapsed().as_secs_f32());
@@ -241,13 +242,18 @@ fn verdict(out: &Path) -> anyhow::Result<ExitCode> {
     );
     let mut judged = Vec::new();
     for file in &files {
-        let bytes = std::fs::read(&file.path).with_context(|| file.path.display().to_string())?;
+        let bytes = std::fs::read(&file.path).with_context(|| shown_path(&file.path))?;
         let clip = file.purpose == "clip";
         let right =
             Digest::of(&bytes).hex() == file.sha256 && (!clip || starts_with_key_frame(&bytes));
         judged.push((clip, right));
         let words = if right { "hash checked" } else { "NOT AS IT SHOULD BE" };
-        println!("  {:9} {:>9} bytes  {words}  {}", file.purpose, file.size, file.path.display());
+        println!(
+            "  {:9} {:>9} bytes  {words}  {}",
+            file.purpose,
+            file.size,
+            shown_path(&file.path)
+        );
     }
     let wrong = shortfall(motions, &judged);
     println!("{}", wrong.unwrap_or("the chain works"));

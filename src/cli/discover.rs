@@ -23,7 +23,7 @@ use crate::discover::http_client::ask_all;
 use crate::discover::interfaces::Interface;
 use crate::discover::multicast::{Search, interfaces, search};
 use crate::discover::report::{self, Camera};
-use crate::escape::{shown, shown_json};
+use crate::escape::{shown, shown_json, shown_path};
 use crate::redact::KnownLogin;
 use crate::settings::{Login, load, parse};
 use crate::storage::disk::{DirFault, RealDisk};
@@ -117,7 +117,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         println!("{}", known.hidden(report::table(&cameras).trim_end()));
     }
     if !cameras.iter().any(|camera| camera.main.is_some()) {
-        eprintln!("{}", nothing(&cameras));
+        eprintln!("{}", nothing(args.host.as_deref(), &cameras));
         return Ok(ExitCode::FAILURE);
     }
     if let Some(target) = written {
@@ -142,12 +142,17 @@ fn without_login(value: Value, known: &KnownLogin) -> Value {
     }
 }
 
-fn nothing(cameras: &[Camera]) -> &'static str {
-    match cameras.is_empty() {
-        true => {
-            "no camera answered: is it in this network, is ONVIF switched on in it, does a firewall drop UDP answers? --host ADDRESS asks it without a search"
+fn nothing(host: Option<&str>, cameras: &[Camera]) -> String {
+    // A camera gives its clock or its model without a login.
+    let is_silent = |camera: &Camera| camera.clock.is_none() && camera.model.is_empty();
+    match host {
+        _ if cameras.is_empty() => {
+            "no camera answered: is it in this network, is ONVIF switched on in it, does a firewall drop UDP answers? --host ADDRESS asks it without a search".into()
         }
-        false => "no camera named a stream: the lines with ? say why",
+        Some(host) if cameras.iter().all(is_silent) => {
+            format!("{} is no camera with ONVIF, or it is switched off in it: the line with ? says what it answered; look for ONVIF, Integration or Platform access on its web page, and name its port if it is another one (--host ADDRESS:PORT)", shown(host))
+        }
+        _ => "no camera named a stream: the lines with ? say why".into(),
     }
 }
 
@@ -329,7 +334,9 @@ struct Target {
 impl Target {
     fn new(path: &Path, args: &Args) -> anyhow::Result<Target> {
         if path.symlink_metadata().is_ok() {
-            return Err(Usage(format!("{} exists and is never overwritten", path.display())).into());
+            return Err(
+                Usage(format!("{} exists and is never overwritten", shown_path(path))).into()
+            );
         }
         let site =
             SiteId::parse(&args.site).map_err(|reason| Usage(format!("--site: {reason}")))?;
@@ -352,14 +359,14 @@ impl Target {
         };
         let text = config_text(camera, &around).map_err(anyhow::Error::msg)?;
         parse::parse(&text, &load::read).map_err(|problems| {
-            anyhow::anyhow!("{}: nothing was written:\n{problems}", self.path.display())
+            anyhow::anyhow!("{}: nothing was written:\n{problems}", shown_path(&self.path))
         })?;
         let file =
             std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path);
-        let mut file = file.with_context(|| self.path.display().to_string())?;
+        let mut file = file.with_context(|| shown_path(&self.path))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        let path = self.path.display();
+        let path = shown_path(&self.path);
         eprintln!(
             "wrote {path} for {}; next: taimat check-config {path}, then set [uplink] for the office",
             camera.address

@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 
+use crate::escape::shown_path;
 use crate::settings::KeyScope;
 use crate::units::{Digest, SiteId, base64, hex};
 
@@ -76,7 +77,7 @@ fn office(name: &str, args: &Args) -> anyhow::Result<ExitCode> {
             "keep it where you sign configurations, and keep a copy in a safe place",
         ),
     };
-    println!("key: {} ({place})", path.display());
+    println!("key: {} ({place})", shown_path(&path));
     println!(
         "for the devices, in [remote]: keys = [\"{name}:{scope}{}\"]",
         hex(pair.public_key().as_ref())
@@ -90,9 +91,9 @@ fn put(path: &Path, der: &[u8]) -> anyhow::Result<()> {
     let mut file = file.with_context(|| match path.exists() {
         true => format!(
             "{} exists and is never overwritten, because devices may trust it. Move it away to make a new key",
-            path.display()
+            shown_path(path)
         ),
-        false => path.display().to_string(),
+        false => shown_path(path),
     })?;
     file.write_all(pem(der).as_bytes())?;
     file.sync_all()?;
@@ -111,13 +112,13 @@ fn site_key(site: &str, args: &Args) -> anyhow::Result<ExitCode> {
     let pair = pair.map_err(|error| anyhow::anyhow!("the new key is unusable: {error}"))?;
     let path = args.dir.join(format!("{site}.key"));
     put(&path, document.as_ref())?;
-    println!("key: {} (keep it on this device only)", path.display());
+    println!("key: {} (keep it on this device only)", shown_path(&path));
     println!("public key sha256: {}", Digest::of(pair.public_key().as_ref()).hex());
     let request = args.dir.join(format!("{site}.csr"));
     println!(
         "make the certificate request for the office: openssl req -new -key {} -subj /CN={site} -out {}",
-        path.display(),
-        request.display()
+        shown_path(&path),
+        shown_path(&request)
     );
     Ok(ExitCode::SUCCESS)
 }

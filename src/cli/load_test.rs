@@ -12,6 +12,7 @@ use super::run::{on_signal, runtime};
 use crate::agent::{AgentInput, runtime};
 use crate::analytics::{AnalyticsUpdate, MotionPhase, MotionUpdate};
 use crate::clock::{Clock, SystemClock};
+use crate::escape::shown_path;
 use crate::settings::load;
 use crate::settings::rules::RulePriority;
 use crate::units::Timestamp;
@@ -42,7 +43,7 @@ pub fn run(config: &Path, show: LoadTest) -> anyhow::Result<ExitCode> {
     let settings = match load::load(config) {
         Ok(settings) => settings,
         Err(problems) => {
-            eprintln!("{}: {} problem(s)\n{problems}", config.display(), problems.0.len());
+            eprintln!("{}: {} problem(s)\n{problems}", shown_path(config), problems.0.len());
             return Ok(ExitCode::from(2));
         }
     };

@@ -124,6 +124,9 @@ pub(crate) struct Usage(pub(crate) String);
 /// # Errors
 /// The error of the subcommand, with the chain of causes.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    if let Err(error) = run::survive_file_size_limit() {
+        tracing::warn!(%error, "a file size limit (ulimit -f) would end this process: SIGXFSZ cannot be caught; start without such a limit");
+    }
     match dispatch(cli) {
         Err(error) if error.is::<Usage>() => {
             eprintln!("taimat: {error:#}");

@@ -19,7 +19,7 @@ use super::office_print::{Lines, show, show_check};
 use super::office_web::{WebFlags, start_web};
 use super::run::on_signal;
 use crate::clock::{Clock as _, SystemClock};
-use crate::escape::{shown, shown_json};
+use crate::escape::{shown, shown_json, shown_path};
 use crate::office::archive::Archive;
 use crate::office::archive_link::ArchiveLink;
 use crate::office::archive_lock::claim;
@@ -265,7 +265,7 @@ fn show_clips(dir: &Path, lines: &Wanted) -> anyhow::Result<ExitCode> {
         &rows,
         "site            what       from                          bytes  event                       file",
         |row| {
-            let (path, event) = (row.path.display(), &row.event);
+            let (path, event) = (shown_path(&row.path), &row.event);
             format!(
                 "{:15} {:9}  {:24}  {:>9}  {event:26}  {path}",
                 row.site, row.purpose, row.start, row.size
@@ -329,7 +329,7 @@ fn export(
     bad.iter().for_each(|bad| eprintln!("left out: {}", shown(bad)));
     println!(
         "{files} files and {events} events in {}; check them with sha256sum -c SHA256SUMS",
-        out.display()
+        shown_path(out)
     );
     Ok(if bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -337,7 +337,7 @@ fn export(
 /// Warns that the disk of an archive is almost full: the office then rejects messages.
 fn warn_of_full(dir: &Path) {
     if let Some(free) = index::free(dir).ok().filter(|free| *free < ALMOST_FULL) {
-        let dir = dir.display();
+        let dir = shown_path(dir);
         eprintln!(
             "WARNING: {dir}: the archive's disk has {free} free bytes. On a full disk the office stores nothing and sends no receipts; \
              the devices keep their messages and send them again. Free some space"

@@ -18,7 +18,7 @@ use super::office_file;
 use super::office_filter::ensure_known;
 use super::text_diff::diff;
 use crate::clock::SystemClock;
-use crate::escape::{shown, shown_json, shown_lines};
+use crate::escape::{shown, shown_json, shown_lines, shown_path};
 use crate::office::archive::Archive;
 use crate::office::config_template;
 use crate::office::office_config::OfficeConfig;
@@ -134,8 +134,7 @@ pub fn run(args: Args, config: &OfficeConfig) -> anyhow::Result<ExitCode> {
 /// The text for one device.
 fn one(site: &str, file: &Path) -> anyhow::Result<BTreeMap<SiteId, String>> {
     let site = SiteId::parse(site).map_err(anyhow::Error::msg)?;
-    let text =
-        read_text(file, Links::Follow, TEXT_MAX).with_context(|| file.display().to_string())?;
+    let text = read_text(file, Links::Follow, TEXT_MAX).with_context(|| shown_path(file))?;
     Ok(BTreeMap::from([(site, text)]))
 }
 
@@ -157,12 +156,11 @@ fn ten() -> usize {
 
 /// The text of each device of a plan.
 fn planned(path: &Path) -> anyhow::Result<(BTreeMap<SiteId, String>, usize)> {
-    let text =
-        read_text(path, Links::Follow, PLAN_MAX).with_context(|| path.display().to_string())?;
-    let plan: Plan = toml::from_str(&text).with_context(|| path.display().to_string())?;
+    let text = read_text(path, Links::Follow, PLAN_MAX).with_context(|| shown_path(path))?;
+    let plan: Plan = toml::from_str(&text).with_context(|| shown_path(path))?;
     let template_path = path.parent().unwrap_or(Path::new(".")).join(&plan.template);
     let template = read_text(&template_path, Links::Follow, TEXT_MAX)
-        .with_context(|| template_path.display().to_string())?;
+        .with_context(|| shown_path(&template_path))?;
     let mut texts = BTreeMap::new();
     for (site, values) in plan.sites {
         let plain =

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::agent::runtime::{self, RunEnd};
 use crate::clock::{Clock as _, SystemClock};
+use crate::escape::shown_path;
 use crate::remote_config::startup;
 use crate::wakeup::{MAX_DELAY, WakeupCoalescer};
 
@@ -50,7 +51,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         match startup::load_startup(&args.config, &state, crate::clock::seed()?, clock.now()) {
             Ok(started) => started,
             Err(problems) => {
-                eprintln!("{}: {} problem(s)\n{problems}", args.config.display(), problems.0.len());
+                eprintln!(
+                    "{}: {} problem(s)\n{problems}",
+                    shown_path(&args.config),
+                    problems.0.len()
+                );
                 return Ok(ExitCode::from(2));
             }
         };
@@ -77,6 +82,17 @@ fn start_anew() -> anyhow::Result<ExitCode> {
     let name = words.next().unwrap_or_default();
     let error = Command::new("/proc/self/exe").arg0(name).args(words).exec();
     Err(error).context("restart under another configuration")
+}
+
+/// Catches SIGXFSZ for the life of the process, which would end at the file size limit of `ulimit -f`
+/// or of a unit: the write fails with EFBIG instead and is handled as any fault of the disk.
+///
+/// # Errors
+/// The signal cannot be caught.
+pub fn survive_file_size_limit() -> std::io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let _registered = runtime.enter();
+    signal(SignalKind::from_raw(libc::SIGXFSZ)).map(|_| ())
 }
 
 /// A runtime with one thread and few blocking threads.
@@ -216,6 +232,16 @@ mod tests {
             let reason = wait_for_stop(answered, limits).await;
             assert!(reason.contains("not done") && begin.elapsed() >= limits.end, "{reason}");
         });
+    }
+
+    #[test]
+    fn a_file_size_limit_is_an_error_of_the_write() {
+        survive_file_size_limit().unwrap();
+        // The default action of the signal would end this process.
+        let id = rustix::process::getpid();
+        let status = Command::new("kill").args(["-XFSZ", &id.to_string()]).status().unwrap();
+        assert!(status.success());
+        std::thread::sleep(Duration::from_millis(100));
     }
 
     #[test]

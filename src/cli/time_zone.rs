@@ -40,6 +40,10 @@ impl DisplayZone {
             return WallTime::parse(text);
         }
         let zoned = self.0.to_ambiguous_zoned(civil).unambiguous();
+        // Where the calendar ends, every zone has the same last moment.
+        if zoned.is_err() && civil.year() == DateTime::MAX.year() {
+            return WallTime::parse(text);
+        }
         zoned
             .map(|zoned| WallTime(zoned.timestamp().as_microsecond()))
             .map_err(|error| format!("{text:?}: {error}: write it with its offset"))
@@ -75,6 +79,8 @@ mod tests {
         assert_eq!(hanoi.read("2026-11-24T02:10:00Z"), Ok(two_ten));
         assert_eq!(hanoi.show(two_ten), "2026-11-24T09:10:00.000+07:00");
         assert_eq!(DisplayZone::parse("UTC").unwrap().show(two_ten), "2026-11-24T02:10:00.000Z");
+        assert!(hanoi.read("9999-12-31T23:59:59Z").unwrap() > two_ten);
+        assert!(hanoi.read("9999-12-31T23:59:59").unwrap() > two_ten);
         assert!(hanoi.read("yesterday").is_err());
         assert!(DisplayZone::parse("Mars/Olympus").is_err());
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::escape::{shown, shown_json};
+use crate::escape::{shown, shown_json, shown_path};
 use crate::evidence::verify::{Report, check};
 use crate::regular_file::{Links, read};
 use crate::storage::missing_records::numbers;
@@ -41,7 +41,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Err(reason) => {
             match args.json {
                 true => println!("{}", shown_json(&json!({"file": args.file, "error": reason}))?),
-                false => eprintln!("{}: {reason}", args.file.display()),
+                false => eprintln!("{}: {reason}", shown_path(&args.file)),
             }
             return Ok(ExitCode::from(2));
         }
@@ -66,7 +66,7 @@ fn show(report: &Report) {
     println!("sha256 {}", report.sha256.hex());
     for gap in report.about["gaps"].as_array().into_iter().flatten() {
         let part = |at: usize| shown(gap[at].as_str().unwrap_or("?"));
-        println!("hole {} to {}: {}", part(0), part(1), part(2));
+        println!("gap {} to {}: {}", part(0), part(1), part(2));
     }
     let (first, last) = report.numbers.unwrap_or_default();
     for ((from, to), (begin, end)) in report.missing.iter().zip(&report.missing_times) {

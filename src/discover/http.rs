@@ -42,6 +42,13 @@ impl Response {
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.headers.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
     }
+
+    /// All values of a header as the bytes that came.
+    pub fn bytes_of(&self, name: &str) -> Vec<Vec<u8>> {
+        // `parse_head` made each byte a character.
+        let bytes = |value: &str| value.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect();
+        self.values(name).map(bytes).collect()
+    }
 }
 
 /// The bytes of a POST request. `authorization` is the value of that header.
@@ -49,16 +56,16 @@ pub fn post(
     host: &str,
     path: &str,
     content_type: &str,
-    authorization: Option<&str>,
+    authorization: Option<&[u8]>,
     body: &str,
 ) -> Vec<u8> {
-    let login = authorization.map_or(String::new(), |value| format!("Authorization: {value}\r\n"));
-    format!(
+    let head = format!(
         "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
-         Connection: close\r\nAccept: */*\r\nUser-Agent: taimat\r\n{login}\r\n{body}",
+         Connection: close\r\nAccept: */*\r\nUser-Agent: taimat\r\n",
         body.len()
-    )
-    .into_bytes()
+    );
+    let login = authorization.map(|value| [b"Authorization: ", value, b"\r\n"].concat());
+    [head.as_bytes(), login.as_deref().unwrap_or_default(), b"\r\n", body.as_bytes()].concat()
 }
 
 /// How the end of a body is known.
@@ -282,6 +289,12 @@ mod tests {
     }
 
     #[test]
+    fn header_values_keep_their_bytes() {
+        let found = read(&[b"HTTP/1.1 401 No\r\nA: \xc4\x91\xff\r\n\r\n"]).unwrap();
+        assert_eq!(found.bytes_of("a"), [b"\xc4\x91\xff"]);
+    }
+
+    #[test]
     fn a_body_that_is_cut_off_is_returned_as_far_as_it_came() {
         let cut = read(&[b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhel"]).unwrap();
         assert_eq!(cut.body, b"hel");
@@ -310,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_request_names_host_length_and_close() {
-        let bytes = post("[fe80::1]:80", "/onvif", "text/xml", Some("Digest x"), "<a/>");
+        let bytes = post("[fe80::1]:80", "/onvif", "text/xml", Some(b"Digest x"), "<a/>");
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.starts_with("POST /onvif HTTP/1.1\r\nHost: [fe80::1]:80\r\n"), "{text}");
         assert!(text.ends_with("Authorization: Digest x\r\n\r\n<a/>"), "{text}");

@@ -41,7 +41,7 @@ impl Exchange for HttpClient {
     fn post(
         &mut self,
         service: &Service,
-        authorization: Option<&str>,
+        authorization: Option<&[u8]>,
         body: &str,
     ) -> Result<Response, String> {
         let now = Instant::now();

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use super::device::{self, CameraTime, Information, MediaServices, Question, Service};
 use super::http::Response;
-use super::http_auth::{Challenge, challenge};
 use super::media::{self, Choice, Profile, Version};
 use super::soap::{self, CallError};
 use super::xml::Element;
+use crate::http_auth::{DigestChallenge, SignedRequest, challenges};
 use crate::settings::Login;
 use crate::units::{WallTime, hex};
 
@@ -32,7 +32,7 @@ pub trait Exchange {
     fn post(
         &mut self,
         service: &Service,
-        authorization: Option<&str>,
+        authorization: Option<&[u8]>,
         body: &str,
     ) -> Result<Response, String>;
 
@@ -68,7 +68,7 @@ enum Proof {
     /// In the header of SOAP.
     Token,
     /// In the header of HTTP, with the number of answers to this challenge.
-    Digest(Challenge, u32),
+    Digest(DigestChallenge, u32),
 }
 
 struct Interview<'a, E> {
@@ -257,7 +257,10 @@ impl<E: Exchange> Interview<'_, E> {
 
     /// After a refusal: chooses the next proof; false when there is no other one.
     fn prove_otherwise(&mut self, response: &Response, refused_here: &mut bool) -> bool {
-        let offered = challenge(response.values("www-authenticate"));
+        let offers = response.bytes_of("www-authenticate");
+        let offers = challenges(offers.iter().map(Vec::as_slice));
+        // Basic is never answered: it would hand the password to any machine that asks for it.
+        let offered = offers.digests().max_by_key(|offer| offer.algorithm);
         let fresh = match (&self.proof, &offered) {
             (Proof::None, _) => true,
             // Its nonce was used before: it may be too old or used up, which is no refusal. `stale`
@@ -305,17 +308,25 @@ impl<E: Exchange> Interview<'_, E> {
         }
         let random = self.exchange.random();
         let created = self.exchange.now().plus_micros(self.ahead);
-        let (mut header, mut authorization) = (String::new(), None);
-        match (&mut self.proof, self.login) {
-            (Proof::Token, Some(login)) => header = soap::username_token(login, &random, created),
+        let header = match (&self.proof, self.login) {
+            (Proof::Token, Some(login)) => soap::username_token(login, &random, created),
+            _ => String::new(),
+        };
+        let body = soap::envelope(&header, &question.body);
+        let authorization = match (&mut self.proof, self.login) {
             (Proof::Digest(challenge, count), Some(login)) => {
                 *count += 1;
-                let answer = challenge.answer(login, &service.path, &hex(&random[..8]), *count);
-                authorization = Some(answer);
+                let request = SignedRequest {
+                    method: "POST",
+                    uri: &service.path,
+                    body: body.as_bytes(),
+                    count: *count,
+                    cnonce: &hex(&random[..8]),
+                };
+                Some(challenge.answer(login, &request))
             }
-            _ => {}
-        }
-        let body = soap::envelope(&header, &question.body);
+            _ => None,
+        };
         let posted = self.exchange.post(service, authorization.as_deref(), &body);
         let response = posted.map_err(CallError::Network)?;
         let date = response.values("date").next();

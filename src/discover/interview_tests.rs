@@ -14,7 +14,8 @@ struct Stub<'a> {
 }
 
 impl Exchange for Stub<'_> {
-    fn post(&mut self, to: &Service, login: Option<&str>, body: &str) -> Result<Response, String> {
+    fn post(&mut self, to: &Service, login: Option<&[u8]>, body: &str) -> Result<Response, String> {
+        let login = login.map(|value| std::str::from_utf8(value).unwrap());
         let proof = match (login, body.contains("UsernameToken")) {
             (Some(_), _) => "digest",
             (None, true) => "token",

@@ -3,7 +3,6 @@
 //! * [`interfaces`]: network interfaces, from answers of the kernel; pure.
 //! * [`xml`]: bounded reader of XML; pure. [`ws_discovery`]: the probe and its answers; pure.
 //! * [`soap`]: envelopes, faults and the `UsernameToken`; pure. [`http`]: HTTP requests and responses; pure.
-//!   [`http_auth`]: Digest authentication (RFC 7616); pure.
 //! * [`devices`]: what answered, bounded and joined; pure.
 //! * [`device`]: the ONVIF messages of a device, [`media`]: of its streams; pure. [`stream_uri`]: addresses that a
 //!   camera names; pure.
@@ -23,7 +22,6 @@ pub mod config_text;
 pub mod device;
 pub mod devices;
 pub mod http;
-pub mod http_auth;
 pub mod http_client;
 pub mod interfaces;
 pub mod interview;

@@ -311,10 +311,11 @@ mod tests {
     use crate::clip::FileSource as _;
     use crate::clip::virtual_file::VirtualClip;
     use crate::evidence::manifest::{Purpose, about, of_span};
+    use crate::format::card_id::CardId;
     use crate::format::mp4::{Sample, TrackRun, moof};
     use crate::format::record::tests::video;
     use crate::format::record::{MARK, seal};
-    use crate::format::segment_head::head_digest;
+    use crate::format::segment_head::{RecordInventory, Segment, SegmentHead, head_digest};
     use crate::storage::{FootageReader, FragmentRef, ReadFault, Span};
     use crate::units::{Boot, EntryId, MonoTime, SiteId, Timestamp, WallTime};
 
@@ -361,33 +362,35 @@ mod tests {
         (bytes, record)
     }
 
+    /// The segment that holds the records of [`record`].
+    fn segment() -> Segment {
+        let tracks = vec![video(1)];
+        let layout = head_digest(&tracks);
+        let head = SegmentHead {
+            card: CardId::read(b"0123456789abcdef").unwrap(),
+            segment: 0,
+            lap: 1,
+            boot: Boot(1),
+            first_seq: 1,
+            previous: Digest([9; 32]),
+            start: Timestamp::default(),
+            media: 0,
+            size: 1 << 20,
+            tracks,
+            inventory: RecordInventory::default(),
+        };
+        let (head, end) = (Arc::new(head), 1 << 20);
+        Segment { head, head_len: 0, end, layout, named: 0 }
+    }
+
     /// A clip with these record numbers; a skipped number is a gap in time.
     fn clip(numbers: &[u64]) -> Vec<u8> {
         let (mut previous, mut bytes, mut fragments) = (Digest([9; 32]), Vec::new(), Vec::new());
+        let segment = segment();
         for seq in numbers {
             let (written, record) = record(*seq, previous);
             previous = record.link();
-            let RingRecord { lap, boot, len, start, key, payload, media, duration, lead, .. } =
-                record;
-            let (segment, offset, base, layout) =
-                (0, bytes.len() as u64, 0, head_digest(&[video(1)]));
-            let seq = *seq;
-            fragments.push(FragmentRef {
-                seq,
-                segment,
-                lap,
-                offset,
-                len,
-                key,
-                boot,
-                start,
-                duration,
-                media,
-                lead,
-                base,
-                payload,
-                layout,
-            });
+            fragments.extend(segment.fragment(&record, bytes.len() as u64));
             bytes.push(written);
         }
         let span = Span {

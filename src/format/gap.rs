@@ -15,6 +15,21 @@ pub struct Gap {
     pub bytes: u64,
 }
 
+impl Gap {
+    /// Microseconds by which the wall clock was set back in the gap; 0 if its times are in order. Its
+    /// length is unknown then.
+    pub fn set_back(&self) -> u64 {
+        self.from.wall.0.saturating_sub(self.to.wall.0).max(0) as u64
+    }
+
+    /// The gap with an end that is not before its begin: one in which the clock was set back ends
+    /// where it begins.
+    #[must_use]
+    pub fn in_order(self) -> Gap {
+        Gap { to: Timestamp { wall: self.to.wall.max(self.from.wall), ..self.to }, ..self }
+    }
+}
+
 /// Reasons for missing footage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]

@@ -28,6 +28,7 @@ pub mod signed_document;
 pub mod signed_command;
 pub mod state_record;
 pub(crate) mod state_store;
+pub(crate) mod known_ring;
 pub(crate) mod durable_files;
 #[cfg(any(test, feature = "sim"))]
 pub mod mutation;

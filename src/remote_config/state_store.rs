@@ -5,6 +5,7 @@
 //! | `record.a`, `record.b` | [`ConfigState`]; the higher generation counts |
 //! | `exits` | [`Exits`], in a directory in memory |
 //! | `<sha256>.a`, `<sha256>.b` | text of a configuration; the name is its checksum |
+//! | `ring.a`, `ring.b` | the ring of the last boot ([`super::known_ring`]) |
 //!
 //! A save writes both copies of the text, then `record.a`, then `record.b`, and then removes texts
 //! that no record names. One copy of each is enough. The ring's journal cannot hold this state: the
@@ -62,14 +63,13 @@ fn read(files: &dyn Files, name: &str) -> Option<Vec<u8>> {
 /// The whole copy of the record with the highest generation; `None` when both are damaged or
 /// missing.
 pub fn load(files: &dyn Files) -> Option<ConfigState> {
-    let copies = COPIES.iter().filter_map(|copy| read(files, &format!("record.{copy}")));
-    copies.filter_map(|bytes| ConfigState::decode(&bytes)).max_by_key(|record| record.generation)
+    let copies = read_copies(files, "record").filter_map(|bytes| ConfigState::decode(&bytes));
+    copies.max_by_key(|record| record.generation)
 }
 
 /// The text with this SHA-256; `None` when both copies are damaged or missing.
 pub fn text(files: &dyn Files, sha256: &Digest) -> Option<String> {
-    let copies = COPIES.iter().filter_map(|copy| read(files, &format!("{}.{copy}", sha256.hex())));
-    copies
+    read_copies(files, &sha256.hex())
         .filter(|bytes| Digest::of(bytes) == *sha256)
         .find_map(|bytes| String::from_utf8(bytes).ok())
 }
@@ -86,14 +86,27 @@ pub fn save(
     let mut troubles = Vec::new();
     if let Some(text) = text {
         let name = Digest::of(text.as_bytes()).hex();
-        troubles.extend(both(files, &name, text.as_bytes())?);
+        troubles.extend(write_copies(files, &name, text.as_bytes())?);
     }
-    troubles.extend(both(files, "record", &record.encode())?);
+    troubles.extend(write_copies(files, "record", &record.encode())?);
     tidy(files, record);
     Ok(StoredState { troubles })
 }
 
-fn both(files: &dyn Files, name: &str, bytes: &[u8]) -> Result<Vec<String>, String> {
+/// The readable copies of a file.
+pub(super) fn read_copies(files: &dyn Files, name: &str) -> impl Iterator<Item = Vec<u8>> {
+    COPIES.iter().filter_map(move |copy| read(files, &format!("{name}.{copy}")))
+}
+
+/// Writes both copies of a file; returns the errors of single copies.
+///
+/// # Errors
+/// When both copies failed.
+pub(super) fn write_copies(
+    files: &dyn Files,
+    name: &str,
+    bytes: &[u8],
+) -> Result<Vec<String>, String> {
     let troubles: Vec<String> = COPIES
         .iter()
         .filter_map(|copy| files.write(&format!("{name}.{copy}"), bytes).err())

@@ -186,10 +186,10 @@ impl Driver {
 
     fn options(&self) -> ClientOptions {
         let has_login = self.plan.quirks.iter().any(|quirk| {
-            (quirk.group() == Group::Login || *quirk == RedirectAwayWithLogin)
+            (quirk.group() == Group::Login || quirk.needs_login())
                 && !matches!(quirk, NoLogin | NoLoginBasic)
         });
-        let path = if self.plan.has(DescribeHtml) {
+        let path = if self.plan.quirks.iter().any(|quirk| quirk.has_url_password()) {
             "user=admin_password=tlJwpbo6_channel=1_stream=0.sdp?real_stream"
         } else {
             "cam"

@@ -8,6 +8,7 @@
 pub(crate) mod footage;
 pub(crate) mod quirks;
 
+mod again;
 mod answers;
 mod film;
 pub(crate) mod login;
@@ -195,6 +196,17 @@ impl QuirkyCamera {
         true
     }
 
+    /// Pictures of the session before with which the next one begins.
+    fn latest_gop(&self) -> u64 {
+        let gop = self.footage.gop as usize;
+        let before = self.pictures.len().saturating_sub(gop / 2);
+        let key = self.pictures[..before].iter().rposition(|picture| picture.key);
+        match key.filter(|_| self.has(FramesAgain)) {
+            Some(key) => (self.pictures.len() - key) as u64,
+            None => 0,
+        }
+    }
+
     fn is_rebooting(&self, now: MonoTime) -> bool {
         (CLOSE..CLOSE + 10_000_000).contains(&now.since(self.born))
     }
@@ -249,7 +261,7 @@ impl QuirkyCamera {
             () if self.has(EofAfterPlay) && self.sessions <= 2 => {
                 Some(film.since.plus_micros(5_000))
             }
-            () if self.has(ClosesMidGop) || self.has(ByeAndClose) => {
+            () if self.has(ClosesMidGop) || self.has(ByeAndClose) || self.has(FramesAgain) => {
                 Some(film.since.plus_micros(CLOSE))
             }
             () if self.has(UnauthorizedThrice) && self.sessions == 1 => {
@@ -342,14 +354,20 @@ impl QuirkyCamera {
     /// Sends a packet of a track, if the client has set it up.
     fn send_packet(&mut self, is_sound: bool, is_rtcp: bool, packet: &[u8], at: MonoTime) {
         let Some(conn) = &self.connection else { return };
-        let Some(track) = conn.tracks.iter().rev().find(|track| track.is_sound == is_sound) else {
-            return;
-        };
+        let of = |sound: bool| conn.tracks.iter().rev().find(|track| track.is_sound == sound);
+        let Some(track) = of(is_sound) else { return };
         if self.is_udp() {
             let port = track.port.unwrap_or(0) + u16::from(is_rtcp);
             return self.push(at, Output::Datagram { port, bytes: packet.to_vec() });
         }
-        let channel = track.channel + if self.has(WrongChannel) { 8 } else { 0 };
+        let place = match () {
+            () if self.has(ChannelsSwapped) => of(!is_sound),
+            () if self.has(ChannelsSwapMid) && at.since(self.born) > FREEZE => of(!is_sound),
+            () if self.has(ChannelShared) => of(false),
+            () => None,
+        };
+        let channel = place.unwrap_or(track).channel;
+        let channel = channel + if self.has(WrongChannel) { 8 } else { 0 };
         let channel = channel + u8::from(is_rtcp != self.has(OddChannel));
         self.frames += 1;
         let garbage = self.has(GarbageBeforeFrame) && self.frames.is_multiple_of(97);

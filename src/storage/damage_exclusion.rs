@@ -54,7 +54,8 @@ impl Span {
         self.damaged.extend(unreadable.iter().map(|(seq, _)| (*seq, *seq)));
         self.damaged.sort_unstable();
         self.gaps.extend(left);
-        self.gaps.sort_by_key(|gap| (gap.from.mono, gap.to.mono));
+        // The monotonic clock of another boot is no order.
+        self.gaps.sort_by_key(|gap| (gap.from.wall, gap.to.wall));
         (!self.fragments.is_empty()).then_some(self)
     }
 

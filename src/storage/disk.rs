@@ -202,6 +202,14 @@ impl RealDisk {
         }
     }
 
+    /// Why the lock of `dir` keeps an agent from recording there; `None` if it does not. Looks only.
+    pub fn lock_fault(dir: &Path) -> Option<String> {
+        let found = std::fs::symlink_metadata(dir.join("lock")).ok()?;
+        (!found.is_file()).then(|| {
+            "not a file: no agent can record here; remove it, an agent makes its own".to_owned()
+        })
+    }
+
     /// Whether `dir` can be opened for recording, as far as can be seen without making anything.
     ///
     /// # Errors

@@ -435,6 +435,10 @@ impl Engine {
     }
 
     fn durable(&mut self, seq: u64, fragment: &Fragment, out: &mut Vec<StorageUpdate>) {
+        if self.ring.counts.frames == 0 {
+            // The first footage of a boot is reported at once, not with the next interval.
+            self.next_counts = MonoTime::default();
+        }
         self.ring.counts.frames += u64::from(fragment.frames);
         self.ring.counts.skipped += u64::from(fragment.dropped_audio);
         self.media_end = self.media_end.max(fragment.media + fragment.duration);

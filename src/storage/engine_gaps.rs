@@ -169,8 +169,12 @@ impl Engine {
     }
 }
 
-/// True for a gap in which nothing is missing. Between two starts only the wall clock compares.
+/// True for a gap in which nothing is missing. Between two starts only the wall clock compares, and one
+/// that was set back hides the length of the gap.
 fn is_empty(gap: &Gap) -> bool {
+    if gap.reason.is_between_starts() && gap.set_back() > 0 {
+        return false;
+    }
     let jitter = match gap.reason {
         GapReason::CameraDown => LATE_JITTER.as_micros() as i64,
         _ => 0,

@@ -88,6 +88,11 @@ impl Bench {
         self.now
     }
 
+    /// Sets the wall clock, in microseconds since noon.
+    pub(super) fn set_clock(&mut self, since_noon: i64) {
+        self.now.wall = WallTime(NOON + since_noon);
+    }
+
     /// Continues this bench on another card with the same settings.
     pub(super) fn go_on(&self, disk: FaultyDisk) -> Bench {
         let now = Timestamp { mono: MonoTime(1_000_000), ..self.now };
@@ -880,6 +885,39 @@ fn pictures_lost_for_over_half_a_second_are_one_gap() {
 }
 
 #[test]
+fn the_first_durable_frames_are_counted_at_once() {
+    let mut bench = Bench::new(small());
+    bench.wait(100_000);
+    let frames = |bench: &Bench| {
+        let counts = bench.update.iter().filter_map(|update| match update {
+            StorageUpdate::Counts(counts) => Some(counts.frames),
+            _ => None,
+        });
+        counts.collect::<Vec<_>>()
+    };
+    assert_eq!(frames(&bench), [0]);
+    bench.record(4);
+    let found = frames(&bench);
+    assert!(found.len() == 2 && found[1] > 0, "{found:?}");
+}
+
+#[test]
+fn a_lost_key_frame_of_one_size_leaves_nothing_else_out() {
+    let mut bench = Bench::new(small());
+    (0..20).for_each(|i| bench.sent(1, i == 0, 0));
+    // The key frame is lost with its packets; what refers to it is recorded all the same.
+    bench.frames += 1;
+    bench.now = bench.now.after(100_000);
+    bench.sent(1, false, 40);
+    (0..18).for_each(|_| bench.sent(1, false, 0));
+    (0..20).for_each(|i| bench.sent(1, i == 0, 0));
+    bench.order(StorageRequest::Stop);
+    assert_eq!((bench.gaps(), bench.engine.ring.counts.frames), (vec![], 59));
+    assert_eq!(bench.engine.ring.counts.skipped, 0);
+    bench.is_whole();
+}
+
+#[test]
 fn an_outage_whose_pictures_come_later_leaves_no_gap() {
     for early in [0, 20_000, 100_000] {
         let mut bench = Bench::new(small());
@@ -929,6 +967,25 @@ fn a_full_card_with_two_segments_keeps_recording_on_them() {
         bench.record(120);
         assert_eq!(files(&bench), 8, "the ring grows again");
     }
+}
+
+#[test]
+fn a_card_that_is_full_after_one_segment_is_recorded_on() {
+    let mut bench = Bench::new(small());
+    bench.record(2);
+    assert_eq!(bench.engine.ring.index().live().len(), 1);
+    let taken = bench.disk.live().lengths().values().sum::<u64>();
+    bench.disk.leave_only(taken + BLOCK);
+    bench.record(60);
+    let lost = |update: &StorageUpdate| matches!(update, StorageUpdate::CardLost { .. });
+    assert!(!bench.update.iter().any(lost));
+    assert_eq!(bench.gaps(), []);
+    bench.order(StorageRequest::Stop);
+    // The next boot finds the same full card.
+    bench.restart(small());
+    bench.record(60);
+    assert!(!bench.update.iter().any(lost));
+    bench.is_whole();
 }
 
 #[test]

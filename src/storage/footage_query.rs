@@ -1,6 +1,7 @@
 //! Footage queries: finds fragments and gaps by time or record number over all segments.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::clock_history::ClockHistory;
 use super::disk::{Disk, DiskFault};
@@ -11,6 +12,10 @@ use crate::camera::TrackParams;
 use crate::format::record::RingRecord;
 use crate::format::segment_head::{Segment, SegmentHead};
 use crate::units::{Boot, Digest, MonoTime, Timestamp, WallTime};
+
+/// A larger step of the wall clock against the monotonic clock of a boot, or against the media clock
+/// from one boot to the next, begins another stretch.
+const CLOCK_STEP: Duration = Duration::from_millis(500);
 
 /// A fragment, gap or damaged stretch, in the order of record numbers.
 enum Piece {
@@ -31,15 +36,19 @@ enum Piece {
 
 impl Piece {
     fn damage(first: u64, last: u64, from: Timestamp, to: Timestamp, reason: GapReason) -> Piece {
-        Piece::Damage { first, last, gap: Gap { from, to, reason, bytes: 0 } }
+        Piece::Damage { first, last, gap: Gap { from, to, reason, bytes: 0 }.in_order() }
+    }
+
+    fn fragment(&self) -> Option<&FragmentRef> {
+        match self {
+            Piece::Fragment(fragment) => Some(fragment.as_ref()),
+            Piece::Gap { .. } | Piece::Skipped | Piece::Damage { .. } => None,
+        }
     }
 
     /// The boot that recorded the footage.
     fn boot(&self) -> Option<Boot> {
-        match self {
-            Piece::Fragment(fragment) => Some(fragment.boot),
-            Piece::Gap { .. } | Piece::Skipped | Piece::Damage { .. } => None,
-        }
+        self.fragment().map(|fragment| fragment.boot)
     }
 
     fn seq(&self) -> u64 {
@@ -258,7 +267,7 @@ fn piece(
     match record.gap() {
         Some(gap) => Some(Piece::Gap {
             seq: record.seq,
-            gap: clock_history.date_gap(&gap, before, record.boot),
+            gap: clock_history.date_gap(&gap, before, record.boot).in_order(),
         }),
         None => {
             let fragment = segment.fragment(record, offset)?;
@@ -286,31 +295,64 @@ fn matches_query(fragment: &FragmentRef, query: &SpanQuery) -> bool {
     }
 }
 
+/// True when the wall clock was not set between two consecutive fragments, so that one file can state
+/// the times of both: its media time is its wall time.
+fn is_same_clock(before: &FragmentRef, next: &FragmentRef) -> bool {
+    let wall = next.start.wall.0.saturating_sub(before.start.wall.0);
+    let is_close = |micros: i64| wall.abs_diff(micros) <= CLOCK_STEP.as_micros() as u64;
+    if before.boot == next.boot {
+        return is_close((next.start.mono.0 as i64).saturating_sub(before.start.mono.0 as i64));
+    }
+    next.start.wall >= before.end().wall
+        && is_close((next.media as i64).saturating_sub(before.media as i64))
+}
+
 /// The first contiguous stretch of matches, extended back to a key frame. Gaps do not interrupt it.
-/// Footage of another time does, e.g. when the clock was set back.
+/// Footage of another time and a clock that was set do.
 fn stretch(pieces: &[Piece], query: &SpanQuery) -> Option<(usize, usize)> {
+    let by_number = matches!(query, SpanQuery::Seq { .. });
     let matches =
         |at: &usize| matches!(&pieces[*at], Piece::Fragment(f) if matches_query(f, query));
     let hit = (0..pieces.len()).find(matches)?;
-    let mut last = hit;
+    let (mut last, mut before) = (hit, pieces[hit].fragment());
     for (at, piece) in pieces.iter().enumerate().skip(hit + 1) {
         match piece {
-            Piece::Fragment(_) if matches(&at) => last = at,
+            Piece::Fragment(next)
+                if matches(&at)
+                    && (by_number || before.is_none_or(|before| is_same_clock(before, next))) =>
+            {
+                (last, before) = (at, Some(next.as_ref()));
+            }
             Piece::Fragment(_) | Piece::Skipped => break,
             Piece::Gap { .. } | Piece::Damage { .. } => {}
         }
     }
-    if matches!(query, SpanQuery::Seq { .. }) {
+    if by_number {
         return Some((hit, last));
     }
     let key = |at: &usize| matches!(&pieces[*at], Piece::Fragment(f) if f.key);
-    let before = (0..=hit).rev().take_while(|at| !matches!(pieces[*at], Piece::Skipped)).find(key);
-    // Footage behind damage is kept, even if it cannot be decoded.
+    let low = first_of_clock(pieces, hit);
+    // Footage behind damage or behind a step of the clock is kept, even if it cannot be decoded.
     let behind_damage =
         hit.checked_sub(1).is_some_and(|at| matches!(pieces[at], Piece::Damage { .. }));
-    let begin = before.or_else(|| behind_damage.then_some(hit));
+    let continues = low == hit && (low > 0 || after(query) > 0);
+    let begin = (low..=hit).rev().find(key).or_else(|| (behind_damage || continues).then_some(hit));
     // Without a key frame before it, begin at the first key frame inside.
     Some((begin.or_else(|| (hit..=last).find(key))?, last))
+}
+
+/// The first fragment in front of `hit` from which on nothing is skipped and the clock was not set.
+fn first_of_clock(pieces: &[Piece], hit: usize) -> usize {
+    let mut low = hit;
+    for at in (0..hit).rev() {
+        match (&pieces[at], pieces[low].fragment()) {
+            (Piece::Skipped, _) => break,
+            (Piece::Fragment(before), Some(next)) if !is_same_clock(before, next) => break,
+            (Piece::Fragment(_), _) => low = at,
+            (Piece::Gap { .. } | Piece::Damage { .. }, _) => {}
+        }
+    }
+    low
 }
 
 /// The segments that a query may touch, each with the one before it for its key frame, in order.

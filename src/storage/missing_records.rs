@@ -23,13 +23,21 @@ pub struct MissingRecords {
     pub last: u64,
     /// End of the footage before the stretch; `None` if there is none.
     pub from: Option<Timestamp>,
-    /// Start of the footage behind the stretch; `None` if there is none.
+    /// Start of the footage behind the stretch; `None` if there is none, or if the clock was set back
+    /// so that it would lie before `from`.
     pub to: Option<Timestamp>,
     /// Number of stretches it covers; more than 1 only if there were too many to report.
     pub gaps: usize,
 }
 
 impl MissingRecords {
+    /// Without an end that lies before the begin, as behind a clock that was set back.
+    #[must_use]
+    pub fn in_order(self) -> MissingRecords {
+        let to = self.to.filter(|to| self.from.is_none_or(|from| from.wall <= to.wall));
+        MissingRecords { to, ..self }
+    }
+
     /// Microseconds from `from` to `to`; 0 if either is unknown.
     pub fn micros(&self) -> u64 {
         self.from
@@ -140,7 +148,7 @@ pub fn locate_gap(disk: &dyn Disk, index: &Index, (first, last): (u64, u64)) -> 
     });
     let behind = live.iter().find(|segment| segment.head.first_seq > last);
     let to = behind.map(|segment| index.clock_history.date(segment.head.boot, segment.head.start));
-    MissingRecords { first, last, from, to, gaps: 1 }
+    MissingRecords { first, last, from, to, gaps: 1 }.in_order()
 }
 
 /// All missing stretches with their times; beyond [`REPORTED_MAX`] the last one covers the rest.
@@ -152,9 +160,8 @@ pub fn locate_gaps(disk: &dyn Disk, index: &Index, lost: &Ranges) -> Vec<Missing
         (list.get(REPORTED_MAX..).and_then(<[_]>::last), gaps.last_mut())
     {
         let rest = locate_gap(disk, index, *end);
-        last.last = rest.last;
-        last.to = rest.to;
-        last.gaps = list.len() - REPORTED_MAX + 1;
+        let gaps = list.len() - REPORTED_MAX + 1;
+        *last = MissingRecords { last: rest.last, to: rest.to, gaps, ..*last }.in_order();
     }
     gaps
 }

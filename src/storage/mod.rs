@@ -85,6 +85,8 @@ pub(crate) mod wear;
 #[cfg(all(test, feature = "sim"))]
 mod camera_clock_tests;
 #[cfg(all(test, feature = "sim"))]
+mod clock_step_tests;
+#[cfg(all(test, feature = "sim"))]
 mod engine_tests;
 #[cfg(all(test, feature = "sim"))]
 mod foreign_tests;

@@ -18,7 +18,7 @@ use super::missing_records::locate_gaps;
 use super::open_gap::OpenGap;
 use super::recovery::{Recovery, recover_from};
 use super::ring::Ring;
-use super::ring_geometry::{RingGeometry, SEGMENTS_MIN};
+use super::ring_geometry::{RECYCLED_MIN, RingGeometry};
 use super::scrub::Scrub;
 use super::snapshots::SnapshotStore;
 use super::{Cell, GapReason, Recovered, Repair, RepairKind, StorageUpdate, side_files, snapshots};
@@ -379,7 +379,7 @@ fn check_room(
     let made = segments(files);
     let wanted = wanted(settings, files, &made);
     let available = disk.available();
-    if made.len() >= SEGMENTS_MIN || wanted <= available {
+    if made.len() >= RECYCLED_MIN || wanted <= available {
         Ok(())
     } else {
         Err(StorageFault::NoRoom { wanted, available })

@@ -3,13 +3,10 @@
 use super::disk::{DiskFault, FileId};
 use super::fallback::{MEMORY_FIRST, is_in_memory};
 use super::ring::Ring;
+use super::ring_geometry::RECYCLED_MIN;
 use super::{Gap, GapReason, StorageUpdate};
 use crate::format::segment_head::{Eviction, EvictionCause};
 use crate::units::MonoTime;
-
-/// Fewest segments of a young ring that are recycled when the card has no room for another one. With
-/// one, recycling it would evict all footage; with two, the newer half stays and recording goes on.
-const RECYCLED_MIN: usize = 2;
 
 impl Ring {
     /// Restores the whole budget once the card has room for two more segments. True if it did.
@@ -85,6 +82,7 @@ impl Ring {
             Ok(()) => {
                 self.files.insert(file, self.geometry.segment);
                 self.index.add_blank(file);
+                self.create_second(file);
                 Ok(Some(file))
             }
             Err(fault) if self.files.len() < RECYCLED_MIN => Err(fault),
@@ -96,6 +94,20 @@ impl Ring {
                 out.push(StorageUpdate::Trouble { detail, lost: false });
                 Ok(None)
             }
+        }
+    }
+
+    /// Makes the second file of a ring with its first, while the card has room: a card that others
+    /// fill afterwards can then be recorded on. A refusal is one of the next segment.
+    fn create_second(&mut self, first: u32) {
+        let (second, size) = (first + 1, self.geometry.segment);
+        let known = self.files.contains_key(&second) || self.foreign.contains(&second);
+        if self.in_memory || self.files.len() >= RECYCLED_MIN || known {
+            return;
+        }
+        if self.disk.create(FileId::Segment(second), size).is_ok() {
+            self.files.insert(second, size);
+            self.index.add_blank(second);
         }
     }
 

@@ -11,6 +11,11 @@ use crate::format::record::RECORD_BOX;
 /// footage.
 pub const SEGMENTS_MIN: usize = 4;
 
+/// Fewest segments of a young ring that are recycled when the card has no room for another one, and
+/// with which a ring is opened on a full card. With one, recycling it would evict all footage; with
+/// two, the newer half stays and recording goes on.
+pub const RECYCLED_MIN: usize = 2;
+
 /// Size limits of the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RingGeometry {

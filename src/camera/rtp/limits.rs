@@ -1,7 +1,7 @@
 //! Limits of the RTP reader: one table, each with its reason.
 //!
 //! Together a track holds at most some 20 MiB, while a camera sends one picture without end, and
-//! some 100 KiB with a camera as it should be.
+//! some 200 KiB with a camera as it should be.
 
 /// Packets that wait for one before them; UDP only. Networks reorder by a few.
 pub(super) const REORDER_MAX: usize = 64;
@@ -12,8 +12,13 @@ pub(super) const PACKET_MAX: usize = 65_535;
 /// From this on a step of the sequence number is a restart of the camera, not loss: at 8 Mbit/s a
 /// second has about 800 packets, and no camera loses that many and goes on.
 pub(super) const JUMP_MIN: u16 = 1000;
-/// Unexpected sequence numbers among 128 packets of sound over TCP after which they are ignored.
+/// Unexpected sequence numbers among 128 packets after which they are ignored: of sound over TCP,
+/// and over UDP, where a restart of the camera or a stray packet has two.
 pub(super) const NOISE_MIN: u32 = 32;
+/// First packets of a source over UDP that wait until it is known whether its numbers mean anything.
+pub(super) const BEGIN_MIN: usize = 8;
+/// How long they wait at most, microseconds: AAC has 16 packets a second.
+pub(super) const BEGIN_TIME: u64 = 1_000_000;
 /// Steps in a row at which a picture lacks nothing, and after which sequence numbers over TCP are
 /// ignored. A camera that drops packets misses a first or last fragment or a stamp long before.
 pub(super) const WITNESS_MIN: u32 = 24;
@@ -26,9 +31,9 @@ pub(super) const RESTART_RUN: usize = 8;
 pub(super) const CHALLENGERS_TCP: usize = 4;
 /// The same over UDP, where anyone can send packets.
 pub(super) const CHALLENGERS_UDP: usize = 8;
-/// Packets among which a repetition is known. A picture that comes twice as a whole has some 50
-/// packets at 8 Mbit/s; a large key frame has more.
-pub(super) const REPEATS_MAX: usize = 256;
+/// Packets among which a repetition is known: a key frame of 5 MiB, or a GOP of 4 s at 8 Mbit/s,
+/// that comes again as a whole. A power of two: sequence numbers are taken by their low bits.
+pub(super) const REPEATS_MAX: usize = 4_096;
 /// Silence of the known SSRC after which two packets of another are enough, microseconds.
 pub(super) const SILENCE: u64 = 1_000_000;
 /// Packets of other payload types in a row after which the track follows them.

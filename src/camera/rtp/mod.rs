@@ -10,9 +10,12 @@
 //! What belongs here: all that a packet of RTP or RTCP can say. What does not: sockets, clocks,
 //! what a time stamp means (`timeline`).
 
+#[cfg(test)]
+mod allocation_tests;
 mod audio;
 mod depacketizer;
 mod header;
+mod held;
 #[cfg(test)]
 mod invalid_nal_tests;
 mod keys;

@@ -7,11 +7,12 @@
 use std::collections::VecDeque;
 
 use super::header::Header;
+use super::held::{Held, hold, recycle};
 use super::limits::{
-    CHALLENGERS_TCP, CHALLENGERS_UDP, JUMP_MIN, NOISE_MIN, PACKET_MAX, REORDER_MAX, REORDER_TIME,
-    RESTART_RUN, SILENCE, TYPES_RUN,
+    BEGIN_MIN, BEGIN_TIME, CHALLENGERS_TCP, CHALLENGERS_UDP, JUMP_MIN, NOISE_MIN, PACKET_MAX,
+    REORDER_MAX, REORDER_TIME, RESTART_RUN, SILENCE, TYPES_RUN,
 };
-use super::repeats::Repeats;
+use super::repeats::{Known, Repeats};
 use crate::camera::TrackKind;
 use crate::camera::quirk::{Quirk, QuirkCounts};
 use crate::settings::Transport;
@@ -34,17 +35,6 @@ pub(super) struct Ordered<'a> {
     pub(super) jumped: bool,
 }
 
-/// A packet that is held back, in a buffer that is used again.
-#[derive(Debug, Default)]
-struct Held {
-    bytes: Vec<u8>,
-    seq: u16,
-    ssrc: u32,
-    arrival: MonoTime,
-    lost: u32,
-    jumped: bool,
-}
-
 /// Judges the packets of one track.
 pub(super) struct Source {
     kind: TrackKind,
@@ -62,10 +52,17 @@ pub(super) struct Source {
     next: Option<u16>,
     /// The track follows another source with its next packet.
     switched: bool,
-    /// Which of the latest 128 packets of sound had an unexpected sequence number. TCP only.
+    /// Which of the latest 128 packets had an unexpected sequence number: of sound over TCP, and
+    /// of any track over UDP.
     jumps: u128,
     /// Sequence numbers say nothing: they are ignored.
     seq_noise: bool,
+    /// The first packets of the source, until its sequence numbers are judged. UDP only.
+    begin: Vec<Held>,
+    /// They were judged.
+    begun: bool,
+    /// The sequence number that came last. UDP only.
+    last_seq: Option<u16>,
     /// Packets ahead of `next`, in their order. UDP only.
     ahead: VecDeque<Held>,
     /// Packets far from `next`, which begin another sequence if they go on. UDP only.
@@ -102,6 +99,9 @@ impl Source {
             switched: false,
             jumps: 0,
             seq_noise: false,
+            begin: Vec::new(),
+            begun: false,
+            last_seq: None,
             ahead: VecDeque::new(),
             restart: Vec::new(),
             payload_type,
@@ -138,6 +138,9 @@ impl Source {
 
     /// Passes on what waited too long for the packets before it.
     pub(super) fn release_old(&mut self, now: MonoTime, sink: &mut impl Sink) {
+        if self.begin.first().is_some_and(|held| now.since(held.arrival) >= BEGIN_TIME) {
+            self.judge_begin(sink);
+        }
         while self.ahead.front().is_some_and(|held| now.since(held.arrival) >= REORDER_TIME) {
             self.release_first(sink);
         }
@@ -145,6 +148,7 @@ impl Source {
 
     /// Passes on all that is held back in order.
     pub(super) fn finish(&mut self, sink: &mut impl Sink) {
+        self.judge_begin(sink);
         while !self.ahead.is_empty() {
             self.release_first(sink);
         }
@@ -161,6 +165,12 @@ impl Source {
         }
     }
 
+    /// True for a number just behind the latest one: other SSRCs that count on are one source.
+    fn runs_on(&self, seq: u16) -> bool {
+        let last = self.challengers.last().map(|held| held.seq).or(self.last_seq);
+        last.is_some_and(|last| seq.wrapping_sub(last) < REORDER_MAX as u16)
+    }
+
     /// A packet of another SSRC: the track follows when it keeps coming.
     fn challenge(
         &mut self,
@@ -171,7 +181,7 @@ impl Source {
     ) {
         let one = |held: &Held| held.ssrc == header.ssrc;
         let tcp = self.transport == Transport::Tcp;
-        if !tcp && !self.challengers.iter().all(one) {
+        if !tcp && !self.challengers.iter().all(one) && !self.runs_on(header.seq) {
             self.clear_challengers();
         }
         let held = hold(&mut self.pool, bytes, header, arrival);
@@ -182,10 +192,15 @@ impl Source {
             return;
         }
         self.quirks.note(Quirk::SsrcChange);
-        self.ssrc_noise = tcp && !self.challengers.iter().all(one);
-        self.finish(sink);
-        self.clear_restart();
-        (self.next, self.switched) = (None, true);
+        self.ssrc_noise = !self.challengers.iter().all(one);
+        if tcp || !self.ssrc_noise {
+            self.finish(sink);
+            self.clear_restart();
+            (self.next, self.switched) = (None, true);
+        }
+        if !tcp && !self.ssrc_noise {
+            (self.begun, self.last_seq, self.seq_noise, self.jumps) = (false, None, false, 0);
+        }
         self.ssrc = Some(header.ssrc);
         for held in std::mem::take(&mut self.challengers) {
             if let Ok(header) = Header::parse(&held.bytes) {
@@ -199,7 +214,8 @@ impl Source {
     fn accept(&mut self, bytes: &[u8], header: &Header, arrival: MonoTime, sink: &mut impl Sink) {
         self.ssrc.get_or_insert(header.ssrc);
         self.latest = arrival;
-        if self.repeats.is_repetition(header, &bytes[header.payload.clone()]) {
+        let known = self.repeats.compare(header, &bytes[header.payload.clone()]);
+        if known == Known::Repeated {
             self.quirks.note(match self.transport {
                 Transport::Tcp => Quirk::RepeatedPackets,
                 Transport::Udp => Quirk::LatePackets,
@@ -211,7 +227,59 @@ impl Source {
                 let (lost, jumped) = self.judge_tcp(header.seq);
                 self.typed(bytes, header, arrival, (lost, jumped), sink);
             }
-            Transport::Udp => self.accept_udp(bytes, header, arrival, sink),
+            Transport::Udp => {
+                let odd = self.is_odd_step(header.seq) || known == Known::NumberReused;
+                self.jumps = self.jumps << 1 | u128::from(odd);
+                if !self.begun {
+                    let held = hold(&mut self.pool, bytes, header, arrival);
+                    self.begin.push(held);
+                    if self.begin.len() >= BEGIN_MIN {
+                        self.judge_begin(sink);
+                    }
+                    return;
+                }
+                if !self.seq_noise && self.jumps.count_ones() >= NOISE_MIN {
+                    self.ignore_numbers(sink);
+                }
+                self.accept_udp(bytes, header, arrival, sink);
+            }
+        }
+    }
+
+    /// Whether a sequence number is far from the one that came before it.
+    fn is_odd_step(&mut self, seq: u16) -> bool {
+        let last = self.last_seq.replace(seq);
+        last.is_some_and(|last| (seq.wrapping_sub(last) as i16).unsigned_abs() >= JUMP_MIN)
+    }
+
+    /// Judges the sequence numbers of the first packets, and takes these. Numbers that mostly jump
+    /// or repeat are ignored: the order of arrival is the only one, and loss cannot be seen.
+    fn judge_begin(&mut self, sink: &mut impl Sink) {
+        if self.begin.is_empty() {
+            return;
+        }
+        self.begun = true;
+        if self.jumps.count_ones() as usize * 2 > self.begin.len() {
+            self.quirks.note(Quirk::SequenceNoise);
+            self.seq_noise = true;
+        }
+        for held in std::mem::take(&mut self.begin) {
+            if let Ok(header) = Header::parse(&held.bytes) {
+                self.accept_udp(&held.bytes, &header, held.arrival, sink);
+            }
+            recycle(&mut self.pool, held.bytes);
+        }
+    }
+
+    /// Sequence numbers that began well say nothing any more. What was left out until this was seen
+    /// is counted as one packet.
+    fn ignore_numbers(&mut self, sink: &mut impl Sink) {
+        self.quirks.note(Quirk::SequenceNoise);
+        self.finish(sink);
+        self.seq_noise = true;
+        (self.next, self.switched) = (None, true);
+        for held in std::mem::take(&mut self.restart) {
+            self.emit(held, 0, sink);
         }
     }
 
@@ -244,6 +312,9 @@ impl Source {
         arrival: MonoTime,
         sink: &mut impl Sink,
     ) {
+        if self.seq_noise {
+            return self.typed(bytes, header, arrival, (0, false), sink);
+        }
         let Some(next) = self.next else {
             // The first packets of a session may come in another order, too.
             let far =
@@ -425,18 +496,4 @@ fn pass(
     let payload = &bytes[header.payload.clone()];
     let (time, marker) = (header.time, header.marker);
     sink.ordered(Ordered { payload, time, marker, arrival, lost, jumped });
-}
-
-fn hold(pool: &mut Vec<Vec<u8>>, bytes: &[u8], header: &Header, arrival: MonoTime) -> Held {
-    let mut buffer = pool.pop().unwrap_or_default();
-    buffer.clear();
-    buffer.extend_from_slice(bytes);
-    let (seq, ssrc) = (header.seq, header.ssrc);
-    Held { bytes: buffer, seq, ssrc, arrival, lost: 0, jumped: false }
-}
-
-fn recycle(pool: &mut Vec<Vec<u8>>, bytes: Vec<u8>) {
-    if pool.len() < REORDER_MAX {
-        pool.push(bytes);
-    }
 }

@@ -109,6 +109,9 @@ fn an_ssrc_that_changes_with_each_packet_is_ignored() {
         packet[11] = at as u8;
     }
     assert_whole(&hear_tcp(false, &film), &pictures, false);
+    let over_udp = hear(&format(false, None), Transport::Udp, &film);
+    assert_whole(&over_udp, &pictures, false);
+    assert!(over_udp.quirks.contains(&Quirk::SsrcChange));
 }
 
 #[test]
@@ -264,6 +267,66 @@ fn packets_in_another_order_over_udp_are_put_in_order() {
         assert!(heard.quirks.contains(&Quirk::Reordered));
         assert!(heard.quirks.contains(&Quirk::LatePackets));
     }
+}
+
+/// Packets of a film with other sequence numbers, one each 5 ms, over UDP.
+fn heard_numbered(film: &[Vec<u8>], number: impl Fn(usize) -> u16) -> Heard {
+    let mut receiver = TrackReceiver::new(&format(false, None), Transport::Udp).unwrap();
+    let mut heard = Heard::default();
+    for (at, packet) in film.iter().enumerate() {
+        let mut packet = packet.clone();
+        packet[2..4].copy_from_slice(&number(at).to_be_bytes());
+        receiver.packet(&packet, MonoTime(1_000_000 + at as u64 * 5_000));
+        heard.take(&mut receiver);
+    }
+    receiver.finish();
+    heard.take(&mut receiver);
+    heard
+}
+
+#[test]
+fn numbers_over_udp_that_mean_nothing_lose_nothing() {
+    let pictures = drawn(false);
+    let film = Camera::new(false).film(&pictures).concat();
+    let random = |at: usize| (at as u16).wrapping_mul(40_503).wrapping_add(77).rotate_left(5);
+    let numbers: [&dyn Fn(usize) -> u16; 4] =
+        [&|_| 0, &random, &|at| (at % 2) as u16, &|at| if at % 2 == 0 { 7 } else { 30_000 }];
+    for (which, number) in numbers.iter().enumerate() {
+        let heard = heard_numbered(&film, number);
+        assert!(heard.quirks.contains(&Quirk::SequenceNoise), "{which}: {:?}", heard.quirks);
+        assert!(heard.data() == samples(&pictures, false), "{which}: {}", heard.units.len());
+        assert_eq!(heard.lost(), 0, "{which}");
+    }
+}
+
+#[test]
+fn numbers_over_udp_that_stop_later_are_counted_and_ignored() {
+    let pictures = drawn(false);
+    let all: Vec<Nals> = pictures.iter().cycle().take(200).cloned().collect();
+    let film = Camera::new(false).film(&all).concat();
+    for number in [|at: usize| at.min(100) as u16, |at: usize| (at % 20) as u16] {
+        let heard = heard_numbered(&film, number);
+        assert!(heard.quirks.contains(&Quirk::SequenceNoise), "{:?}", heard.quirks);
+        assert!(heard.lost() > 0 && heard.units.len() >= 150, "{} of 200", heard.units.len());
+        let tail = &heard.units[heard.units.len() - 100..];
+        assert!(tail.iter().all(|unit| unit.lost == 0));
+    }
+}
+
+#[test]
+fn a_stray_packet_over_udp_does_not_spoil_the_numbers() {
+    let pictures = drawn(false);
+    let mut film = Camera::new(false).film(&pictures).concat();
+    for at in [2, 5, 40] {
+        let mut stray = film[at].clone();
+        stray[2] ^= 0x80;
+        stray[14] ^= 1;
+        film.insert(at, stray);
+    }
+    film.swap(20, 21);
+    let heard = hear(&format(false, None), Transport::Udp, &film);
+    assert!(!heard.quirks.contains(&Quirk::SequenceNoise), "{:?}", heard.quirks);
+    assert!(heard.data() == samples(&pictures, false), "{}", heard.units.len());
 }
 
 #[test]
@@ -889,11 +952,13 @@ fn packets_that_come_twice_over_tcp_are_taken_once() {
 
 #[test]
 fn equal_packets_with_a_constant_sequence_number_all_count() {
+    use super::repeats::Known;
     let mut repeats = super::repeats::Repeats::default();
     let mut seen = |payload: u8| {
         let packet = [&[0x80, 96, 0, 0, 0, 0, 0, 1, 0, 0, 0, 9][..], &[payload]].concat();
         let header = super::header::Header::parse(&packet).unwrap();
-        repeats.is_repetition(&header, &packet[12..])
+        repeats.compare(&header, &packet[12..])
     };
-    assert_eq!([1, 2, 1, 2, 1].map(&mut seen), [false; 5]);
+    assert_eq!([1, 1].map(&mut seen), [Known::New, Known::Repeated]);
+    assert_eq!([2, 1, 2, 1].map(&mut seen), [Known::NumberReused; 4]);
 }

@@ -4,6 +4,7 @@
 //! [`super::set_up`] has the steps up to PLAY.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use url::Url;
 
@@ -292,7 +293,7 @@ impl Client {
             Some(pending.sent.plus(match pending.request.purpose {
                 Purpose::KeepAlive => return None,
                 Purpose::TearDown => TEARDOWN_TIMEOUT,
-                _ => ANSWER_TIMEOUT,
+                purpose => self.answer_timeout(purpose),
             }))
         });
         let body = self.open_body.as_ref().map(OpenBody::ends_at);
@@ -316,7 +317,7 @@ impl Client {
         match pending.request.purpose {
             Purpose::TearDown if waited >= TEARDOWN_TIMEOUT => self.torn_down(),
             Purpose::KeepAlive | Purpose::TearDown => {}
-            _ if waited < ANSWER_TIMEOUT => {}
+            purpose if waited < self.answer_timeout(purpose) => {}
             Purpose::Play if self.media_seen => {
                 self.quirks.note(Quirk::PlaySilent);
                 self.abandon();
@@ -333,6 +334,15 @@ impl Client {
                 }
                 self.fail(CameraFault::Protocol, &why);
             }
+        }
+    }
+
+    /// Longest wait for an answer. Media answers PLAY as well: the first keep-alive, which the
+    /// camera needs in time, does not wait behind it.
+    fn answer_timeout(&self, purpose: Purpose) -> Duration {
+        match purpose {
+            Purpose::Play if self.media_seen => ANSWER_TIMEOUT.min(self.keep_alive.interval()),
+            _ => ANSWER_TIMEOUT,
         }
     }
 

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use super::limits::CHALLENGES_MAX;
 use crate::camera::quirk::{Quirk, QuirkCounts};
 
 /// The `Session` header of a response.
@@ -24,28 +23,6 @@ pub struct TransportHeader {
     pub ssrc: Option<u32>,
     /// The camera's port of RTP and of RTCP.
     pub server_ports: Option<(u16, u16)>,
-}
-
-/// A challenge of `WWW-Authenticate`: scheme in lower case, and parameters with names in lower
-/// case.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct AuthChallenge {
-    /// The scheme in lower case; empty where the header names none.
-    pub scheme: String,
-    /// Names and values, unquoted.
-    pub params: Vec<(String, Vec<u8>)>,
-}
-
-impl AuthChallenge {
-    /// The value of a parameter.
-    pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.params.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_slice())
-    }
-
-    /// The value of a parameter as text.
-    pub fn text(&self, name: &str) -> String {
-        String::from_utf8_lossy(self.get(name).unwrap_or_default()).trim().to_owned()
-    }
 }
 
 /// The number that text begins with.
@@ -131,83 +108,6 @@ pub fn is_rtp_info(value: &[u8]) -> bool {
             })
         })
     })
-}
-
-/// Reads the challenges of all `WWW-Authenticate` headers of a response (RFC 7235 4.1).
-pub fn challenges<'a>(
-    values: impl Iterator<Item = &'a [u8]>,
-    quirks: &mut QuirkCounts,
-) -> Vec<AuthChallenge> {
-    let mut found: Vec<AuthChallenge> = Vec::new();
-    for value in values {
-        let mut rest = value;
-        let first = found.len();
-        loop {
-            rest = skip(rest, |c| c.is_ascii_whitespace() || c == b',');
-            if rest.is_empty() || found.len() > CHALLENGES_MAX {
-                break;
-            }
-            let (name, behind) = split(rest, |c| c == b'=' || c == b',' || c.is_ascii_whitespace());
-            let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-            let behind = skip(behind, |c| c.is_ascii_whitespace());
-            let Some(value) = behind.strip_prefix(b"=") else {
-                found.push(AuthChallenge { scheme: name, params: Vec::new() });
-                rest = behind;
-                continue;
-            };
-            if found.len() == first {
-                quirks.note(Quirk::Challenge);
-                found.push(AuthChallenge::default());
-            }
-            let (value, behind, odd) = parameter(skip(value, |c| c.is_ascii_whitespace()));
-            if odd && matches!(name.as_str(), "realm" | "nonce" | "opaque") {
-                quirks.note(Quirk::Challenge);
-            }
-            if let Some(challenge) = found.last_mut() {
-                challenge.params.push((name, value));
-            }
-            rest = behind;
-        }
-    }
-    found.truncate(CHALLENGES_MAX);
-    found
-}
-
-/// The value of a parameter, what follows it, and whether it is not quoted as it should be.
-fn parameter(text: &[u8]) -> (Vec<u8>, &[u8], bool) {
-    let quote = text.first().copied().filter(|c| *c == b'"' || *c == b'\'');
-    let Some(quote) = quote.filter(|quote| text[1..].contains(quote)) else {
-        let ends = |at: usize| {
-            text[at] == b','
-                || text[at].is_ascii_whitespace() && {
-                    let next = skip(&text[at..], |c| c.is_ascii_whitespace());
-                    let word = split(next, |c| !c.is_ascii_alphanumeric() && c != b'-').0;
-                    next.get(word.len()) == Some(&b'=')
-                }
-        };
-        let end = (0..text.len()).find(|at| ends(*at)).unwrap_or(text.len());
-        let value = text[..end].trim_ascii();
-        let value = value.strip_prefix(b"\"").unwrap_or(value);
-        return (value.to_vec(), &text[end..], true);
-    };
-    let (mut value, mut at) = (Vec::new(), 1);
-    while at < text.len() && text[at] != quote {
-        if text[at] == b'\\' && at + 1 < text.len() && quote == b'"' {
-            at += 1;
-        }
-        value.push(text[at]);
-        at += 1;
-    }
-    (value, &text[(at + 1).min(text.len())..], quote != b'"')
-}
-
-fn skip(text: &[u8], what: impl Fn(u8) -> bool) -> &[u8] {
-    let end = text.iter().position(|c| !what(*c)).unwrap_or(text.len());
-    &text[end..]
-}
-
-fn split(text: &[u8], at: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
-    text.split_at(text.iter().position(|c| at(*c)).unwrap_or(text.len()))
 }
 
 #[cfg(test)]
@@ -302,61 +202,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn challenges_are_divided_however_they_are_quoted() {
-        let read = |values: &[&[u8]]| {
-            let mut quirks = QuirkCounts::default();
-            let found = challenges(values.iter().copied(), &mut quirks);
-            let shown = found
-                .iter()
-                .map(|c| {
-                    let params = c
-                        .params
-                        .iter()
-                        .map(|(name, value)| format!("{name}:{}", String::from_utf8_lossy(value)));
-                    format!("{} {}", c.scheme, params.collect::<Vec<_>>().join("|"))
-                })
-                .collect::<Vec<_>>()
-                .join(" / ");
-            (shown, quirks.seen().next().is_some())
-        };
-        for (values, wanted, odd) in [
-            (
-                &[&b"Digest realm=\"a, \\\"b\\\"\", nonce=\"n=1\",stale=FALSE"[..]][..],
-                "digest realm:a, \"b\"|nonce:n=1|stale:FALSE",
-                false,
-            ),
-            (
-                &[b"Basic realm=\"x\", Digest realm=\"y\", qop=\"auth,auth-int\", algorithm=MD5"],
-                "basic realm:x / digest realm:y|qop:auth,auth-int|algorithm:MD5",
-                false,
-            ),
-            (
-                &[b"Basic realm=\"x\"", b"digest  realm=\"y\""],
-                "basic realm:x / digest realm:y",
-                false,
-            ),
-            (
-                &[b"Digest realm=IP Camera(12345), nonce=abc==, qop=auth"],
-                "digest realm:IP Camera(12345)|nonce:abc==|qop:auth",
-                true,
-            ),
-            (
-                &[b"Digest realm='x y' nonce=\"n\" algorithm=MD5 qop=\"auth\""],
-                "digest realm:x y|nonce:n|algorithm:MD5|qop:auth",
-                true,
-            ),
-            (&[b"Digest realm = \"x\" , nonce = \"n\""], "digest realm:x|nonce:n", false),
-            (&[b"realm=\"x\", nonce=\"n\""], " realm:x|nonce:n", true),
-            (&[b"Digest realm=\"x, nonce=n"], "digest realm:x|nonce:n", true),
-            (&[b""], "", false),
-        ] {
-            let (shown, quirk) = read(values);
-            assert_eq!(shown, wanted);
-            assert_eq!(quirk, odd, "{wanted}");
-        }
-    }
-
     proptest::proptest! {
         #[test]
         fn no_header_value_panics(value in proptest::collection::vec(proptest::sample::select(b"=,;\"'\\ \t-a1\xff".to_vec()), 0..40)) {
@@ -364,7 +209,6 @@ mod tests {
             session(&value, &mut quirks);
             transport(&value, &mut quirks);
             is_rtp_info(&value);
-            challenges([&value[..]].into_iter(), &mut quirks);
         }
     }
 }

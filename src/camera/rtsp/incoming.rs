@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use super::auth::AuthVerdict;
 use super::client::{Client, Phase, Purpose, Request};
-use super::headers::challenges;
 use super::limits::{OUTPUT_MAX, SERVER_REQUESTS_MAX, UNEXPECTED_MAX};
 use super::message::{Headers, Message, Start};
 use super::set_up::Track;
 use crate::camera::CameraFault;
-use crate::camera::quirk::{Quirk, QuirkCounts};
+use crate::camera::quirk::Quirk;
+use crate::http_auth::challenges;
 use crate::units::MonoTime;
 
 impl Client {
@@ -132,10 +132,7 @@ impl Client {
             }
             _ => {
                 self.refused = true;
-                let offers = challenges(
-                    message.headers.all("www-authenticate"),
-                    &mut QuirkCounts::default(),
-                );
+                let offers = challenges(message.headers.all("www-authenticate")).list;
                 let silent =
                     if offers.is_empty() { "; it does not say how it wants a login" } else { "" };
                 let why = format!(
@@ -153,23 +150,14 @@ impl Client {
             return None;
         }
         let bytes = self.decoder.bytes(place);
-        let (kind, ssrc) = (*bytes.get(1)?, bytes.get(8..12));
+        let kind = *bytes.get(1)?;
+        let ssrc = bytes.get(8..12).and_then(|four| <[u8; 4]>::try_from(four).ok());
         let rtcp = (200..=207).contains(&kind);
         let payload_type = kind & 0x7f;
-        let on_channel =
-            |track: &Track| track.channel == channel || track.channel.wrapping_add(1) == channel;
-        let mut found = self.tracks.iter().position(on_channel);
-        let same = self.tracks.iter().filter(|track| on_channel(track)).count();
-        let sure = found.is_some_and(|at| self.tracks[at].channel_confirmed) && same == 1;
-        if !sure && !rtcp {
-            let typed = |track: &Track| track.format.payload_type == payload_type;
-            let by_type = self.tracks.iter().position(typed);
-            if by_type.is_some() && by_type != found {
-                self.quirks.note(Quirk::Channel);
-                found = by_type;
-            }
-        }
-        let track = found?;
+        let track = match rtcp {
+            true => self.track_of_channel(channel)?,
+            false => self.track_of_media(channel, payload_type)?,
+        };
         self.media_seen = true;
         if !rtcp
             && let Some(promised) = self.tracks[track].ssrc.take()
@@ -178,5 +166,31 @@ impl Client {
             self.quirks.note(Quirk::SsrcPromise);
         }
         Some((track, rtcp))
+    }
+
+    fn track_of_channel(&self, channel: u8) -> Option<usize> {
+        self.tracks.iter().position(|track| track.is_on(channel))
+    }
+
+    /// The track of RTP with this payload type on this channel. The channel decides where the
+    /// camera confirmed it, unless the type is that of another track whose own channel does not
+    /// carry it: then the camera has swapped the channels, or has one for all.
+    fn track_of_media(&mut self, channel: u8, payload_type: u8) -> Option<usize> {
+        let found = self.track_of_channel(channel);
+        let typed = |track: &Track| track.format.payload_type == payload_type;
+        let by_type = self.tracks.iter().position(typed);
+        let only = self.tracks.iter().filter(|track| typed(track)).count() == 1;
+        let same = self.tracks.iter().filter(|track| track.is_on(channel)).count();
+        let mut sure = false;
+        if let Some(own) = found.map(|at| &mut self.tracks[at]) {
+            sure = own.channel_confirmed && same == 1;
+            own.at_home = typed(own);
+        }
+        let away = only && by_type.is_some_and(|at| !self.tracks[at].at_home);
+        if by_type.is_none() || by_type == found || sure && !away {
+            return found;
+        }
+        self.quirks.note(Quirk::Channel);
+        by_type
     }
 }

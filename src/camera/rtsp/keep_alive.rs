@@ -40,6 +40,11 @@ impl KeepAlive {
         self.interval = (timeout / 2).clamp(KEEP_ALIVE_MIN, KEEP_ALIVE_MAX);
     }
 
+    /// Time between two requests.
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
     /// Takes the methods of a `Public` header. True if GET_PARAMETER is known to work since now.
     pub fn public(&mut self, value: &[u8]) -> bool {
         let text = String::from_utf8_lossy(value).to_ascii_uppercase();

@@ -24,8 +24,6 @@ pub const SDP_LINES_MAX: usize = 512;
 /// Media descriptions of an SDP that are read; the rest is skipped. Recorders with a back channel
 /// and metadata have five.
 pub const SDP_MEDIA_MAX: usize = 16;
-/// Challenges of one answer that are read.
-pub const CHALLENGES_MAX: usize = 8;
 /// Requests of one set-up with all repetitions: 401, redirects, two SETUP, PLAY have at most 16.
 pub const REQUESTS_MAX: u32 = 24;
 /// Redirects of one set-up.
@@ -42,8 +40,9 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const BODY_QUIET: Duration = Duration::from_millis(500);
 /// Time for the answer to TEARDOWN: cameras with few sessions reject the next one until it is done.
 pub const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(3);
-/// Session timeout without one from the camera (RFC 2326 12.37).
-pub const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
+/// Session timeout without one from the camera: half of the 60 s of RFC 2326 12.37, because cameras
+/// that state none do not keep to the RFC either.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
 /// Shortest interval of keep-alive requests.
 pub const KEEP_ALIVE_MIN: Duration = Duration::from_secs(2);
 /// Longest interval of keep-alive requests: a NAT forgets an idle UDP path after a minute.

@@ -62,7 +62,9 @@ pub(super) async fn close(
 impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
     /// Drives one session. Returns why it ended.
     pub(super) async fn drive(&mut self, client: &mut Client, sockets: &mut Sockets) -> Failure {
-        client.connected(self.now());
+        let now = self.stream.clock.now();
+        client.connected(now.mono);
+        self.supervisor.sets_up(now);
         let udp = self.stream.settings.transport == Transport::Udp;
         let interval = if udp { UDP_CHECK_INTERVAL } else { CHECK_INTERVAL };
         let mut next_check = tokio::time::interval(interval);
@@ -255,7 +257,12 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
                  camera.sound_padded"
             );
         }
-        let connected = self.playing_since?;
+        let Some(connected) = self.playing_since else {
+            if let Some(stalled) = self.supervisor.check_stall(now) {
+                let _ = self.update.send(stalled).await;
+            }
+            return None;
+        };
         self.report_quirks(client, sockets, false).await;
         match self.supervisor.check(now, connected) {
             StreamCheck::Fine => None,

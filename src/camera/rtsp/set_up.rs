@@ -40,8 +40,17 @@ pub struct Track {
     pub(super) channel: u8,
     /// The camera named the channel.
     pub(super) channel_confirmed: bool,
+    /// The latest RTP on its channel had its payload type.
+    pub(super) at_home: bool,
     /// The SSRC that the camera promised, until it is compared.
     pub(super) ssrc: Option<u32>,
+}
+
+impl Track {
+    /// Whether this is its channel of RTP or RTCP.
+    pub(super) fn is_on(&self, channel: u8) -> bool {
+        self.channel == channel || self.channel.wrapping_add(1) == channel
+    }
 }
 
 impl Client {
@@ -220,6 +229,7 @@ impl Client {
             asked: false,
             channel,
             channel_confirmed: false,
+            at_home: false,
             ssrc: None,
         });
     }

@@ -34,8 +34,11 @@ use crate::units::MonoTime;
 use crate::wakeup::WakeupCoalescer;
 use crate::watchdog::Heartbeat;
 
-/// Time for TEARDOWN with all its sockets.
+/// Time for TEARDOWN with all its sockets, before the next session.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(3_500);
+/// The same when the task ends: no session follows at once, and a camera that floods or hangs must
+/// not delay the end of the process.
+const LAST_CLOSE_TIMEOUT: Duration = Duration::from_millis(800);
 /// Interval of heartbeats during a pause.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// How long before the end of the calendar a session ends: several clock readings and a set-up.
@@ -202,7 +205,9 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
                 self.stream.heartbeat.beat();
                 self.finish(client, &mut sockets).await;
                 let close = close(client, &mut sockets.connection, &self.stream.clock);
-                let _ = timeout(CLOSE_TIMEOUT, close).await;
+                let last = failure.0 == CameraFault::Stopped;
+                let limit = if last { LAST_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
+                let _ = timeout(limit, close).await;
                 self.sound = client.sound().clone();
                 failure
             }

@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 use crate::analytics::detect::picture::Grid;
+use crate::escape::shown_path;
 use crate::regular_file::{Links, read};
 
 /// Bytes of one mask at most.
@@ -66,7 +67,7 @@ impl Masks {
     /// # Errors
     /// There is no mask, sizes differ, or ffmpeg fails.
     pub fn read(dir: &Path) -> anyhow::Result<Masks> {
-        let files = std::fs::read_dir(dir).with_context(|| dir.display().to_string())?;
+        let files = std::fs::read_dir(dir).with_context(|| shown_path(dir))?;
         let mut names: Vec<String> =
             files.filter_map(|file| file.ok()?.file_name().into_string().ok()).collect();
         names.retain(|name| name.ends_with(".png"));
@@ -75,9 +76,9 @@ impl Masks {
             name.chars().filter(char::is_ascii_digit).collect::<String>().parse().ok()
         };
         let numbers: Vec<usize> = names.iter().filter_map(digits).collect();
-        let first = names.first().with_context(|| format!("no masks in {}", dir.display()))?;
+        let first = names.first().with_context(|| format!("no masks in {}", shown_path(dir)))?;
         let head = read(&dir.join(first), Links::Follow, MASK_MAX)
-            .with_context(|| dir.join(first).display().to_string())?;
+            .with_context(|| shown_path(dir.join(first)))?;
         // Width and height of a PNG (ISO/IEC 15948 11.2.2).
         let size = |at: usize| {
             head.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes)
@@ -97,7 +98,7 @@ impl Masks {
         ensure!(
             whole,
             "the masks in {} are not {} numbered pictures of {width}x{height}",
-            dir.display(),
+            shown_path(dir),
             names.len()
         );
         Ok(Masks { width, height, numbers, pixels })

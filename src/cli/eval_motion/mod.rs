@@ -28,6 +28,7 @@ use self::source::Source;
 #[cfg(feature = "sim")]
 use crate::analytics::detect::stages::Stage;
 use crate::analytics::detect::stages::Stages;
+use crate::escape::shown_path;
 use crate::regular_file::{Links, read_text};
 use crate::settings::MotionSettings;
 #[cfg(feature = "sim")]
@@ -103,7 +104,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut total = Total::default();
     ensure!(args.overlay.is_none() || videos.len() == 1, "--overlay wants exactly one video");
     for video in &videos {
-        let source = Source::open(video, args.fps).with_context(|| video.display().to_string())?;
+        let source = Source::open(video, args.fps).with_context(|| shown_path(video))?;
         let mut truth = Truth::beside(video, args.truth.as_deref(), args.masks.as_deref())?;
         let overlay =
             args.overlay.as_deref().map(|path| Overlay::new(path, &settings)).transpose()?;
@@ -196,9 +197,8 @@ impl Truth {
         let spans = match truth.map(Path::to_owned).or_else(|| near("labels.json")) {
             Some(path) => {
                 let text = read_text(&path, Links::Follow, LABELS_MAX)
-                    .with_context(|| path.display().to_string())?;
-                let labels =
-                    serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+                    .with_context(|| shown_path(&path))?;
+                let labels = serde_json::from_str(&text).with_context(|| shown_path(&path))?;
                 score::spans(&labels, video)
             }
             None => None,

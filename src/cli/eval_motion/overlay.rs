@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use crate::analytics::detect::picture::Picture;
 use crate::analytics::detector::Detector;
 use crate::analytics::track::tracker::TrackState;
+use crate::escape::shown_path;
 use crate::settings::rules::Trigger;
 use crate::settings::{MotionSettings, ZoneKind};
 use crate::units::Timestamp;
@@ -46,7 +47,7 @@ impl Overlay {
     /// # Errors
     /// The file cannot be written.
     pub fn new(path: &Path, settings: &MotionSettings) -> anyhow::Result<Overlay> {
-        std::fs::File::create(path).with_context(|| path.display().to_string())?;
+        std::fs::File::create(path).with_context(|| shown_path(path))?;
         let mut outlines = Vec::new();
         for zone in &settings.zones {
             let corners = zone.polygon.iter().chain(zone.polygon.first()).copied().collect();

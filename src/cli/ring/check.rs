@@ -53,6 +53,12 @@ fn former_snapshots(dir: &Path) -> Option<String> {
     })
 }
 
+/// A lock that keeps every agent from recording here.
+fn lock_problem(dir: &Path) -> Option<CheckProblem> {
+    let what = RealDisk::lock_fault(dir)?;
+    Some(CheckProblem { file: "lock".into(), offset: 0, what, remedy: Remedy::Person })
+}
+
 /// The next step for the worst problem.
 fn next_step(problems: &[CheckProblem]) -> Option<&'static str> {
     let any = |remedy: Remedy| problems.iter().any(|problem| problem.remedy == remedy);
@@ -99,7 +105,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         eprintln!("{former}");
     }
     let mut progress = Progress::new("checking");
-    let checked = check(&disk, |done, all| progress.at(done as u64, all as u64))?;
+    let mut checked = check(&disk, |done, all| progress.at(done as u64, all as u64))?;
+    checked.problems.extend(lock_problem(&args.dir.dir));
     let told: Vec<_> = repairs
         .iter()
         .map(|repair| json!({"file": repair.file, "offset": repair.offset, "what": repair.kind.as_str(), "bytes": repair.bytes, "ms": repair.micros / 1000}))
@@ -155,6 +162,17 @@ mod tests {
         assert_eq!(next_step(&[]), None);
         assert_eq!(next_step(&[problem(Remedy::Start)]), Some(NEXT_START));
         assert_eq!(next_step(&[problem(Remedy::Start), problem(Remedy::Export)]), Some(NEXT));
+    }
+
+    #[test]
+    fn a_lock_that_is_no_file_is_a_problem() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(lock_problem(dir.path()), None, "a ring that no agent has opened");
+        std::fs::write(dir.path().join("lock"), "").unwrap();
+        assert_eq!(lock_problem(dir.path()), None);
+        std::fs::remove_file(dir.path().join("lock")).unwrap();
+        std::fs::create_dir(dir.path().join("lock")).unwrap();
+        assert!(lock_problem(dir.path()).unwrap().to_string().contains("not a file"));
     }
 
     #[test]

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use super::{Dir, Progress, Range, open};
+use super::{Dir, Progress, Range, length, open};
 use crate::cli::time_zone::DisplayZone;
 use crate::clip::FileSource as _;
 use crate::clip::virtual_file::VirtualClip;
-use crate::escape::shown_json;
+use crate::escape::{shown_json, shown_path};
 use crate::evidence::manifest::{Purpose, about, of_span};
 use crate::regular_file::{self, Links};
 use crate::storage::disk::Disk;
@@ -37,7 +37,7 @@ pub(super) struct Args {
     dir: Dir,
     #[command(flatten)]
     range: Range,
-    /// The file to write. When the camera's picture format changes or the clock was set back, further files follow: OUT-2.mp4 and so
+    /// The file to write. When the camera's picture format changes or the clock was set, further files follow: OUT-2.mp4 and so
     /// on. For a directory the file is export.mp4 in it.
     #[arg(short, long, default_value = "export.mp4")]
     out: PathBuf,
@@ -120,6 +120,7 @@ fn export_spans(
     let out = if args.out.is_dir() { args.out.join("export.mp4") } else { args.out.clone() };
     let reader = Arc::new(CardReader::new(disk.clone(), SnapshotGeometry { slots: 0, bytes: 0 }));
     let (mut after, mut exported) = (0, Exported::default());
+    let mut before = None;
     while let Some(found) =
         locate(disk.as_ref(), index, u64::MAX, &SpanQuery::Wall { from, to, after })?
     {
@@ -135,7 +136,9 @@ fn export_spans(
             let clip = VirtualClip::assemble(&span, &about(&manifest), reader.clone());
             let path = path_of_part(&out, part);
             write(&path, &clip, args.force)?;
-            exported.files.push(describe(args, &path, &span, clip.len()));
+            let between = between(disk.as_ref(), index, before, span.fragments[0].start.wall);
+            exported.files.push(describe(args, &path, &span, clip.len(), &between));
+            before = span.fragments.last().map(|last| last.end().wall);
         } else {
             if !args.json {
                 eprintln!("records up to {last}: none is readable");
@@ -174,13 +177,13 @@ fn nothing(
         let document = json!({"files": [], "edges": [], "gaps": gaps, "missing": missing, "unreadable": unread});
         println!("{}", shown_json(&document)?);
     }
-    let gaps = gaps.iter().map(|gap| format!("missing {}", gap_text(gap, zone)));
+    let gaps = gaps.iter().map(|gap| format!("gap {}", gap_text(gap, zone)));
     let why: Vec<String> = gaps.chain(missing.iter().map(ToString::to_string)).collect();
     bail!(
         "no footage between these times{}{}; see taimat ring list --dir {}",
         if why.is_empty() { "" } else { ": " },
         why.join("; "),
-        args.dir.dir.display()
+        shown_path(&args.dir.dir)
     )
 }
 
@@ -233,7 +236,7 @@ impl Edge {
         let gap = |gap: &Gap| gap_text(gap, zone);
         let why = match gaps.is_empty() {
             true => format!("what lies {lies} is not in the ring"),
-            false => format!("missing {}", gaps.iter().map(gap).collect::<Vec<_>>().join("; ")),
+            false => format!("gap {}", gaps.iter().map(gap).collect::<Vec<_>>().join("; ")),
         };
         format!(
             "asked {from} {}, and the footage {ends} at {}: {why}",
@@ -274,50 +277,68 @@ fn edges(
         .collect()
 }
 
+/// What lies between a file and the one before it.
+struct Between {
+    gaps: Vec<Gap>,
+    /// Microseconds by which the clock was set back.
+    set_back: u64,
+}
+
+/// What lies between the end of the file before, if there is one, and the begin of the next.
+fn between(disk: &dyn Disk, index: &Index, end: Option<WallTime>, begin: WallTime) -> Between {
+    let Some(end) = end else { return Between { gaps: Vec::new(), set_back: 0 } };
+    let set_back = end.0.saturating_sub(begin.0).max(0) as u64;
+    // One in which the clock was set back has no length.
+    let is_inside =
+        |gap: &Gap| gap.from.wall >= end && gap.from.wall < gap.to.wall && gap.to.wall <= begin;
+    let mut gaps = if set_back == 0 { gaps_between(disk, index, end, begin) } else { Vec::new() };
+    gaps.retain(is_inside);
+    Between { gaps: in_order(gaps), set_back }
+}
+
 /// Describes a written file, and prints it at once unless JSON is requested.
-fn describe(args: &Args, path: &Path, span: &Span, size: u64) -> Value {
+fn describe(args: &Args, path: &Path, span: &Span, size: u64, between: &Between) -> Value {
     let zone = &args.range.zone;
     let (begin, last) = (span.fragments[0].start, &span.fragments[span.fragments.len() - 1]);
     let end = last.end();
     let found = in_order(span.gaps.clone());
-    let gaps: Vec<Value> = found
-        .iter()
-        .map(|gap| json!({"from": zone.show(gap.from.wall), "to": zone.show(gap.to.wall), "reason": gap.reason.as_str()}))
-        .collect();
+    let gaps: Vec<Value> = found.iter().map(|gap| gap_json(gap, zone)).collect();
+    let before: Vec<Value> = between.gaps.iter().map(|gap| gap_json(gap, zone)).collect();
     if !args.json {
         println!(
             "{}: {} to {}, {size} bytes, clock {}",
-            path.display(),
+            shown_path(path),
             zone.show(begin.wall),
             zone.show(end.wall),
             begin.quality.as_str()
         );
+        if between.set_back > 0 {
+            println!("  the clock was set back {} before it", length(between.set_back));
+        }
+        for gap in &between.gaps {
+            println!("  gap before it, {}", gap_text(gap, zone));
+        }
         for gap in &found {
-            println!(
-                "  missing {} to {}: {}",
-                zone.show(gap.from.wall),
-                zone.show(gap.to.wall),
-                gap.reason.as_str()
-            );
+            println!("  gap {}", gap_text(gap, zone));
         }
     }
     for (first, last) in span.damaged.iter().filter(|_| !args.json) {
         println!("  left out: {} damaged or missing", numbers(*first, *last));
     }
-    json!({"damaged": span.damaged, "file": path.to_string_lossy(), "from": zone.show(begin.wall), "to": zone.show(end.wall), "clock": begin.quality, "bytes": size, "gaps": gaps})
+    json!({"damaged": span.damaged, "file": path.to_string_lossy(), "from": zone.show(begin.wall), "to": zone.show(end.wall), "clock": begin.quality, "bytes": size, "gaps": gaps, "gaps_before": before, "set_back_ms": between.set_back.div_ceil(1000)})
 }
 
 fn write(path: &Path, clip: &VirtualClip, force: bool) -> anyhow::Result<()> {
     if path.exists() && !force {
-        bail!("{} exists; --force overwrites it", path.display());
+        bail!("{} exists; --force overwrites it", shown_path(path));
     }
     let file = regular_file::open(
         path,
         OpenOptions::new().write(true).create(true).truncate(true),
         Links::Follow,
     );
-    let mut file = file.with_context(|| path.display().to_string())?;
-    let copied = copy(clip, &mut file).with_context(|| path.display().to_string());
+    let mut file = file.with_context(|| shown_path(path))?;
+    let copied = copy(clip, &mut file).with_context(|| shown_path(path));
     if copied.is_err() {
         // A partial file could be mistaken for the whole range.
         let _ = std::fs::remove_file(path);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{Dir, Range, open};
+use super::{Dir, Range, length, open};
 use crate::cli::time_zone::DisplayZone;
 use crate::escape::{shown, shown_json};
 use crate::format::record::RingRecord;
@@ -48,7 +48,7 @@ struct Stretch {
 /// One line of the list.
 enum Line {
     Footage(Stretch),
-    Hole(Gap),
+    Gap(Gap),
     /// Numbers of records that were evicted between pinned ones.
     Evicted(u64, u64),
     /// Records that the heads list as present and that are in no file.
@@ -64,7 +64,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut lines = lines(disk.as_ref(), &index)?;
     lines.retain(|line| match line {
         Line::Footage(Stretch { begin, end, .. }) => begin.wall <= to && end.wall >= from,
-        Line::Hole(gap) => gap.from.wall <= to && gap.to.wall >= from,
+        Line::Gap(gap) => gap.from.wall <= to && gap.to.wall.max(gap.from.wall) >= from,
         Line::Evicted(..) => true,
         Line::Missing(lost) | Line::Damaged(lost) => {
             lost.from.is_none_or(|begin| begin.wall <= to)
@@ -113,7 +113,7 @@ fn lines(disk: &dyn Disk, index: &Index) -> anyhow::Result<Vec<Line>> {
             };
             match record.gap() {
                 Some(gap) => {
-                    lines.push(Line::Hole(index.clock_history.date_gap(&gap, before, record.boot)))
+                    lines.push(Line::Gap(index.clock_history.date_gap(&gap, before, record.boot)))
                 }
                 None => {
                     before = record.boot;
@@ -171,7 +171,7 @@ fn damage(
         }
         _ => None,
     });
-    MissingRecords { to: behind.or(around.to), ..around }
+    MissingRecords { to: behind.or(around.to), ..around }.in_order()
 }
 
 /// Extends the last stretch, or starts another. A step of the wall clock starts another.
@@ -217,6 +217,14 @@ fn missing_of(lock: &Lock, lost: &Ranges) -> Vec<(u64, u64)> {
     all.list().to_vec()
 }
 
+/// What is said of a gap in which the clock was set back, so that its length is unknown.
+fn set_back(gap: &Gap) -> String {
+    match gap.set_back() {
+        0 => String::new(),
+        micros => format!("; the clock was set back {}", length(micros)),
+    }
+}
+
 fn time(stamp: Option<Timestamp>) -> Option<String> {
     stamp.map(|stamp| stamp.wall.rfc3339())
 }
@@ -227,8 +235,13 @@ fn row(line: &Line, locks: &[Lock]) -> Value {
             json!({"from": s.begin.wall.rfc3339(), "to": s.end.wall.rfc3339(), "clock": s.begin.quality,
             "boot": s.boot, "records": s.records, "bytes": s.bytes, "locks": held(s, locks)})
         }
-        Line::Hole(gap) => {
-            json!({"gap": gap.reason.as_str(), "from": gap.from.wall.rfc3339(), "to": gap.to.wall.rfc3339(), "bytes": gap.bytes})
+        Line::Gap(gap) => {
+            let to = (gap.set_back() == 0).then(|| gap.to.wall.rfc3339());
+            let mut row = json!({"gap": gap.reason.as_str(), "from": gap.from.wall.rfc3339(), "to": to, "bytes": gap.bytes});
+            if gap.set_back() > 0 {
+                row["set_back_ms"] = json!(gap.set_back().div_ceil(1000));
+            }
+            row
         }
         Line::Evicted(first, last) => json!({"evicted": [first, last]}),
         Line::Missing(lost) => {
@@ -259,12 +272,14 @@ fn table(lines: &[Line], locks: &[Lock], lost: &Ranges, zone: &DisplayZone) {
                 s.bytes as f64 / 1_048_576.0,
                 held(s, locks).join(", ")
             ),
-            Line::Hole(gap) => {
+            Line::Gap(gap) => {
+                let to = (gap.set_back() == 0).then_some(gap.to);
                 println!(
-                    "{:29}  {:29}  -- missing: {}",
+                    "{:29}  {:29}  -- gap: {}{}",
                     show(gap.from.wall),
-                    show(gap.to.wall),
-                    gap.reason.as_str()
+                    moment(to),
+                    gap.reason.as_str(),
+                    set_back(gap)
                 );
             }
             Line::Missing(MissingRecords { first, last, from, to, .. }) => {
@@ -331,6 +346,19 @@ mod tests {
             _ => panic!("no footage"),
         });
         rows.collect()
+    }
+
+    #[test]
+    fn a_gap_over_a_clock_set_back_has_no_end() {
+        let at =
+            |second: i64| Timestamp { wall: WallTime(second * 1_000_000), ..Timestamp::default() };
+        let reason = crate::storage::GapReason::Stopped;
+        let gap = |from, to| Line::Gap(Gap { from: at(from), to: at(to), reason, bytes: 0 });
+        let (back, forward) = (row(&gap(90_061, 0), &[]), row(&gap(0, 5), &[]));
+        assert_eq!((&back["to"], &back["set_back_ms"]), (&Value::Null, &json!(90_061_000)));
+        assert_eq!(forward["to"], "1970-01-01T00:00:05.000Z");
+        let Line::Gap(gap) = gap(90_061, 0) else { return };
+        assert_eq!(set_back(&gap), "; the clock was set back 1 day 1:01:01");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use anyhow::{Context as _, anyhow};
 
 use super::{Dir, Range, refuse_no_ring};
 use crate::clock::{Clock as _, SystemClock};
+use crate::escape::shown_path;
 use crate::storage::disk::{DirFault, Disk, FileId, RealDisk};
 use crate::storage::footage_query::locate;
 use crate::storage::journal::Journal;
@@ -36,7 +37,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Err(DirFault::InUse(dir)) => {
             return Err(anyhow!(
                 "an agent records into {}: send it `office cmd SITE lock` instead",
-                dir.display()
+                shown_path(&dir)
             ));
         }
         opened => Arc::new(opened?),

@@ -17,6 +17,7 @@ use anyhow::ensure;
 
 use super::Usage;
 use super::time_zone::DisplayZone;
+use crate::escape::shown_path;
 use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::locks::Locks;
 use crate::storage::open::StorageFault;
@@ -87,6 +88,18 @@ impl Range {
     }
 }
 
+/// A length of time for a reader: days, then hours, minutes and seconds.
+fn length(micros: u64) -> String {
+    let seconds = micros.div_ceil(1_000_000);
+    let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
+    let days = match days {
+        0 => String::new(),
+        1 => "1 day ".to_owned(),
+        days => format!("{days} days "),
+    };
+    format!("{days}{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60)
+}
+
 /// Rejects a directory without a ring: a wrong path must not look like damage.
 fn refuse_no_ring(dir: &Path) -> anyhow::Result<()> {
     let what = match RealDisk::open_read_only(dir).map(|disk| disk.files()) {
@@ -95,7 +108,7 @@ fn refuse_no_ring(dir: &Path) -> anyhow::Result<()> {
         Ok(Err(fault)) => fault.reason,
         Err(_) => "is no directory; --dir is storage.dir of the configuration".to_owned(),
     };
-    Err(Usage(format!("{}: {what}", dir.display())).into())
+    Err(Usage(format!("{}: {what}", shown_path(dir))).into())
 }
 
 fn open(dir: &Path) -> anyhow::Result<(Arc<dyn Disk>, Index, Locks)> {
@@ -106,7 +119,7 @@ fn open(dir: &Path) -> anyhow::Result<(Arc<dyn Disk>, Index, Locks)> {
         anyhow::bail!("{}", StorageFault::Older(file));
     }
     troubles.iter().for_each(|trouble| eprintln!("{trouble}"));
-    ensure!(!index.live().is_empty(), "{}: no footage", dir.display());
+    ensure!(!index.live().is_empty(), "{}: no footage", shown_path(dir));
     Ok((disk, index, locks))
 }
 

@@ -162,6 +162,18 @@ impl QuirkyCamera {
         let to = |place: String| Answer::new("302 Moved Temporarily", vec![place]);
         match () {
             () if self.has(DescribeMissing) => return Answer::new("404 Not Found", Vec::new()),
+            () if self.has(UrlPasswordMissing) => {
+                return Answer::new("404 user=admin_password=tlJwpbo6_channel=1", Vec::new());
+            }
+            () if self.has(ReasonHasPassword) => {
+                return Answer::new("404 No stream for user:secret", Vec::new());
+            }
+            () if self.has(UrlPasswordRelative) && !request.url.ends_with("stream=1.sdp") => {
+                return to("Location: /user=admin_password=tlJwpbo6_channel=1_stream=1.sdp".into());
+            }
+            () if self.has(UrlPasswordAway) => {
+                return to(format!("Location: {AWAY}/user=admin_password=tlJwpbo6_channel=1"));
+            }
             () if self.has(Redirect302) && !moved => {
                 return to("Location: rtsp://camera.test/moved".into());
             }
@@ -197,7 +209,7 @@ impl QuirkyCamera {
         let kind = match () {
             () if self.has(ContentTypeCharset) => "application/sdp; charset=utf-8",
             () if self.has(ContentTypeCapitals) => "Application/SDP",
-            () if self.has(DescribeHtml) => "text/html",
+            () if self.has(DescribeHtml) || self.has(HtmlHasPassword) => "text/html",
             () => "application/sdp",
         };
         if !self.has(ContentTypeMissing) {
@@ -206,6 +218,9 @@ impl QuirkyCamera {
         let quirks = self.quirks.clone();
         let body = match () {
             () if self.has(DescribeHtml) => b"<html><body>log in</body></html>".to_vec(),
+            () if self.has(HtmlHasPassword) => {
+                b"<html><body>user:secret is not known</body></html>".to_vec()
+            }
             () => description(|quirk| quirks.contains(&quirk), &self.footage, asked),
         };
         Answer { status: "200 OK", headers, body }
@@ -429,7 +444,9 @@ impl QuirkyCamera {
         let length = answer.body.len();
         match () {
             () if length == 0 || self.has(LengthMissing) => {}
-            () if self.has(LengthTooLong) => lines.push(format!("Content-Length: {}", length + 2)),
+            () if self.has(LengthTooLong) || self.has(UrlPasswordSilent) => {
+                lines.push(format!("Content-Length: {}", length + 2))
+            }
             () if self.has(LengthTooShort) => lines.push(format!("Content-Length: {}", length - 2)),
             () => lines.push(format!("Content-Length: {length}")),
         }

@@ -1,5 +1,6 @@
 //! Media of a session of the quirky camera: what is filmed when, and its time stamps.
 
+use super::again::Again;
 use super::footage::{Picture, Shape, Sound, sets, slices, sound_frame};
 use super::packets::{self, Head, Payload, bye, rtp, sender_report};
 use super::quirks::CameraQuirk::{self, *};
@@ -15,6 +16,8 @@ const REPORTS: u64 = 5_000_000;
 /// Picture of a session at which something happens once.
 const MID: u64 = 125;
 
+/// Seconds of a stall in the middle of a session.
+const STALL: u64 = 3;
 /// Distance of another payload type for video: that of no sound.
 const OTHER_TYPE: u8 = 3;
 
@@ -34,8 +37,12 @@ pub(super) struct Film {
     packets: u64,
     bye_sent: bool,
     /// Over UDP: a packet that its neighbour overtakes.
-    held: Option<(bool, Vec<u8>)>,
+    held: Vec<(bool, Vec<u8>)>,
+    held_since: MonoTime,
     payload_type_shift: u8,
+    /// Pictures of the session before, with which this one begins.
+    repeated: u64,
+    again: Again,
 }
 
 impl Film {
@@ -46,7 +53,9 @@ impl Film {
             () if camera.has(SeqBackMid) => 20_000,
             () => 1000 + camera.rng.below(1000) as u16,
         };
+        let repeated = camera.latest_gop();
         let back = if camera.has(PreBuffer) { 5_000_000 } else { 0 };
+        let back = back + repeated * camera.picture_micros();
         Film {
             since: MonoTime(since.0 - back),
             at: 0,
@@ -57,7 +66,10 @@ impl Film {
             next_report: since.plus_micros(1000),
             packets: 0,
             bye_sent: false,
-            held: None,
+            held: Vec::new(),
+            held_since: since,
+            repeated,
+            again: Again::default(),
             payload_type_shift: if camera.has(PayloadTypeOther) { OTHER_TYPE } else { 0 },
         }
     }
@@ -81,7 +93,10 @@ impl Film {
     /// When picture `at` goes out.
     fn due(&self, camera: &QuirkyCamera, at: u64) -> MonoTime {
         let jitter = super::super::rng::mix(camera.seed ^ at) % JITTER;
-        self.captured(camera, at).plus_micros(ENCODING + jitter).max(self.sent_at)
+        let stalled = camera.has(GopAgain) || camera.has(UdpGopAgain);
+        let until = MID + STALL * camera.footage.fps;
+        let out = if stalled && (MID..until).contains(&at) { until } else { at };
+        self.captured(camera, out).plus_micros(ENCODING + jitter).max(self.sent_at)
     }
 
     /// Time between two sound frames, microseconds.
@@ -96,9 +111,14 @@ impl Film {
         }
     }
 
-    fn sound_captured(&self, camera: &QuirkyCamera, at: u64) -> MonoTime {
+    /// Time from the start of the session to that of its sound, microseconds.
+    fn sound_late(&self, camera: &QuirkyCamera) -> u64 {
         let late = if camera.has(SoundLate) { 5_000_000 } else { 0 };
-        self.since.plus_micros(late + at * self.sound_micros(camera))
+        late + self.repeated * camera.picture_micros()
+    }
+
+    fn sound_captured(&self, camera: &QuirkyCamera, at: u64) -> MonoTime {
+        self.since.plus_micros(self.sound_late(camera) + at * self.sound_micros(camera))
     }
 
     fn sound_due(&self, camera: &QuirkyCamera) -> Option<MonoTime> {
@@ -173,7 +193,7 @@ impl Film {
 
     fn sound_stamp(&self, camera: &QuirkyCamera, at: u64) -> u32 {
         let sound = camera.footage.sound;
-        let late = if camera.has(SoundLate) { 5 * sound.rate() } else { 0 };
+        let late = self.sound_late(camera) * sound.rate() / 1_000_000;
         let ticks = late + at * sound.samples();
         let ticks = match () {
             () if camera.has(SoundFrozen) => 0,
@@ -214,6 +234,8 @@ impl Film {
             sets: if camera.has(SetsChange) { (seconds / 2 % 2) as usize } else { 0 },
         };
         let video = camera.footage.video;
+        let known = (at < self.repeated).then(|| number - self.repeated + at);
+        let number = known.unwrap_or(number);
         let mut picture = Picture {
             key,
             captured: self.captured(camera, at),
@@ -235,6 +257,10 @@ impl Film {
             if camera.has(PayloadTypeChanges) {
                 self.payload_type_shift = OTHER_TYPE;
             }
+            if camera.has(GopAgain) || camera.has(UdpGopAgain) {
+                let begin = (at - 1) / camera.footage.gop * camera.footage.gop;
+                self.again.pictures(camera, begin..at, now);
+            }
         }
         for payload in &payloads {
             picture.damaged |= !self.send(camera, false, stamp, payload, now);
@@ -242,7 +268,12 @@ impl Film {
         if camera.has(ByeMidStream) && at == MID {
             camera.send_packet(false, true, &bye(camera.ssrc(false)), now);
         }
-        camera.pictures.push(picture);
+        if camera.has(PictureAgain) || camera.has(UdpPictureAgain) {
+            self.again.pictures(camera, at..at + 1, now);
+        }
+        if known.is_none() {
+            camera.pictures.push(picture);
+        }
         self.at += 1;
     }
 
@@ -306,19 +337,42 @@ impl Film {
             camera.send_packet(is_sound, false, &[0x80, 96, 0], now);
             camera.send_packet(is_sound, true, &[0x80, 200, 0, 6, 1], now);
         }
-        if has(UdpReorder) && number.is_multiple_of(7) && self.held.is_none() {
-            self.held = Some((is_sound, bytes));
+        if has(UdpShuffled) {
+            self.shuffle(camera, (is_sound, bytes), now);
             return true;
         }
-        let late = if has(UdpLate) && number.is_multiple_of(100) { 60_000 } else { 0 };
+        let holds = has(UdpReorder) && number.is_multiple_of(7) && self.held.is_empty()
+            || has(UdpReorderBack) && !number.is_multiple_of(8);
+        if holds {
+            self.held.push((is_sound, bytes));
+            return true;
+        }
+        let late = match () {
+            () if has(UdpLate) && number.is_multiple_of(100) => 60_000,
+            () if has(UdpReorderFar) => camera.rng.below(80_000),
+            () => 0,
+        };
         camera.send_packet(is_sound, false, &bytes, now.plus_micros(late));
-        if has(UdpTwice) && number.is_multiple_of(5) {
+        while let Some((is_sound, bytes)) = self.held.pop() {
             camera.send_packet(is_sound, false, &bytes, now);
         }
-        if let Some((is_sound, bytes)) = self.held.take() {
-            camera.send_packet(is_sound, false, &bytes, now);
-        }
+        self.again.sent(camera, is_sound, self.at, bytes, now);
         true
+    }
+
+    /// Holds packets for 80 ms and up to 60 of them, and sends them in any order.
+    fn shuffle(&mut self, camera: &mut QuirkyCamera, packet: (bool, Vec<u8>), now: MonoTime) {
+        if self.held.len() >= 60 || now.since(self.held_since) > 80_000 {
+            while !self.held.is_empty() {
+                let at = camera.rng.below(self.held.len() as u64) as usize;
+                let (is_sound, bytes) = self.held.swap_remove(at);
+                camera.send_packet(is_sound, false, &bytes, now);
+            }
+        }
+        if self.held.is_empty() {
+            self.held_since = now;
+        }
+        self.held.push(packet);
     }
 
     fn report(&mut self, camera: &mut QuirkyCamera, now: MonoTime) {

@@ -187,6 +187,14 @@ quirks! {
     RedirectAway D Describe Fault("10.9.8.7"), "DESCRIBE is answered 302 to another host";
     RedirectAwayWithLogin D Describe Fault("another host"), "the same, and the device has a login";
     DescribeHtml I Describe Fault(""), "DESCRIBE is answered with text/html; the URL has a password";
+    UrlPassword I Describe All, "the URL has a password and is answered as asked";
+    UrlPasswordMissing I Describe Fault("404"), "404 whose reason repeats the URL with its password";
+    UrlPasswordAway I Describe Fault("10.9.8.7"), "302 to another host, with the URL's password in the Location";
+    UrlPasswordRelative I Describe All, "302 to a path that has the URL's password";
+    UrlPasswordControl I Describe All, "control attributes are absolute URLs with the URL's password";
+    UrlPasswordSilent I Describe Either("incomplete"), "the URL has a password; Content-Length counts two bytes too many";
+    ReasonHasPassword I Describe Fault("404"), "404 whose reason repeats the password of the login";
+    HtmlHasPassword I Describe Fault("no media"), "DESCRIBE is answered with a page that repeats the password of the login";
     DescribeMissing D Describe Fault("404"), "DESCRIBE is answered 404";
     SdpH3c D Describe All, "o= and c= without their ends, metadata first, control URLs of another host";
     SdpNumbers D Describe All, "numbers of o= and t= are decimals, negative or hexadecimal";
@@ -242,6 +250,14 @@ quirks! {
     RtcpOnDataChannel E Rtp All, "Sender Reports come on the channel of the media";
     NoReports E Rtp All, "no Sender Report comes";
     ByeMidStream E Rtp All, "RTCP BYE in the middle; media goes on";
+    PacketsTwice E Rtp All, "each packet is sent twice";
+    PacketsLastAgain E Rtp All, "the last 20 packets are sent again, 60 packets on";
+    PictureAgain E Rtp All, "each picture is sent again as a whole";
+    GopAgain E Rtp All, "after a stall of 3 s the GOP before it is sent again";
+    PacketsThrice E Rtp All, "each packet is sent again twice, 7 packets later";
+    ChannelsSwapped E Rtp All, "the picture comes on the channel of the sound, the sound on that of the picture";
+    ChannelsSwapMid E Rtp Counted, "the channels of picture and sound are swapped in the middle";
+    ChannelShared E Rtp All, "picture and sound come on the channel of the picture";
     TinyPackets E Rtp All, "packets of 3 bytes and reports cut short stand between the others";
     GarbageBeforeFrame E Rtp All, "some bytes of garbage stand before an interleaved frame";
     // Kind F: what a picture is.
@@ -288,6 +304,7 @@ quirks! {
     HalfOpen G Life Gaps, "after 15 s of the first session nothing comes any more";
     ByeAndClose G Life Gaps, "RTCP BYE and the end of the connection after 20 s";
     RebootsOnce G Life Gaps, "the camera is gone for 10 s in the middle";
+    FramesAgain G Life Gaps, "the camera closes after 20 s; a new session begins with the latest GOP once more";
     TeardownSilent G Life All, "TEARDOWN is never answered";
     // Kind J: the world around.
     OneClientSlowClose J Link Gaps, "room for one connection, and a second until it notices that one has gone";
@@ -300,7 +317,15 @@ quirks! {
     FreezeThirtySeconds J Link Gaps, "the network stands still for 30 s, then all comes at once";
     UdpPlain J Link All, "RTP over UDP";
     UdpReorder J Link All, "UDP: one packet in seven arrives behind its neighbour";
+    UdpReorderFar J Link All, "UDP: packets are up to 80 ms late, each by its own time";
+    UdpShuffled J Link All, "UDP: packets arrive in any order within 60 packets and 80 ms";
+    UdpReorderBack J Link All, "UDP: each eight packets arrive in reversed order";
     UdpTwice J Link All, "UDP: one packet in five arrives twice";
+    UdpEachTwice J Link All, "UDP: each packet arrives twice";
+    UdpCopyLate J Link All, "UDP: one packet in ten arrives again after 250 ms";
+    UdpLastAgain J Link All, "UDP: the last 20 packets arrive again, 60 packets on";
+    UdpPictureAgain J Link All, "UDP: each picture arrives again as a whole";
+    UdpGopAgain J Link All, "UDP: after a stall of 3 s the GOP before it arrives again";
     UdpLoss J Link Counted, "UDP: one packet in 200 is lost";
     UdpLate J Link All, "UDP: one packet in 100 arrives 60 ms late";
     UdpTransportBare J Link All, "UDP: the Transport header has no server_port";
@@ -309,11 +334,30 @@ quirks! {
 impl CameraQuirk {
     /// RTP comes over UDP.
     pub(crate) fn is_udp(self) -> bool {
-        matches!(self, UdpPlain | UdpReorder | UdpTwice | UdpLoss | UdpLate | UdpTransportBare)
+        let repeated = matches!(
+            self,
+            UdpTwice | UdpEachTwice | UdpCopyLate | UdpLastAgain | UdpPictureAgain | UdpGopAgain
+        );
+        let moved = matches!(self, UdpReorder | UdpReorderFar | UdpReorderBack)
+            || matches!(self, UdpShuffled | UdpLate);
+        repeated || moved || matches!(self, UdpPlain | UdpLoss | UdpTransportBare)
+    }
+
+    /// The URL of the stream has a password in its path.
+    pub(crate) fn has_url_password(self) -> bool {
+        matches!(self, DescribeHtml | UrlPassword | UrlPasswordMissing | UrlPasswordAway)
+            || matches!(self, UrlPasswordRelative | UrlPasswordControl | UrlPasswordSilent)
+    }
+
+    /// The device has a login although the camera's challenge is not bent.
+    pub(crate) fn needs_login(self) -> bool {
+        matches!(self, RedirectAwayWithLogin | ReasonHasPassword | HtmlHasPassword)
     }
 
     /// The quirk needs sound.
     pub(crate) fn needs_sound(self) -> bool {
-        self.group() == Group::Sound || matches!(self, SessionChanges | SessionChangesLast)
+        self.group() == Group::Sound
+            || matches!(self, SessionChanges | SessionChangesLast)
+            || matches!(self, ChannelsSwapped | ChannelsSwapMid | ChannelShared)
     }
 }

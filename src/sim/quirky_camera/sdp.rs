@@ -74,7 +74,7 @@ fn control(has: &impl Fn(CameraQuirk) -> bool, track: &str, asked: &str) -> Opti
     let url = match () {
         () if has(SdpControlMissing) => return None,
         () if has(SdpH3c) => format!("rtsp://192.168.0.60/media/video1/{track}"),
-        () if has(SdpControlAbsolute) => format!("{asked}/{track}"),
+        () if has(SdpControlAbsolute) || has(UrlPasswordControl) => format!("{asked}/{track}"),
         () if has(SdpControlQuery) => format!("?id={track}"),
         () => track.to_owned(),
     };
