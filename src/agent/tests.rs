@@ -1347,7 +1347,7 @@ fn boots_with(
                     let event: Value = serde_json::from_str(&payload).ok()?;
                     (event["type"] == "vn.taimat.card.v1").then(|| event["data"].clone())
                 });
-                event = data.last().or(event);
+                event = data.next_back().or(event);
             }
             _ => {}
         }
