@@ -1340,7 +1340,7 @@ fn boots_with(
         match effect {
             AgentEffect::Config(ConfigRequest::RememberRing(known)) => remembered = Some(*known),
             AgentEffect::Storage(StorageRequest::EnqueueAll { entries }) => {
-                let data = entries.iter().filter_map(|(_, entry)| {
+                let mut data = entries.iter().filter_map(|(_, entry)| {
                     let Body::Event { payload, .. } = Entry::decode(entry).ok()?.body else {
                         return None;
                     };
