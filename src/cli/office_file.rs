@@ -1,4 +1,5 @@
 //! Configuration file of the office's commands, and how flags win over it.
+#![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
 
 use std::path::{Path, PathBuf};
 

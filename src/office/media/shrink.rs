@@ -8,7 +8,7 @@ pub fn shrink(picture: Picture, width_max: usize) -> Picture {
         return picture;
     }
     let width = (width_max & !1).max(2);
-    let height = ((picture.height * width).div_ceil(picture.width) + 1 & !1).max(2);
+    let height = (((picture.height * width).div_ceil(picture.width) + 1) & !1).max(2);
     let half = (picture.width / 2, picture.height / 2);
     let chroma = |plane: &[u8]| plane_of(plane, half, (width / 2, height / 2));
     Picture {

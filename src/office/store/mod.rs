@@ -23,7 +23,6 @@ use crate::units::WallTime;
 ///
 /// Every function reads committed rows only, answers at most [`super::queries::ROWS_MAX`] rows, and
 /// fails when the index cannot be read or no connection gets free in time.
-#[expect(clippy::missing_errors_doc, reason = "one sentence above for all of them")]
 pub trait ReadIndex: Send + Sync {
     /// All sites, sorted by id, with their gaps since `gaps_since`.
     fn board(&self, gaps_since: WallTime) -> Result<Vec<SiteStatus>, ArchiveError>;

@@ -251,7 +251,7 @@ impl Set<'_, '_> {
     fn windows(&mut self, tall: f32, dim: f32, seed: usize, at: impl Fn(f32, f32) -> [f32; 3]) {
         for storey in 0..(tall / 3.0) as usize {
             let up = 0.9 + storey as f32 * 3.0;
-            let on = mix((seed * 31 + storey * 7) as u64 + tall as u64) % 4 == 0;
+            let on = mix((seed * 31 + storey * 7) as u64 + tall as u64).is_multiple_of(4);
             let night = self.place == Place::NightLane;
             let glass =
                 if night && on { [232.0, 190.0, 110.0] } else { lit([74.0, 88.0, 98.0], dim) };

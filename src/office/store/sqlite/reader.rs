@@ -2,7 +2,6 @@
 //!
 //! A reader sees the last commit and never delays the archive thread: the index is in WAL mode, and
 //! `query_only` forbids a connection every change.
-#![expect(clippy::disallowed_methods, reason = "shell: waits for a free connection")]
 
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
