@@ -340,10 +340,8 @@ impl Client {
     /// Longest wait for an answer. Media answers PLAY as well: the first keep-alive, which the
     /// camera needs in time, does not wait behind it.
     fn answer_timeout(&self, purpose: Purpose) -> Duration {
-        match purpose {
-            Purpose::Play if self.media_seen => ANSWER_TIMEOUT.min(self.keep_alive.interval()),
-            _ => ANSWER_TIMEOUT,
-        }
+        let answered = purpose == Purpose::Play && self.media_seen;
+        if answered { ANSWER_TIMEOUT.min(self.keep_alive.interval()) } else { ANSWER_TIMEOUT }
     }
 
     /// Why an answer did not come in time.
