@@ -4,6 +4,7 @@
     reason = "shell: reads a clock, waits, starts a thread or task, reads or writes files"
 )]
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 
+use super::demo_web::{DemoWeb, start_web};
 use super::run::{on_signal, runtime};
 use crate::agent::runtime;
 use crate::clock::SystemClock;
@@ -34,12 +36,18 @@ const DRAIN: Duration = Duration::from_secs(25);
 /// Wait for the first pictures of the simulated camera at most; it takes 2 s on two cores.
 const CAMERA_START: Duration = Duration::from_secs(30);
 
+/// Length of a demo without `--for`.
+const LENGTH: Duration = Duration::from_secs(40);
+/// Without `--for` on a terminal the console stays open after the verdict, this long at most: the
+/// archive of the demo has no retention.
+const STAY_MAX: Duration = Duration::from_secs(3_600);
+
 /// Arguments of `taimat demo`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Length of the demo, e.g. 40s.
-    #[arg(long = "for", default_value = "40s", value_parser = seconds)]
-    length: Duration,
+    /// Length of the demo, e.g. 40s. Without it: 40s, and on a terminal the console then stays open until Ctrl-C.
+    #[arg(long = "for", value_parser = seconds)]
+    length: Option<Duration>,
     /// Directory of ring and archive; without it a new one in the system's temporary directory.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -49,6 +57,20 @@ pub struct Args {
     /// Disturbance: the first camera then shows the drawn test scene with it.
     #[arg(long, value_enum, default_value_t = Disturbance::None)]
     disturbance: Disturbance,
+    /// Leave the web console out.
+    #[arg(long)]
+    no_web: bool,
+}
+
+impl Args {
+    fn length(&self) -> Duration {
+        self.length.unwrap_or(LENGTH)
+    }
+
+    /// Whether the console stays open after the verdict.
+    fn stays(&self) -> bool {
+        !self.no_web && self.length.is_none() && std::io::stdin().is_terminal()
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -80,8 +102,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let runtime = runtime().build()?;
     let outcome = runtime.block_on(play(&args, &out));
     runtime.shutdown_background();
-    outcome?;
-    verdict(&out)
+    outcome?.map_or_else(|| verdict(&out), Ok)
 }
 
 /// The simulated cameras, once all have pictures: without them they would be cameras that are down.
@@ -149,7 +170,23 @@ fn office_at(port: u16) -> OfficeService {
     }
 }
 
-async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
+/// The console, started and asked on a thread that may block.
+async fn console_at(out: &Path, office: &OfficeService) -> anyhow::Result<Arc<DemoWeb>> {
+    let (dir, options, archive) = (out.to_owned(), office.options.clone(), office.link.client());
+    let web = tokio::task::spawn_blocking(move || start_web(&dir, options, archive)).await??;
+    Ok(Arc::new(web))
+}
+
+/// Prints a new one-time link.
+async fn print_link(web: &Arc<DemoWeb>) -> anyhow::Result<()> {
+    let web = web.clone();
+    let link = tokio::task::spawn_blocking(move || web.link()).await??;
+    println!("console: open once in a browser of this machine: {link}");
+    Ok(())
+}
+
+/// Plays the demo; a verdict if it was given while the console stayed open.
+async fn play(args: &Args, out: &Path) -> anyhow::Result<Option<ExitCode>> {
     let port = broker::start()?;
     let lenses = cameras(args).await?;
     let settings = lenses
@@ -158,11 +195,18 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
         .collect::<anyhow::Result<Vec<_>>>()?;
     let archive = Archive::open(out)?;
     let office = office_at(port);
+    let web = match args.no_web {
+        true => None,
+        false => Some(console_at(out, &office).await?),
+    };
     for (place, lens) in &lenses {
         println!("camera {} (simulated) of device {}", lens.main_url(), place.site());
     }
     println!("broker 127.0.0.1:{port} (embedded); everything else is real");
-    println!("playing for {} s into {}", args.length.as_secs(), shown_path(out));
+    println!("playing for {} s into {}", args.length().as_secs(), shown_path(out));
+    if let Some(web) = &web {
+        print_link(web).await?;
+    }
     let started = Instant::now();
     let report =
         move |notice: Notice| println!("[{:5.1} s] {notice}", started.elapsed().as_secs_f32());
@@ -177,14 +221,35 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
         tokio::spawn(runtime::run(settings, clock, agent_stopped.clone()))
     };
     let agents: Vec<_> = settings.into_iter().map(run).collect();
-    // The console of the office starts here (`office run` starts it in the same way) and prints its
-    // one-time link; it reads `out` and ends with `office_stop`.
+    let verdict = watch_play(args, out, started, &lenses, web.as_ref()).await?;
+    let _ = agent_stop.send(true);
+    for agent in agents {
+        agent.await??;
+    }
+    let _ = office_stop.send(true);
+    office.await??;
+    Ok(verdict)
+}
+
+/// Waits for the end of the demo; without `--for` on a terminal, gives the verdict before it.
+async fn watch_play(
+    args: &Args,
+    out: &Path,
+    started: Instant,
+    lenses: &[(Place, camera::SimCamera)],
+    web: Option<&Arc<DemoWeb>>,
+) -> anyhow::Result<Option<ExitCode>> {
     let mut signal = on_signal()?;
-    tokio::select! {
-        () = tokio::time::sleep(args.length) => {
-            drained(out, started + args.length + DRAIN).await?;
+    let length = args.length();
+    let is_interrupted = tokio::select! {
+        () = tokio::time::sleep(length) => {
+            drained(out, started + length + DRAIN).await?;
+            false
         }
-        _ = signal.wait_for(|stop| *stop) => println!("interrupted: clips may be missing"),
+        _ = signal.wait_for(|stop| *stop) => true,
+    };
+    if is_interrupted {
+        println!("interrupted: clips may be missing");
     }
     let of_camera = |(_, lens): &(Place, camera::SimCamera)| {
         lens.faults().skipped.lock().map_or(0, |skipped| skipped.len())
@@ -195,13 +260,12 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
             "this machine was too slow for the simulated cameras: they skipped {skipped} pictures"
         );
     }
-    let _ = agent_stop.send(true);
-    for agent in agents {
-        agent.await??;
-    }
-    let _ = office_stop.send(true);
-    office.await??;
-    Ok(())
+    let Some(web) = web.filter(|_| args.stays() && !is_interrupted) else { return Ok(None) };
+    let code = verdict(out)?;
+    print_link(web).await?;
+    println!("the cameras go on and the console stays open until Ctrl-C, for an hour at most");
+    let _ = tokio::time::timeout(STAY_MAX, signal.wait_for(|stop| *stop)).await;
+    Ok(Some(code))
 }
 
 /// Waits until each ended event has its clip, or until the timeout.

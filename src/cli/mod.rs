@@ -19,6 +19,8 @@ pub(crate) mod check_config;
 pub(crate) mod config;
 #[cfg(feature = "sim")]
 pub(crate) mod demo;
+#[cfg(feature = "sim")]
+mod demo_web;
 #[cfg(feature = "office")]
 mod text_diff;
 pub(crate) mod discover;

@@ -22,7 +22,7 @@ const CARD_WORN: u64 = 80;
 const CLOCK_GOOD: ClockQuality = ClockQuality::Camera;
 /// Seconds that sequence numbers may be missing: the device sends them again within minutes.
 const MISSING_AGE: i64 = 3_600;
-/// Percent of the SIM's budget above which somebody must look.
+/// Percent of the SIM's budget above which the board warns.
 const BUDGET_PERCENT: u64 = 90;
 /// Days before the end of a device's certificate: a visit takes weeks to plan.
 const CERTIFICATE_DAYS: i64 = 30;
@@ -53,9 +53,9 @@ pub struct Facts {
 /// State of a site, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// It does not record, or nobody knows whether it does.
+    /// It does not record, or it is unknown whether it does.
     Fault,
-    /// It records, and somebody must look at something.
+    /// It records, and something needs a look.
     Warn,
     /// It was never heard.
     Unknown,
@@ -101,7 +101,7 @@ pub fn judge(facts: &Facts, now: WallTime) -> Judgement {
         .unwrap_or_else(|| judgement(State::Ok, "recording", json!({})))
 }
 
-/// It does not record, or nobody knows.
+/// It does not record, or that is unknown.
 fn fault(facts: &Facts, now: WallTime) -> Option<Judgement> {
     let since = || json!({"since": facts.seen.map(WallTime::rfc3339)});
     let fault = |code, args| Some(judgement(State::Fault, code, args));
@@ -127,7 +127,7 @@ fn fault(facts: &Facts, now: WallTime) -> Option<Judgement> {
     }
 }
 
-/// It records, and somebody must look at something.
+/// It records, and something needs a look.
 fn warning(facts: &Facts, now: WallTime) -> Option<Judgement> {
     let warn = |code, args| Some(judgement(State::Warn, code, args));
     let Some(health) = &facts.health else { return warn("starting", json!({})) };

@@ -30,7 +30,7 @@ pub(crate) fn admit(route: &Route, mut call: Call) -> Result<Call, Problem> {
         return Ok(call);
     }
     let session = call.session.as_ref();
-    // Without a session nobody learns which sites there are.
+    // Without a session no answer shows which sites there are.
     if session.is_none() {
         return Err(Code::NoSession.into());
     }
@@ -55,7 +55,7 @@ pub(crate) fn admit(route: &Route, mut call: Call) -> Result<Call, Problem> {
     }
 }
 
-/// Records that somebody asked for what he may not do; the answer stays the refusal.
+/// Records a request for what its user may not do; the answer stays the refusal.
 fn refused(route: &Route, call: &Call, problem: Problem) -> Problem {
     if problem.code != Code::NotAllowed {
         return problem;

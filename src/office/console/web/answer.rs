@@ -59,7 +59,7 @@ impl Answer {
         Ok(Answer::of("application/json", body))
     }
 
-    /// 200 with bytes, which nobody may keep.
+    /// 200 with bytes, which no cache may keep.
     pub(crate) fn of(content_type: &str, body: impl Into<Bytes>) -> Answer {
         let headers =
             vec![(CONTENT_TYPE, content_type.to_owned()), (CACHE_CONTROL, "no-store".to_owned())];

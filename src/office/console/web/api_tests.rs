@@ -1,5 +1,5 @@
 //! Tests of the API over a real listener: every row of the route table for every role and group,
-//! and what nobody may do.
+//! and what no user may do.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -85,7 +85,7 @@ fn may(grants: &[(Role, &str)], right: Right, group: &str) -> bool {
     })
 }
 
-/// Statuses with which a request that the guard lets through may end: `4711` is nobody, there is no
+/// Statuses with which a request that the guard lets through may end: `4711` is no user, there is no
 /// broker, a password is wrong.
 fn is_answered(route: &Route, status: u16, code: &str) -> bool {
     let odd = match route.path {
@@ -111,7 +111,7 @@ fn is_answered(route: &Route, status: u16, code: &str) -> bool {
 fn every_row_answers_each_role_and_group_as_the_matrix() {
     let office = TestOffice::new();
     let scopes = [ALL_SITES, "north", "south"];
-    let mut people: Vec<(String, Vec<(Role, &str)>)> = vec![("nobody".into(), Vec::new())];
+    let mut people: Vec<(String, Vec<(Role, &str)>)> = vec![("no-role".into(), Vec::new())];
     for role in Role::ALL {
         for scope in scopes {
             let name = format!("{}.{}", role.as_str(), scope.replace('*', "all"));
@@ -247,7 +247,7 @@ fn footage_needs_a_purpose_and_leaves_a_record() {
 }
 
 #[test]
-fn a_footage_record_that_cannot_be_written_keeps_the_file_closed() {
+fn no_footage_without_its_record_in_the_trail() {
     let office = TestOffice::new();
     let user = office.user("op", &[(Role::Operator, "*")]);
     let cookie = office.session(user, true);
@@ -394,7 +394,7 @@ fn bodies_beyond_their_limit_are_refused() {
 }
 
 #[test]
-fn a_slow_head_is_cut_off_and_disturbs_nobody() {
+fn a_slow_head_is_cut_off_and_disturbs_no_other() {
     let office = TestOffice::new();
     let mut slow: Vec<TcpStream> =
         (0..60).map(|_| TcpStream::connect(office.web.address).unwrap()).collect();

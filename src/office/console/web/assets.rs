@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_exactly_the_files_of_the_directory() {
+    fn the_table_lists_exactly_what_the_directory_holds() {
         let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/office/console/ui");
         let mut there = Vec::new();
         below(&dir, "", &mut there);

@@ -21,7 +21,7 @@ use super::route::{Route, Takes, Weight};
 use super::server::Peer;
 use super::{Web, admission, body, headers, limits, stream};
 
-/// Compression of answers that are made anew each time: speed counts more than the last percent.
+/// Compression of answers that are built for each request: speed counts more than the last percent.
 const GZIP_LEVEL: u32 = 1;
 
 /// Parameters of the path, percent-decoded.
@@ -59,7 +59,7 @@ pub(crate) async fn answer(
     respond(&web, answer, takes_gzip, cookie)
 }
 
-/// A fault of the office is told in its log: it may name files.
+/// A fault of the office stands in its log: it may name files.
 fn shown_detail(problem: &Problem) -> String {
     if problem.code == Code::Internal { String::new() } else { problem.detail.clone() }
 }
@@ -95,7 +95,7 @@ async fn prepare(
         body: Bytes::new(),
         now: web.clock.now().wall,
     };
-    // Before the body: nobody without a right makes the office hold 20 MiB.
+    // Before the body: no user without a right makes the office hold 20 MiB.
     let mut call = blocking(until, None, move || admission::admit(route, call)).await?;
     call.body = read_body(body, route.takes, until).await?;
     let places = match route.weight {
@@ -120,7 +120,7 @@ async fn execute(
     blocking(until, permit, move || (route.handler)(&call)).await
 }
 
-/// Runs what blocks on a thread of its own. After `until` nobody waits for it any more; its place
+/// Runs what blocks on a thread of its own. After `until` the request waits for it no longer; its place
 /// among the heavy ones is free when it has really ended.
 async fn blocking<T: Send + 'static>(
     until: Instant,

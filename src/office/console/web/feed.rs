@@ -51,7 +51,7 @@ impl Dirty {
             }
             // Files and events are gone: snapshots of sites, clips of events that pages show.
             Change::Released { .. } => self.has_missed = true,
-            // Whoever sent the command waits for the reply itself.
+            // The sender of the command waits for the reply itself.
             Change::Reply { .. } => {}
             Change::Notice { site, text } => {
                 self.notices.push(json!({"site": site, "text": text}));

@@ -103,7 +103,7 @@ impl Web {
 
 impl Web {
     /// Records a refusal, once for each session and row of the route table in a quarter of an hour:
-    /// nobody fills the trail with refusals.
+    /// no client fills the trail with refusals.
     pub(crate) fn note_denied(&self, route: &Route, call: &Call) -> Result<(), Problem> {
         let origin = call.origin()?;
         let row = format!("{} {}", route.method.as_str(), route.path);

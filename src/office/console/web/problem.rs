@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 pub(crate) struct Problem {
     /// What went wrong.
     pub(crate) code: Code,
-    /// For whoever reads the answer of the API by hand; the page has its own sentences.
+    /// For people who read the answer of the API by hand; the page has its own sentences.
     pub(crate) detail: String,
     /// Further members, such as `retry_after`.
     pub(crate) more: Map<String, Value>,

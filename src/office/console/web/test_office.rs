@@ -203,8 +203,16 @@ impl TestOffice {
         self.intake.hand(topic, payload.to_string().into_bytes());
     }
 
-    /// A user with a role for a group.
+    /// A user with a role for a group. The first call adds an admin for all sites before: the first
+    /// user of an office must be one.
     pub(super) fn user(&self, name: &str, grants: &[(Role, &str)]) -> i64 {
+        if self.console.needs_first_admin().unwrap() {
+            self.add_user("first-admin", &[(Role::Admin, "*")]);
+        }
+        self.add_user(name, grants)
+    }
+
+    fn add_user(&self, name: &str, grants: &[(Role, &str)]) -> i64 {
         let grants: Vec<Grant> = grants
             .iter()
             .map(|(role, group)| Grant { group: (*group).into(), role: *role, until: None })

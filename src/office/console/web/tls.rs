@@ -147,7 +147,7 @@ mod tests {
         own(dir.path(), &names, made + 86_400).unwrap();
         assert_eq!(load(&identity).unwrap().1, first);
         own(dir.path(), &names, made + OWN_DAYS * 86_400).unwrap();
-        assert_ne!(load(&identity).unwrap().1, first, "an old one is made anew");
+        assert_ne!(load(&identity).unwrap().1, first, "an old one is replaced");
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Web {
         self.groups.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Tells pages that officers changed a motion event.
+    /// Sends a motion event that officers changed to the pages.
     pub(crate) fn tell_motion_event(&self, site: &str, id: &str) -> Result<(), Problem> {
         let Some(event) = self.motion_event_view(site, id)? else { return Ok(()) };
         let data = event.to_string().into();
@@ -120,7 +120,7 @@ impl Web {
         Ok(groups.clone())
     }
 
-    /// Group of a site for whoever knows that it exists.
+    /// Group of a site for users who know that it exists.
     pub(crate) fn known_group(&self, site: &str) -> String {
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
         groups.get(site).cloned().unwrap_or_default()

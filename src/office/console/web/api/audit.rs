@@ -1,4 +1,4 @@
-//! The audit trail, for whoever may read it.
+//! The audit trail, for users who may read it.
 
 use serde_json::{Value, json};
 

@@ -104,8 +104,8 @@ fn plan(call: &Call) -> Result<Answer, Problem> {
     Ok(Answer::of(&plan.media_type, plan.bytes).with(ETAG, &etag))
 }
 
-/// The image is not decoded here: its first bytes must be those of its type, and browsers are told
-/// not to guess another.
+/// The image is not decoded here: its first bytes must be those of its type, and a header
+/// forbids browsers to guess another.
 fn put_plan(call: &Call) -> Result<Answer, Problem> {
     let kind = call.header(&CONTENT_TYPE).unwrap_or_default();
     let media_type = match kind.split(';').next().unwrap_or_default().trim() {

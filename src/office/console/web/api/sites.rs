@@ -25,7 +25,7 @@ pub(super) const SITE: &[Field] = &[
     field("reason", Object(REASON), "Why."),
     field("seen", Text, "Time of the last message; empty before the first."),
     field("presence", Text, "online, stopping, lost, or empty before the first state."),
-    maybe("recording", Bool, "Whether it records; null when nobody knows."),
+    maybe("recording", Bool, "Whether it records; null when unknown."),
     field("clock", Text, "ntp, camera, rtc, unset, or empty."),
     maybe("snapshot", Object(SNAPSHOT), "The newest picture."),
     field("backlog_bytes", Whole, "Bytes that wait for the office."),
