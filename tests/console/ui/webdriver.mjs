@@ -11,7 +11,7 @@ export const sleep = (ms) => new Promise((done) => { setTimeout(done, ms); });
 
 const freePort = () => new Promise((done) => { const s = createServer(); s.listen(0, '127.0.0.1', () => { const { port } = s.address(); s.close(() => done(port)); }); });
 
-export async function openBrowser({ width = 1280, height = 900, dark = true, args = [] } = {}) {
+export async function openBrowser({ width = 1280, height = 900, dark = true, args = [], watchRequests = false } = {}) {
   const port = await freePort();
   const driver = spawn('/usr/bin/chromedriver', [`--port=${port}`], { stdio: 'ignore' });
   const base = `http://127.0.0.1:${port}`;
@@ -23,7 +23,7 @@ export async function openBrowser({ width = 1280, height = 900, dark = true, arg
   };
   for (let i = 0; i < 100; i++) { try { await call('GET', '/status'); break; } catch { await sleep(100); } }
   const made = await call('POST', '/session', {
-    capabilities: { alwaysMatch: { browserName: 'chrome', 'goog:loggingPrefs': { browser: 'ALL' }, 'goog:chromeOptions': { binary: browserPath, args: ['--headless', '--no-sandbox', '--disable-gpu', '--autoplay-policy=no-user-gesture-required', `--window-size=${width},${height}`, ...args] } } },
+    capabilities: { alwaysMatch: { browserName: 'chrome', 'goog:loggingPrefs': { browser: 'ALL', ...(watchRequests ? { performance: 'ALL' } : {}) }, 'goog:chromeOptions': { binary: browserPath, args: ['--headless', '--no-sandbox', '--disable-gpu', '--autoplay-policy=no-user-gesture-required', `--window-size=${width},${height}`, ...args] } } },
   });
   const session = `/session/${made.sessionId}`;
   // axe walks a whole page: half a minute, the driver's own limit, is too little on a busy computer.
@@ -35,6 +35,11 @@ export async function openBrowser({ width = 1280, height = 900, dark = true, arg
     run: (script, ...args) => call('POST', `${session}/execute/sync`, { script, args }),
     runAsync: (script, ...args) => call('POST', `${session}/execute/async`, { script, args }),
     logs: () => call('POST', `${session}/se/log`, { type: 'browser' }),
+    /** Addresses that the browser asked for, with `watchRequests`. */
+    async requests() {
+      const entries = (await call('POST', `${session}/se/log`, { type: 'performance' })).map((entry) => JSON.parse(entry.message).message);
+      return entries.filter((m) => m.method === 'Network.requestWillBeSent').map((m) => m.params.request.url);
+    },
     async shot(path) { await writeFile(path, Buffer.from(await call('GET', `${session}/screenshot`), 'base64')); },
     size: (w, h, scale = 1) => cdp('Emulation.setDeviceMetricsOverride', { width: w, height: h, deviceScaleFactor: scale, mobile: false }),
     theme: (name) => cdp('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: name }] }),

@@ -36,12 +36,21 @@ export async function loadOffice() {
 /** Whether there is a session at all, as far as the office says it. */
 export const mayHaveSession = () => office.peek().session !== false;
 export async function loadMe() { me.value = await api.get('/me', { quiet: true }); }
+let asking = false;
+/** Rights hang on groups: a site that is new, or has another group, needs them read again. @param {{site: string, group?: string}[]} seen */
+function followGroups(seen) {
+  const known = me.peek()?.sites;
+  if (asking || !known || seen.every((s) => known[s.site] === (s.group ?? ''))) return;
+  asking = true;
+  loadMe().catch(() => null).finally(() => { asking = false; });
+}
 export async function loadSites() {
   try {
     const answer = await api.get('/sites');
     setServerNow(answer.now);
     sites.value = answer.sites;
     sitesState.value = 'ready';
+    followGroups(answer.sites);
   } catch { if (sitesState.peek() !== 'ready') sitesState.value = 'failed'; }
 }
 
@@ -54,6 +63,7 @@ export function startStream(/** @type {() => void} */ unauthorized) {
         const now = sites.peek();
         const at = now.findIndex((s) => s.site === data.site);
         sites.value = at < 0 ? [...now, data] : now.with(at, { ...now[at], ...data });
+        followGroups([data]);
       }
       for (const fn of [...listeners]) fn(type, data);
     },
