@@ -36,6 +36,9 @@ const DRAIN: Duration = Duration::from_secs(25);
 /// Wait for the first pictures of the simulated camera at most; it takes 2 s on two cores.
 const CAMERA_START: Duration = Duration::from_secs(30);
 
+/// Main stream of each camera, width and height: two cores draw, encode and analyse three of them
+/// and show a browser; 1280x720 took most of one core.
+const MAIN_SIZE: (usize, usize) = (960, 540);
 /// Length of a demo without `--for`.
 const LENGTH: Duration = Duration::from_secs(40);
 /// Without `--for` on a terminal the console stays open after the verdict, this long at most: the
@@ -113,6 +116,7 @@ async fn cameras(args: &Args) -> anyhow::Result<Vec<(Place, camera::SimCamera)>>
             seed: args.seed,
             disturbance: args.disturbance,
             place: (!disturbed).then_some(place),
+            main: MAIN_SIZE,
             ..camera::Options::default()
         };
         Ok((place, camera::SimCamera::start(options)?))
