@@ -23,9 +23,9 @@ use crate::uplink::tls;
 /// How to reach the broker.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Broker {
-    /// Host name or address.
-    #[arg(long, default_value = "127.0.0.1")]
-    pub(super) broker: String,
+    /// Host name or address; 127.0.0.1 by default.
+    #[arg(long)]
+    pub(super) broker: Option<String>,
     /// Port; 8883 with --ca, else 1883.
     #[arg(long)]
     pub(super) port: Option<u16>,
@@ -33,7 +33,7 @@ pub(super) struct Broker {
     #[arg(long)]
     pub(super) ca: Option<PathBuf>,
     /// PEM certificate chain of the office.
-    #[arg(long, requires_all = ["ca", "key"])]
+    #[arg(long, requires = "key")]
     pub(super) cert: Option<PathBuf>,
     /// PEM key of this certificate.
     #[arg(long, requires = "cert")]
@@ -45,15 +45,15 @@ pub(super) struct Broker {
     /// too.
     #[arg(long)]
     pub(super) allow_plain: bool,
-    /// MQTT version; auto is 5, and 3.1.1 where that fails.
-    #[arg(long, default_value = "auto", value_parser = ["auto", "5", "3.1.1"])]
-    pub(super) protocol: String,
+    /// MQTT version; auto, the default, is 5, and 3.1.1 where that fails.
+    #[arg(long, value_parser = ["auto", "5", "3.1.1"])]
+    pub(super) protocol: Option<String>,
 }
 
 impl Broker {
     /// True when 3.1.1 may be tried after MQTT 5.
     pub(super) fn any_version(&self) -> bool {
-        self.protocol == "auto"
+        self.protocol.as_deref().is_none_or(|protocol| protocol == "auto")
     }
 
     /// The options of a connection with this client id.
@@ -61,14 +61,17 @@ impl Broker {
     /// # Errors
     /// A broker on another machine without TLS, or a file that cannot be used.
     pub(super) fn options(&self, client_id: String) -> anyhow::Result<Options> {
-        if !parse::is_host(&self.broker) {
+        let host = self.broker.as_deref().unwrap_or("127.0.0.1");
+        if !parse::is_host(host) {
             return Err(Usage(format!(
-                "--broker {:?}: must be the name or the address of a host alone; its port is another option: --port",
-                self.broker
+                "--broker {host:?}: must be the name or the address of a host alone; its port is another option: --port"
             ))
             .into());
         }
-        let (host, plain) = (&self.broker, self.ca.is_none() && !parse::is_local(&self.broker));
+        let plain = self.ca.is_none() && !parse::is_local(host);
+        if self.cert.is_some() && self.ca.is_none() {
+            return Err(Usage("--cert needs --ca, which switches TLS on".into()).into());
+        }
         if plain && !self.allow_plain {
             return Err(Usage(format!(
                 "{host} is another machine: give --ca, or --allow-plain to send everything unencrypted, a password too"
@@ -84,12 +87,16 @@ impl Broker {
         });
         Ok(Options {
             client_id,
-            host: host.clone(),
+            host: host.to_owned(),
             port: self.port.unwrap_or(if tls.is_some() { 8883 } else { 1883 }),
             tls: tls.as_ref().map(|tls| tls::config(tls, None)).transpose()?,
             login: self.login.as_deref().map(read_login).transpose()?,
             keep_alive: 30,
-            protocol: if self.protocol == "3.1.1" { Protocol::V311 } else { Protocol::V5 },
+            protocol: if self.protocol.as_deref() == Some("3.1.1") {
+                Protocol::V311
+            } else {
+                Protocol::V5
+            },
             will: None,
         })
     }
@@ -145,19 +152,21 @@ mod tests {
     #[test]
     fn a_port_in_the_host_names_the_option_for_it() {
         let broker = Broker {
-            broker: "127.0.0.1:21883".into(),
+            broker: Some("127.0.0.1:21883".into()),
             port: None,
             ca: None,
             cert: None,
             key: None,
             login: None,
             allow_plain: false,
-            protocol: "auto".into(),
+            protocol: Some("auto".into()),
         };
         let error = broker.options("x".into()).err().unwrap().to_string();
         assert!(error.contains("--port") && !error.contains("another machine"), "{error}");
         for host in ["127.0.0.1", "::1", "localhost"] {
-            assert!(Broker { broker: host.into(), ..broker.clone() }.options("x".into()).is_ok());
+            assert!(
+                Broker { broker: Some(host.into()), ..broker.clone() }.options("x".into()).is_ok()
+            );
         }
     }
 

@@ -1,9 +1,10 @@
-//! `taimat demo`: camera, broker, agent and office in one process.
+//! `taimat demo`: three cameras with their devices, broker and office in one process.
 #![expect(
     clippy::disallowed_methods,
     reason = "shell: reads a clock, waits, starts a thread or task, reads or writes files"
 )]
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,17 +13,20 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 
+use super::demo_web::{DemoWeb, start_web};
 use super::run::{on_signal, runtime};
 use crate::agent::runtime;
 use crate::clock::SystemClock;
 use crate::escape::shown_path;
 use crate::office::archive::Archive;
+use crate::office::archive_link::ArchiveLink;
 use crate::office::notice::Notice;
 use crate::office::queries::{EventRow, FileRow, Filter};
 use crate::office::retention::Retention;
 use crate::office::service::{self, OfficeService};
-use crate::settings::{Protocol, load, parse};
+use crate::settings::{Protocol, Settings, load, parse};
 use crate::sim::scene::Disturbance;
+use crate::sim::street::Place;
 use crate::sim::{broker, camera};
 use crate::units::Digest;
 use crate::uplink::client::Options;
@@ -32,21 +36,44 @@ const DRAIN: Duration = Duration::from_secs(25);
 /// Wait for the first pictures of the simulated camera at most; it takes 2 s on two cores.
 const CAMERA_START: Duration = Duration::from_secs(30);
 
+/// Main stream of each camera, width and height: two cores draw, encode and analyse three of them
+/// and show a browser; 1280x720 took most of one core.
+const MAIN_SIZE: (usize, usize) = (960, 540);
+/// Length of a demo without `--for`.
+const LENGTH: Duration = Duration::from_secs(40);
+/// Without `--for` on a terminal the console stays open after the verdict, this long at most: the
+/// archive of the demo has no retention.
+const STAY_MAX: Duration = Duration::from_secs(3_600);
+
 /// Arguments of `taimat demo`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Length of the demo, e.g. 40s.
-    #[arg(long = "for", default_value = "40s", value_parser = seconds)]
-    length: Duration,
+    /// Length of the demo, e.g. 40s. Without it: 40s, and on a terminal the console then stays open until Ctrl-C.
+    #[arg(long = "for", value_parser = seconds)]
+    length: Option<Duration>,
     /// Directory of ring and archive; without it a new one in the system's temporary directory.
     #[arg(long)]
     out: Option<PathBuf>,
     /// Seed of the scene.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Disturbance of the scene.
+    /// Disturbance: the first camera then shows the drawn test scene with it.
     #[arg(long, value_enum, default_value_t = Disturbance::None)]
     disturbance: Disturbance,
+    /// Leave the web console out.
+    #[arg(long)]
+    no_web: bool,
+}
+
+impl Args {
+    fn length(&self) -> Duration {
+        self.length.unwrap_or(LENGTH)
+    }
+
+    /// Whether the console stays open after the verdict.
+    fn stays(&self) -> bool {
+        !self.no_web && self.length.is_none() && std::io::stdin().is_terminal()
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -78,22 +105,51 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let runtime = runtime().build()?;
     let outcome = runtime.block_on(play(&args, &out));
     runtime.shutdown_background();
-    outcome?;
-    verdict(&out)
+    outcome?.map_or_else(|| verdict(&out), Ok)
 }
 
-/// The simulated camera, once it has pictures: without them it would be a camera that is down.
-async fn camera_of(args: &Args) -> anyhow::Result<camera::SimCamera> {
-    let lens = camera::SimCamera::start(camera::Options {
-        seed: args.seed,
-        disturbance: args.disturbance,
-        ..camera::Options::default()
-    })?;
+/// The simulated cameras, once all have pictures: without them they would be cameras that are down.
+async fn cameras(args: &Args) -> anyhow::Result<Vec<(Place, camera::SimCamera)>> {
+    let start = |place: Place| {
+        let disturbed = args.disturbance != Disturbance::None && place == Place::Road;
+        let options = camera::Options {
+            seed: args.seed,
+            disturbance: args.disturbance,
+            place: (!disturbed).then_some(place),
+            main: MAIN_SIZE,
+            ..camera::Options::default()
+        };
+        Ok((place, camera::SimCamera::start(options)?))
+    };
+    let lenses = Place::ALL.into_iter().map(start).collect::<anyhow::Result<Vec<_>>>()?;
     let until = Instant::now() + CAMERA_START;
-    while !lens.is_ready() && Instant::now() < until {
+    while lenses.iter().any(|(_, lens)| !lens.is_ready()) && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Ok(lens)
+    Ok(lenses)
+}
+
+/// The settings of the device at one place.
+fn settings_of(
+    place: Place,
+    lens: &camera::SimCamera,
+    out: &Path,
+    port: u16,
+) -> anyhow::Result<Settings> {
+    let ring = out.join("ring").join(place.site());
+    std::fs::create_dir_all(&ring).with_context(|| ring.display().to_string())?;
+    let login = out.join("camera.login");
+    std::fs::write(&login, "admin:taimat\n")?;
+    let text = format!(
+        "site = \"{}\"\n[camera]\nmain_url = \"{}\"\nsub_url = \"{}\"\nlogin_file = {:?}\n[storage]\ndir = {:?}\nrequire_mount = false\n\
+         budget = \"64 MiB\"\nsegment = \"4 MiB\"\n[uplink]\nhost = \"127.0.0.1\"\nport = {port}\nprotocol = \"3.1.1\"\nhealth_every = \"10 s\"\n",
+        place.site(),
+        lens.main_url(),
+        lens.sub_url(),
+        login,
+        ring
+    );
+    Ok(parse::parse(&text, &load::read)?)
 }
 
 /// The office on the embedded broker.
@@ -114,30 +170,47 @@ fn office_at(port: u16) -> OfficeService {
         host: "office".into(),
         sites: Vec::new(),
         retention: Retention::default(),
+        link: ArchiveLink::new(Arc::new(SystemClock::new())),
     }
 }
 
-async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
+/// The console, started and asked on a thread that may block.
+async fn console_at(out: &Path, office: &OfficeService) -> anyhow::Result<Arc<DemoWeb>> {
+    let (dir, options, archive) = (out.to_owned(), office.options.clone(), office.link.client());
+    let web = tokio::task::spawn_blocking(move || start_web(&dir, options, archive)).await??;
+    Ok(Arc::new(web))
+}
+
+/// Prints a new one-time link.
+async fn print_link(web: &Arc<DemoWeb>) -> anyhow::Result<()> {
+    let web = web.clone();
+    let link = tokio::task::spawn_blocking(move || web.link()).await??;
+    println!("console: open once in a browser of this machine: {link}");
+    Ok(())
+}
+
+/// Plays the demo; a verdict if it was given while the console stayed open.
+async fn play(args: &Args, out: &Path) -> anyhow::Result<Option<ExitCode>> {
     let port = broker::start()?;
-    let lens = camera_of(args).await?;
-    let login = out.join("camera.login");
-    std::fs::write(&login, "admin:taimat\n")?;
-    let text = format!(
-        "site = \"demo\"\n[camera]\nmain_url = \"{}\"\nsub_url = \"{}\"\nlogin_file = {:?}\n[storage]\ndir = {:?}\nrequire_mount = false\n\
-         budget = \"64 MiB\"\nsegment = \"4 MiB\"\n[uplink]\nhost = \"127.0.0.1\"\nport = {port}\nprotocol = \"3.1.1\"\nhealth_every = \"10 s\"\n",
-        lens.main_url(),
-        lens.sub_url(),
-        login,
-        out.join("ring")
-    );
-    let settings = parse::parse(&text, &load::read)?;
+    let lenses = cameras(args).await?;
+    let settings = lenses
+        .iter()
+        .map(|(place, lens)| settings_of(*place, lens, out, port))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let archive = Archive::open(out)?;
     let office = office_at(port);
-    println!(
-        "camera {} (simulated), broker 127.0.0.1:{port} (embedded), everything else is real",
-        lens.main_url()
-    );
-    println!("playing for {} s into {}", args.length.as_secs(), shown_path(out));
+    let web = match args.no_web {
+        true => None,
+        false => Some(console_at(out, &office).await?),
+    };
+    for (place, lens) in &lenses {
+        println!("camera {} (simulated) of device {}", lens.main_url(), place.site());
+    }
+    println!("broker 127.0.0.1:{port} (embedded); everything else is real");
+    println!("playing for {} s into {}", args.length().as_secs(), shown_path(out));
+    if let Some(web) = &web {
+        print_link(web).await?;
+    }
     let started = Instant::now();
     let report =
         move |notice: Notice| println!("[{:5.1} s] {notice}", started.elapsed().as_secs_f32());
@@ -147,25 +220,56 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
         service::run(archive, office, commands, office_stopped, report).await
     });
     let (agent_stop, agent_stopped) = watch::channel(false);
-    let agent = tokio::spawn(runtime::run(settings, Arc::new(SystemClock::new()), agent_stopped));
-    let mut signal = on_signal()?;
-    tokio::select! {
-        () = tokio::time::sleep(args.length) => {
-            drained(out, started + args.length + DRAIN).await?;
-        }
-        _ = signal.wait_for(|stop| *stop) => println!("interrupted: clips may be missing"),
-    }
-    let skipped = lens.faults().skipped.lock().map_or(0, |skipped| skipped.len());
-    if skipped > 0 {
-        println!(
-            "this machine was too slow for the simulated camera: it skipped {skipped} pictures"
-        );
-    }
+    let run = |settings| {
+        let clock = Arc::new(SystemClock::new());
+        tokio::spawn(runtime::run(settings, clock, agent_stopped.clone()))
+    };
+    let agents: Vec<_> = settings.into_iter().map(run).collect();
+    let verdict = watch_play(args, out, started, &lenses, web.as_ref()).await?;
     let _ = agent_stop.send(true);
-    agent.await??;
+    for agent in agents {
+        agent.await??;
+    }
     let _ = office_stop.send(true);
     office.await??;
-    Ok(())
+    Ok(verdict)
+}
+
+/// Waits for the end of the demo; without `--for` on a terminal, gives the verdict before it.
+async fn watch_play(
+    args: &Args,
+    out: &Path,
+    started: Instant,
+    lenses: &[(Place, camera::SimCamera)],
+    web: Option<&Arc<DemoWeb>>,
+) -> anyhow::Result<Option<ExitCode>> {
+    let mut signal = on_signal()?;
+    let length = args.length();
+    let is_interrupted = tokio::select! {
+        () = tokio::time::sleep(length) => {
+            drained(out, started + length + DRAIN).await?;
+            false
+        }
+        _ = signal.wait_for(|stop| *stop) => true,
+    };
+    if is_interrupted {
+        println!("interrupted: clips may be missing");
+    }
+    let of_camera = |(_, lens): &(Place, camera::SimCamera)| {
+        lens.faults().skipped.lock().map_or(0, |skipped| skipped.len())
+    };
+    let skipped: usize = lenses.iter().map(of_camera).sum();
+    if skipped > 0 {
+        println!(
+            "this machine was too slow for the simulated cameras: they skipped {skipped} pictures"
+        );
+    }
+    let Some(web) = web.filter(|_| args.stays() && !is_interrupted) else { return Ok(None) };
+    let code = verdict(out)?;
+    print_link(web).await?;
+    println!("the cameras go on and the console stays open until Ctrl-C, for an hour at most");
+    let _ = tokio::time::timeout(STAY_MAX, signal.wait_for(|stop| *stop)).await;
+    Ok(Some(code))
 }
 
 /// Waits until each ended event has its clip, or until the timeout.

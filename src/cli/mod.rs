@@ -19,6 +19,8 @@ pub(crate) mod check_config;
 pub(crate) mod config;
 #[cfg(feature = "sim")]
 pub(crate) mod demo;
+#[cfg(feature = "sim")]
+mod demo_web;
 #[cfg(feature = "office")]
 mod text_diff;
 pub(crate) mod discover;
@@ -32,11 +34,19 @@ pub mod mp4_samples;
 #[cfg(feature = "office")]
 pub(crate) mod office;
 #[cfg(feature = "office")]
+mod office_audit;
+#[cfg(feature = "office")]
 pub(crate) mod office_config;
+#[cfg(feature = "office")]
+mod office_file;
 #[cfg(feature = "office")]
 mod office_filter;
 #[cfg(feature = "office")]
 mod office_print;
+#[cfg(feature = "office")]
+mod office_user;
+#[cfg(feature = "office")]
+mod office_web;
 pub(crate) mod probe;
 pub(crate) mod ring;
 pub mod run;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::camera::{Codec, Frame, StreamRole, TrackKind, TrackParams};
+use crate::camera::{Frame, StreamRole, TrackKind, TrackParams};
 use crate::format::mp4::{all, box_at, path};
+use crate::format::sample_entry::VideoEntry;
 use crate::units::{Digest, MonoTime, Timestamp};
 
 /// The video frames of a file in decode order, with `at` counted from 1 s.
@@ -59,64 +60,23 @@ pub fn frames(file: &[u8]) -> Result<Vec<Frame>, String> {
         .collect()
 }
 
-/// The codec and its parameter sets from the sample entry's `avcC` or `hvcC` (ISO/IEC 14496-15).
+/// The parameters of the track with this sample table.
 fn parameters(stbl: &[u8], timescale: u32) -> Result<TrackParams, String> {
     let stsd = table(stbl, b"stsd")?;
-    let entry = stsd.get(8..).ok_or("no sample entry")?;
-    let (name, len) = box_at(entry, 0).ok_or("no sample entry")?;
-    let size = (read_u32(entry, 32)? >> 16, read_u32(entry, 32)? & 0xffff);
-    let inner = entry.get(86..len).ok_or("short sample entry")?;
-    let (codec, sets) = match &name {
-        b"avc1" | b"avc3" => (Codec::H264, avc_sets(path(inner, &[b"avcC"]).ok_or("no avcC")?)),
-        b"hvc1" | b"hev1" => (Codec::H265, hevc_sets(path(inner, &[b"hvcC"]).ok_or("no hvcC")?)),
-        _ => return Err(format!("codec {} is not H.264 or H.265", String::from_utf8_lossy(&name))),
-    };
-    let annex_b = sets.ok_or("damaged parameter sets")?;
-    let sample_entry = entry[..len].to_vec();
+    let bytes = stsd.get(8..).ok_or("no sample entry")?;
+    let entry = VideoEntry::read(bytes)?;
+    let (_, len) = box_at(bytes, 0).ok_or("no sample entry")?;
+    let sample_entry = bytes[..len.min(bytes.len())].to_vec();
     let digest = Digest::of(&sample_entry);
-    let size = (size.0 as u16, size.1 as u16);
     Ok(TrackParams {
         kind: TrackKind::Video,
-        codec,
+        codec: entry.codec,
         timescale,
+        annex_b: entry.annex_b(),
+        size: entry.size,
         sample_entry,
-        annex_b,
-        size,
         digest,
     })
-}
-
-fn avc_sets(config: &[u8]) -> Option<Vec<u8>> {
-    let mut at = 6;
-    let mut out = Vec::new();
-    for count in [config.get(5)? & 31, 0] {
-        let count = if count == 0 { *config.get(at - 1)? } else { count };
-        for _ in 0..count {
-            at = take_set(config, at, &mut out)?;
-        }
-        at += 1;
-    }
-    Some(out)
-}
-
-fn hevc_sets(config: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    let mut at = 23;
-    for _ in 0..*config.get(22)? {
-        let count = u16::from_be_bytes(config.get(at + 1..at + 3)?.try_into().ok()?);
-        at += 3;
-        for _ in 0..count {
-            at = take_set(config, at, &mut out)?;
-        }
-    }
-    Some(out)
-}
-
-fn take_set(config: &[u8], at: usize, out: &mut Vec<u8>) -> Option<usize> {
-    let len = u16::from_be_bytes(config.get(at..at + 2)?.try_into().ok()?) as usize;
-    out.extend([0, 0, 0, 1]);
-    out.extend_from_slice(config.get(at + 2..at + 2 + len)?);
-    Some(at + 2 + len)
 }
 
 fn offsets(

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -10,17 +11,21 @@ use tokio::sync::mpsc;
 
 use super::Usage;
 use super::broker::{Broker, ended, random_id, signing_key};
+use super::office_file;
 use super::office_filter::{
     EVENT_KINDS, FILE_KINDS, Wanted, check_gap_flags, ensure_known, explain_empty, filter, span,
 };
 use super::office_print::{Lines, show, show_check};
+use super::office_web::{WebFlags, start_web};
 use super::run::on_signal;
 use crate::clock::{Clock as _, SystemClock};
 use crate::escape::{shown, shown_json, shown_path};
 use crate::office::archive::Archive;
+use crate::office::archive_link::ArchiveLink;
 use crate::office::archive_lock::claim;
 use crate::office::command_client::{CommandError, DeviceCommand, send};
 use crate::office::index;
+use crate::office::office_config::OfficeConfig;
 use crate::office::retention::Retention;
 use crate::office::service::{self, OfficeService};
 use crate::regular_file::{Links, TEXT_MAX, read_text};
@@ -32,15 +37,18 @@ const ALMOST_FULL: u64 = 64 << 20;
 
 /// End of `taimat office --help`.
 const AFTER_HELP: &str = "\
-Archive: --dir is the directory that `office run --dir` fills; the other commands read it while it runs.
+Archive: --dir is the directory that `office run` fills; the other commands read it while it runs.
 Broker: run, cmd, config push and config fleet connect to --broker (default 127.0.0.1), port 1883,
 or 8883 with --ca; --cert and --key are the office's certificate, --login a file user:password.
-Neither comes from a configuration file or from the environment.";
+Both may stand in a configuration file (--config, else /etc/taimat-office/office.toml); flags win over it.";
 
 /// Arguments of `taimat office`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
+    /// Configuration file (TOML; docs/office.md). Without it /etc/taimat-office/office.toml is read when it is there; flags win over it.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     what: OfficeCommand,
 }
@@ -51,19 +59,21 @@ enum OfficeCommand {
     Run {
         /// Directory of the archive; created if it does not exist.
         #[arg(long)]
-        dir: PathBuf,
-        /// Name of this archive in its presence topic.
-        #[arg(long, default_value = "office")]
-        host: String,
+        dir: Option<PathBuf>,
+        /// Name of this archive in its presence topic; `office` by default.
+        #[arg(long)]
+        host: Option<String>,
         /// Receive only this site; repeat for more. Several offices can divide the sites among them.
         #[arg(long)]
         site: Vec<String>,
-        /// Delete files and events this many days after their reception; 0 keeps them.
-        #[arg(long, default_value_t = 0)]
-        keep_days: u32,
-        /// Above this many GiB delete the oldest files of the largest site, down to 1 GiB or its newest day, whichever is less; 0 keeps them.
-        #[arg(long, default_value_t = 0)]
-        keep_gib: u64,
+        /// Delete files and events this many days after their reception; 0, the default, keeps them.
+        #[arg(long)]
+        keep_days: Option<u32>,
+        /// Above this many GiB delete the oldest files of the largest site, down to 1 GiB or its newest day, whichever is less; 0, the default, keeps them.
+        #[arg(long)]
+        keep_gib: Option<u64>,
+        #[command(flatten)]
+        web: WebFlags,
         #[command(flatten)]
         broker: Broker,
     },
@@ -71,7 +81,7 @@ enum OfficeCommand {
     Sites {
         /// The archive's directory.
         #[arg(long)]
-        dir: PathBuf,
+        dir: Option<PathBuf>,
         /// JSON instead of a table.
         #[arg(long)]
         json: bool,
@@ -86,7 +96,7 @@ enum OfficeCommand {
     Check {
         /// The archive's directory.
         #[arg(long)]
-        dir: PathBuf,
+        dir: Option<PathBuf>,
         /// Also read and hash every stored file.
         #[arg(long)]
         deep: bool,
@@ -98,7 +108,7 @@ enum OfficeCommand {
     Lock {
         /// The archive's directory.
         #[arg(long)]
-        dir: PathBuf,
+        dir: Option<PathBuf>,
         /// The site.
         #[arg(long, requires_all = ["from", "to", "reason"])]
         site: Option<String>,
@@ -119,7 +129,7 @@ enum OfficeCommand {
     Export {
         /// The archive's directory.
         #[arg(long)]
-        dir: PathBuf,
+        dir: Option<PathBuf>,
         /// The site.
         #[arg(long)]
         site: String,
@@ -154,6 +164,10 @@ enum OfficeCommand {
     },
     /// Send signed configurations to devices, and show their reports.
     Config(super::office_config::Args),
+    /// Users of the console: add, list, reset, grant, disable.
+    User(super::office_user::Args),
+    /// The console's audit trail: verify it, or take it out.
+    Audit(super::office_audit::Args),
 }
 
 /// Runs `taimat office`.
@@ -161,35 +175,52 @@ enum OfficeCommand {
 /// # Errors
 /// If the archive or the broker cannot be used.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = office_file::load(args.config.as_deref())?;
+    let archive = |dir: Option<PathBuf>| office_file::dir(dir, &config);
     match args.what {
-        OfficeCommand::Run { dir, host, site, keep_days, keep_gib, broker } => {
-            let retention = Retention::new(keep_days, keep_gib << 30);
+        OfficeCommand::Run { dir, host, site, keep_days, keep_gib, web, broker } => {
+            let days = keep_days.or(config.max_days).unwrap_or(0);
+            let gib = keep_gib.or(config.max_gib).unwrap_or(0);
+            let gib = gib.checked_mul(1 << 30).ok_or_else(|| {
+                Usage(format!("--keep-gib {gib}: the archive's bytes exceed a number"))
+            })?;
+            let retention = Retention::new(days, gib);
             let sites = site
                 .iter()
                 .map(|site| SiteId::parse(site))
-                .collect::<Result<_, _>>()
+                .collect::<Result<Vec<_>, _>>()
                 .map_err(anyhow::Error::msg)?;
-            receive(&dir, host, sites, retention, &broker)
+            let sites = if sites.is_empty() { config.sites.clone() } else { sites };
+            let host = host.or_else(|| config.host.clone()).unwrap_or_else(|| "office".into());
+            let broker = office_file::broker(broker, &config.broker);
+            receive(&archive(dir)?, host, (sites, retention), &broker, (web, &config))
         }
-        OfficeCommand::Sites { dir, json } => show_sites(&dir, json),
-        OfficeCommand::Events(lines) => show_events(&lines),
-        OfficeCommand::Clips(lines) => show_clips(&lines),
-        OfficeCommand::Gaps(lines) => show_gaps(&lines),
+        OfficeCommand::Sites { dir, json } => show_sites(&archive(dir)?, json),
+        OfficeCommand::Events(lines) => show_events(&archive(lines.dir.clone())?, &lines),
+        OfficeCommand::Clips(lines) => show_clips(&archive(lines.dir.clone())?, &lines),
+        OfficeCommand::Gaps(lines) => {
+            check_gap_flags(&lines)?;
+            show_gaps(&archive(lines.dir.clone())?, &lines)
+        }
         OfficeCommand::Check { dir, deep, json } => {
+            let dir = archive(dir)?;
             warn_of_full(&dir);
             show_check(&Archive::open_read_only(&dir)?.check(deep)?, json)
         }
         OfficeCommand::Lock { dir, site, from, to, reason, end } => {
             let range = (from.unwrap_or_default(), to.unwrap_or_default());
-            lock(&dir, site.zip(reason), (&range.0, &range.1), end)
+            lock(&archive(dir)?, site.zip(reason), (&range.0, &range.1), end)
         }
         OfficeCommand::Export { dir, site, event, out, skip_bad } => {
-            export(&dir, (&site, &event), &out, skip_bad)
+            export(&archive(dir)?, (&site, &event), &out, skip_bad)
         }
         OfficeCommand::Cmd { site, name, args, sign, wait, broker } => {
+            let broker = office_file::broker(broker, &config.broker);
             command(&site, &name, &args, sign.as_deref(), wait, &broker)
         }
-        OfficeCommand::Config(args) => super::office_config::run(args),
+        OfficeCommand::Config(args) => super::office_config::run(args, &config),
+        OfficeCommand::User(args) => super::office_user::run(args),
+        OfficeCommand::Audit(args) => super::office_audit::run(args),
     }
 }
 
@@ -210,9 +241,9 @@ fn show_sites(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
     )
 }
 
-fn show_events(lines: &Wanted) -> anyhow::Result<ExitCode> {
+fn show_events(dir: &Path, lines: &Wanted) -> anyhow::Result<ExitCode> {
     let wanted = filter(lines)?;
-    let archive = Archive::open_read_only(&lines.dir)?;
+    let archive = Archive::open_read_only(dir)?;
     let rows = archive.events(&wanted)?;
     explain_empty(&archive, lines, rows.is_empty(), &EVENT_KINDS)?;
     show(
@@ -225,9 +256,9 @@ fn show_events(lines: &Wanted) -> anyhow::Result<ExitCode> {
     )
 }
 
-fn show_clips(lines: &Wanted) -> anyhow::Result<ExitCode> {
+fn show_clips(dir: &Path, lines: &Wanted) -> anyhow::Result<ExitCode> {
     let wanted = filter(lines)?;
-    let archive = Archive::open_read_only(&lines.dir)?;
+    let archive = Archive::open_read_only(dir)?;
     let rows = archive.files(&wanted)?;
     explain_empty(&archive, lines, rows.is_empty(), &FILE_KINDS)?;
     show(
@@ -244,10 +275,9 @@ fn show_clips(lines: &Wanted) -> anyhow::Result<ExitCode> {
     )
 }
 
-fn show_gaps(lines: &Wanted) -> anyhow::Result<ExitCode> {
-    check_gap_flags(lines)?;
+fn show_gaps(dir: &Path, lines: &Wanted) -> anyhow::Result<ExitCode> {
     let wanted = filter(lines)?;
-    let archive = Archive::open_read_only(&lines.dir)?;
+    let archive = Archive::open_read_only(dir)?;
     let rows = archive.gaps(&wanted)?;
     explain_empty(&archive, lines, rows.is_empty(), &[])?;
     show(lines.json, &rows, "site            ring                 first     last  why", |row| {
@@ -319,16 +349,19 @@ fn warn_of_full(dir: &Path) {
 fn receive(
     dir: &Path,
     host: String,
-    sites: Vec<SiteId>,
-    retention: Retention,
+    (sites, retention): (Vec<SiteId>, Retention),
     broker: &Broker,
+    (web, config): (WebFlags, &OfficeConfig),
 ) -> anyhow::Result<ExitCode> {
     // Before the archive: wrong flags must not make one.
     let options = broker.options(format!("taimat-office-{host}"))?;
     let _claimed = claim(dir)?;
     let archive = Archive::open(dir)?;
-    let office =
-        OfficeService { options, any_version: broker.any_version(), host, sites, retention };
+    let any_version = broker.any_version();
+    let link = ArchiveLink::new(Arc::new(SystemClock::new()));
+    let console = (&options, any_version);
+    let _web = start_web(web, config, dir, console, link.client())?;
+    let office = OfficeService { options, any_version, host, sites, retention, link };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop = on_signal()?;

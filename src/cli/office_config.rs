@@ -14,12 +14,14 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use super::broker::{Broker, ended as ended_in_flags, random_id, signing_key};
+use super::office_file;
 use super::office_filter::ensure_known;
 use super::text_diff::diff;
 use crate::clock::SystemClock;
 use crate::escape::{shown, shown_json, shown_lines, shown_path};
 use crate::office::archive::Archive;
 use crate::office::config_template;
+use crate::office::office_config::OfficeConfig;
 use crate::office::rollout_driver::{
     self, Progress, ProposedChange, RolloutDriver, RolloutError, RolloutObserver, RolloutSummary,
     Signing,
@@ -36,6 +38,13 @@ pub struct Args {
     what: OfficeConfigCommand,
 }
 
+/// A push with its directory and broker completed from the configuration file.
+fn completed(pushing: Pushing, config: &OfficeConfig) -> anyhow::Result<Pushing> {
+    let dir = office_file::dir(pushing.dir, config)?;
+    let broker = office_file::broker(pushing.broker, &config.broker);
+    Ok(Pushing { dir: Some(dir), broker, ..pushing })
+}
+
 /// Arguments of every push.
 #[derive(Debug, clap::Args)]
 struct Pushing {
@@ -44,7 +53,7 @@ struct Pushing {
     sign: PathBuf,
     /// The archive's directory: the office answers devices from there, with the document and its confirmation.
     #[arg(long)]
-    dir: PathBuf,
+    dir: Option<PathBuf>,
     /// Seconds to wait until a device reports `committed` or a reason.
     #[arg(long, default_value_t = 900)]
     wait: u64,
@@ -82,7 +91,7 @@ enum OfficeConfigCommand {
         site: String,
         /// The archive's directory.
         #[arg(long)]
-        dir: PathBuf,
+        dir: Option<PathBuf>,
         /// Show the text of the active configuration, if this office sent it.
         #[arg(long)]
         text: bool,
@@ -93,7 +102,7 @@ enum OfficeConfigCommand {
         site: String,
         /// The archive's directory.
         #[arg(long)]
-        dir: PathBuf,
+        dir: Option<PathBuf>,
         /// JSON instead of a table.
         #[arg(long)]
         json: bool,
@@ -105,17 +114,19 @@ enum OfficeConfigCommand {
 ///
 /// # Errors
 /// The archive cannot be read for `show` and `history`.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: Args, config: &OfficeConfig) -> anyhow::Result<ExitCode> {
     let terminal = std::io::stdin().is_terminal();
     let outcome = match args.what {
-        OfficeConfigCommand::Push { site, file, pushing } => {
-            one(&site, &file).and_then(|texts| push(texts, 1, &pushing, terminal))
+        OfficeConfigCommand::Push { site, file, pushing } => one(&site, &file)
+            .and_then(|texts| push(texts, 1, &completed(pushing, config)?, terminal)),
+        OfficeConfigCommand::Fleet { plan, pushing } => planned(&plan)
+            .and_then(|(texts, wave)| push(texts, wave, &completed(pushing, config)?, terminal)),
+        OfficeConfigCommand::Show { site, dir, text } => {
+            return show(&site, &office_file::dir(dir, config)?, text);
         }
-        OfficeConfigCommand::Fleet { plan, pushing } => {
-            planned(&plan).and_then(|(texts, wave)| push(texts, wave, &pushing, terminal))
+        OfficeConfigCommand::History { site, dir, json } => {
+            return history(&site, &office_file::dir(dir, config)?, json);
         }
-        OfficeConfigCommand::Show { site, dir, text } => return show(&site, &dir, text),
-        OfficeConfigCommand::History { site, dir, json } => return history(&site, &dir, json),
     };
     Ok(outcome.unwrap_or_else(|error| nothing_sent(&format!("{error:#}"))))
 }
@@ -190,7 +201,8 @@ fn push(
     let (key, key_id) = signing_key(&pushing.sign)?;
     let valid = Duration::from_secs(u64::from(pushing.valid) * 3600);
     let signing = Signing { key, key_id, valid };
-    let archive = Archive::open_existing(&pushing.dir)?;
+    let dir = pushing.dir.as_deref().context("a push has a directory")?;
+    let archive = Archive::open_existing(dir)?;
     let timeout = Duration::from_secs(pushing.wait);
     let mut driver = RolloutDriver::new(archive, signing, texts, wave, timeout)?;
     let options = pushing.broker.options(format!("taimat-config-{}", random_id()?))?;
@@ -357,16 +369,23 @@ mod tests {
 
     fn pushing(yes: bool) -> Pushing {
         let broker = Broker {
-            broker: "127.0.0.1".into(),
+            broker: None,
             port: Some(9),
             ca: None,
             cert: None,
             key: None,
             login: None,
             allow_plain: false,
-            protocol: "auto".into(),
+            protocol: None,
         };
-        Pushing { sign: "/gone/key".into(), dir: "/gone".into(), wait: 1, valid: 1, yes, broker }
+        Pushing {
+            sign: "/gone/key".into(),
+            dir: Some("/gone".into()),
+            wait: 1,
+            valid: 1,
+            yes,
+            broker,
+        }
     }
 
     fn code(outcome: ExitCode) -> String {
@@ -388,7 +407,10 @@ mod tests {
         std::fs::write(&there, "template = \"plan.toml\"\n[sites]\n").unwrap();
         for plan in [there, dir.path().join("gone.toml")] {
             let what = OfficeConfigCommand::Fleet { plan, pushing: pushing(true) };
-            assert_eq!(code(run(Args { what }).unwrap()), code(ExitCode::from(2)));
+            assert_eq!(
+                code(run(Args { what }, &OfficeConfig::default()).unwrap()),
+                code(ExitCode::from(2))
+            );
         }
     }
 

@@ -15,9 +15,9 @@ use crate::units::WallTime;
 /// Selects the lines to show.
 #[derive(Debug, clap::Args)]
 pub(super) struct Wanted {
-    /// The archive's directory.
+    /// The archive's directory; `dir` of the configuration file by default.
     #[arg(long)]
-    pub(super) dir: PathBuf,
+    pub(super) dir: Option<PathBuf>,
     /// Only this site.
     #[arg(long)]
     pub(super) site: Option<String>,
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn a_begin_behind_its_end_is_the_callers_mistake() {
         let wanted = |from: &str, to: &str| Wanted {
-            dir: "/gone".into(),
+            dir: None,
             site: None,
             from: Some(from.into()),
             to: Some(to.into()),
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn gaps_refuse_times_and_kinds() {
         let wanted = |from: Option<&str>, kind: Option<&str>| Wanted {
-            dir: "/gone".into(),
+            dir: None,
             site: Some("km-17".into()),
             from: from.map(str::to_owned),
             to: None,

@@ -12,4 +12,5 @@ pub(crate) mod hash_chain;
 pub mod mp4;
 pub(crate) mod on_disk;
 pub mod record;
+pub(crate) mod sample_entry;
 pub mod segment_head;

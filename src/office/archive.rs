@@ -236,7 +236,7 @@ impl Archive {
         }
         match tail {
             "event" => self.event(site, payload, now),
-            "state" => self.state(site, payload, now.seconds),
+            "state" => self.state(site, payload, now),
             "birth" => self.birth(site, payload),
             "health" => self.health(site, payload, now),
             "rsp" => self.reply(site, payload, now),

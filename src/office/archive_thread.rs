@@ -7,21 +7,24 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
 use super::archive::Archive;
+pub use super::archive_link::{ArchiveLink, Intake};
+use super::archive_link::{ArchiveRequest, LinkShared};
+use super::change::Change;
 use super::error::ArchiveError;
 use super::fault_log::{FaultLog, Rejections};
 use super::file_store::{DigestError, FileStore, flush_and_hash};
 use super::ingest_outcome::{Complaint, IngestOutcome, Now};
-use super::ingest_queue::{IngestQueue, Message};
+use super::ingest_queue::Message;
 use super::notice::{Fault, Notice};
 use super::part_cache::{Check, Flush};
 use super::retention::{Released, Retention};
-use crate::clock::Clock;
+use super::retention_rules::SiteDays;
 use crate::units::{Digest, SiteId, Timestamp};
 use crate::uplink::topics;
 
@@ -56,7 +59,7 @@ enum FileJob {
     Flush(Flush),
 }
 
-enum FileJobResult {
+pub(super) enum FileJobResult {
     Checked(Check, Result<Digest, DigestError>),
     Flushed(Flush, std::io::Result<()>),
 }
@@ -67,55 +70,7 @@ struct Round {
     messages: Vec<Message>,
     done: VecDeque<FileJobResult>,
     dropped: HashMap<SiteId, u64>,
-}
-
-#[derive(Default)]
-struct PendingWork {
-    queue: IngestQueue,
-    /// In the order of the hash thread: a failed flush must be handled before a later digest.
-    /// [`JOBS`] bounds it.
-    done: VecDeque<FileJobResult>,
-    /// Messages without room in the queue, by site, since the last round.
-    dropped: HashMap<SiteId, u64>,
-    is_closed: bool,
-}
-
-struct IntakeShared {
-    pending: Mutex<PendingWork>,
-    changed: Condvar,
-    clock: Arc<dyn Clock>,
-}
-
-impl IntakeShared {
-    fn lock(&self) -> MutexGuard<'_, PendingWork> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Input of the archive thread; both threads end when it is dropped.
-pub struct Intake(Arc<IntakeShared>);
-
-impl Intake {
-    /// Queues a message of `taimat/v1/{site}/up/…`; never blocks. A message without room is dropped
-    /// and gets no receipt.
-    pub fn hand(&self, topic: String, payload: Vec<u8>) {
-        let Some((site, _)) = topics::read_up(&topic) else {
-            return;
-        };
-        let mut pending = self.0.lock();
-        if let Some(dropped) = pending.queue.push(&site, (topic, payload), self.0.clock.now().mono)
-        {
-            *pending.dropped.entry(dropped).or_default() += 1;
-        }
-        self.0.changed.notify_one();
-    }
-}
-
-impl Drop for Intake {
-    fn drop(&mut self) {
-        self.0.lock().is_closed = true;
-        self.0.changed.notify_one();
-    }
+    requests: VecDeque<ArchiveRequest>,
 }
 
 /// Starts the two threads.
@@ -125,12 +80,11 @@ impl Drop for Intake {
 pub fn start(
     archive: Archive,
     retention: Retention,
-    clock: Arc<dyn Clock>,
+    link: ArchiveLink,
 ) -> std::io::Result<(Intake, mpsc::Receiver<OutgoingAnswer>)> {
     let (answers, answered) = mpsc::channel(ANSWERS);
     let (jobs, queued) = sync_channel::<FileJob>(JOBS);
-    let intake =
-        Arc::new(IntakeShared { pending: Mutex::default(), changed: Condvar::new(), clock });
+    let ArchiveLink { shared: intake, changes } = link;
     let (files, results) = (archive.files_below(), intake.clone());
     std::thread::Builder::new().name("hash".into()).spawn(move || {
         for job in queued {
@@ -142,8 +96,10 @@ pub fn start(
     let archive_thread = ArchiveThread {
         archive,
         retention,
+        rules: SiteDays::default(),
         intake: intake.clone(),
         answers,
+        changes,
         jobs,
         faults: FaultLog::default(),
         rejections: Rejections::default(),
@@ -171,8 +127,10 @@ fn execute(files: &dyn FileStore, job: FileJob) -> FileJobResult {
 struct ArchiveThread {
     archive: Archive,
     retention: Retention,
-    intake: Arc<IntakeShared>,
+    rules: SiteDays,
+    intake: Arc<LinkShared>,
     answers: mpsc::Sender<OutgoingAnswer>,
+    changes: broadcast::Sender<Change>,
     jobs: SyncSender<FileJob>,
     faults: FaultLog,
     rejections: Rejections,
@@ -190,7 +148,7 @@ impl ArchiveThread {
             Ok(checks) => checks.into_iter().for_each(|check| self.submit(FileJob::Check(check))),
             Err(error) => self.failed(None, Fault::RecoveryFailed, &error),
         }
-        while let Some(Round { messages, done, dropped }) = self.wait() {
+        while let Some(Round { messages, done, dropped, requests }) = self.wait() {
             let now = self.intake.clock.now();
             for (site, count) in dropped {
                 let complaint = Complaint {
@@ -202,6 +160,7 @@ impl ArchiveThread {
             }
             self.take(&messages, now);
             done.into_iter().for_each(|done| self.take_done(done, now));
+            requests.into_iter().for_each(|request| self.answer(request, now));
             self.run_maintenance(now);
             self.run_retention(now);
         }
@@ -215,10 +174,11 @@ impl ArchiveThread {
         loop {
             let now = intake.clock.now().mono;
             let messages = pending.queue.take(BATCH, BATCH_BYTES, now);
-            if !messages.is_empty() || !pending.done.is_empty() {
+            if !messages.is_empty() || !pending.done.is_empty() || !pending.requests.is_empty() {
                 let (done, dropped) =
                     (std::mem::take(&mut pending.done), std::mem::take(&mut pending.dropped));
-                return Some(Round { messages, done, dropped });
+                let requests = std::mem::take(&mut pending.requests);
+                return Some(Round { messages, done, dropped, requests });
             }
             if pending.is_closed {
                 return None;
@@ -322,6 +282,42 @@ impl ArchiveThread {
         if let Some(notice) = outcome.notice {
             self.send_answer(OutgoingAnswer::Notice(notice));
         }
+        if let Some(change) = outcome.change {
+            self.announce(change);
+        }
+    }
+
+    /// Sends a change to all listeners; without one it is dropped. Never blocks.
+    fn announce(&self, change: Change) {
+        let _ = self.changes.send(change);
+    }
+
+    /// Answers a request of the console. A caller that is gone gets no answer; what it asked for is
+    /// done.
+    fn answer(&mut self, request: ArchiveRequest, now: Timestamp) {
+        match request {
+            ArchiveRequest::Lock(lock, answer) => {
+                let _ = answer.send(self.archive.make_lock(&lock, now.wall));
+            }
+            ArchiveRequest::Unlock(id, answer) => {
+                let ended = self.archive.unlock(id).and_then(|ended| {
+                    let unknown = || ArchiveError::NotFound(format!("there is no lock {id}"));
+                    if ended { Ok(()) } else { Err(unknown()) }
+                });
+                let _ = answer.send(ended);
+            }
+            ArchiveRequest::SetRules(rules, answer) => {
+                self.rules = rules.by_site();
+                let _ = answer.send(Ok(()));
+            }
+            ArchiveRequest::RunRetention(answer) => {
+                self.retention_run = None;
+                let _ = answer.send(Ok(()));
+            }
+            ArchiveRequest::Ceilings(answer) => {
+                let _ = answer.send(Ok(self.retention));
+            }
+        }
     }
 
     /// Hands a file to the hash thread. When its queue is full, the device sends `fin` again.
@@ -344,8 +340,17 @@ impl ArchiveThread {
 
     fn count(&mut self, site: Option<&SiteId>, complaint: Complaint, many: u64) {
         if let Some(notice) = self.faults.count(site, complaint, many) {
-            self.send_answer(OutgoingAnswer::Notice(notice));
+            self.report(notice);
         }
+    }
+
+    /// Reports a fault to the operator and to the pages.
+    fn report(&self, notice: Notice) {
+        if let Notice::Fault(fault) = &notice {
+            let site = fault.site.as_ref().map(SiteId::to_string);
+            self.announce(Change::Notice { site, text: notice.to_string() });
+        }
+        self.send_answer(OutgoingAnswer::Notice(notice));
     }
 
     fn send_answer(&self, answer: OutgoingAnswer) {
@@ -364,10 +369,7 @@ impl ArchiveThread {
         if let Err(error) = self.archive.sweep() {
             self.failed(None, Fault::RemovalFailed, &error);
         }
-        self.faults
-            .due()
-            .into_iter()
-            .for_each(|notice| self.send_answer(OutgoingAnswer::Notice(notice)));
+        self.faults.due().into_iter().for_each(|notice| self.report(notice));
     }
 
     /// Runs one slice of the retention when it is due, and reports at the end of a pass.
@@ -379,7 +381,7 @@ impl ArchiveThread {
         }
         self.retention_run = Some(Instant::now());
         let mut sum = self.retention_pass.take().unwrap_or_default();
-        match self.archive.release_expired(&self.retention, now.wall) {
+        match self.archive.release_by_rules(&self.retention, &self.rules, now.wall) {
             Ok(slice) => sum.add(slice),
             Err(error) => {
                 sum.more = false;
@@ -398,6 +400,10 @@ impl ArchiveThread {
                 events,
                 parts,
             }));
+        }
+        for ((site, purpose), share) in sum.purposes {
+            let (files, bytes) = share;
+            self.announce(Change::Released { site, purpose, files, bytes });
         }
         for (site, share) in sum.sites {
             self.send_answer(OutgoingAnswer::Notice(Notice::SiteReleased { site, share }));

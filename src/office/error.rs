@@ -56,6 +56,16 @@ pub enum ArchiveError {
         /// The newest `user_version` that this program reads.
         supported: i64,
     },
+    /// An older taimat wrote the archive.
+    #[error("{}: index version {found} is older than {supported}; start `taimat office run` once, which upgrades the archive", path.display())]
+    Outdated {
+        /// The index file.
+        path: PathBuf,
+        /// `user_version` of the index.
+        found: i64,
+        /// The `user_version` that this program reads.
+        supported: i64,
+    },
 }
 
 impl ArchiveError {
@@ -66,9 +76,10 @@ impl ArchiveError {
             ArchiveError::Invalid(_) => 400,
             ArchiveError::Exists(_) | ArchiveError::Locked(_) => 409,
             ArchiveError::DiskFull { .. } => 507,
-            ArchiveError::Io { .. } | ArchiveError::Index { .. } | ArchiveError::Version { .. } => {
-                500
-            }
+            ArchiveError::Io { .. }
+            | ArchiveError::Index { .. }
+            | ArchiveError::Version { .. }
+            | ArchiveError::Outdated { .. } => 500,
         }
     }
 

@@ -6,6 +6,7 @@
 use rusqlite::params;
 
 use super::archive::Archive;
+use super::change::Change;
 use super::error::ArchiveError;
 use super::ingest_outcome::{IngestOutcome, Now};
 use super::notice::{Fault, Notice};
@@ -83,8 +84,14 @@ impl Archive {
         self.parts.remove(key);
         let ack = Some(Ack::Stored { fid: fid.clone(), sha256: manifest.sha256 });
         let (purpose, path) = (purpose_name(&manifest), self.dir.join(&target));
+        let change = Some(Change::File {
+            site: site.to_string(),
+            fid: fid.clone(),
+            purpose: purpose.clone(),
+            event: manifest.event.clone(),
+        });
         let notice = Some(Notice::File { site: site.clone(), purpose, size: manifest.size, path });
-        Ok(IngestOutcome { ack, notice, ..IngestOutcome::default() })
+        Ok(IngestOutcome { ack, notice, change, ..IngestOutcome::default() })
     }
 
     /// A path that neither disk nor index uses.

@@ -134,13 +134,20 @@ struct OpenFiles {
 /// A directory of this machine.
 pub struct DiskStore {
     dir: PathBuf,
+    is_read_only: bool,
     open: Mutex<OpenFiles>,
 }
 
 impl DiskStore {
     /// A store in the directory `dir`.
     pub fn new(dir: &Path) -> DiskStore {
-        DiskStore { dir: dir.to_owned(), open: Mutex::default() }
+        DiskStore { dir: dir.to_owned(), is_read_only: false, open: Mutex::default() }
+    }
+
+    /// A store that only reads, beside the store of the office. It keeps no file open: the office
+    /// may put another file under the name of a removed one.
+    pub fn read_only(dir: &Path) -> DiskStore {
+        DiskStore { is_read_only: true, ..DiskStore::new(dir) }
     }
 
     fn file(&self, key: &str, make: bool) -> io::Result<Arc<File>> {
@@ -152,9 +159,10 @@ impl DiskStore {
             return Ok(known.file.clone());
         }
         let path = self.dir.join(key);
+        let writes = !self.is_read_only;
         let file = match open_file(
             &path,
-            OpenOptions::new().read(true).write(true).create(make),
+            OpenOptions::new().read(true).write(writes).create(make && writes),
             Links::Refuse,
         ) {
             // A stored file may be read-only for this user; reads and flushes need no more.
@@ -163,6 +171,9 @@ impl DiskStore {
             }
             opened => opened?,
         };
+        if self.is_read_only {
+            return Ok(Arc::new(file));
+        }
         if open.files.len() >= OPEN_MAX
             && let Some(oldest) =
                 open.files.iter().min_by_key(|(_, open)| open.used).map(|(key, _)| key.clone())

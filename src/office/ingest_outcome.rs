@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::change::Change;
 use super::notice::{Fault, Notice};
 use super::part_cache::{Check, Flush};
 use crate::uplink::wire::Ack;
@@ -52,6 +53,8 @@ pub struct IngestOutcome {
     pub command: Option<SiteCommand>,
     /// Any other message to the site: topic and payload.
     pub publish: Option<(String, Vec<u8>)>,
+    /// What pages show differently, once the message is durable.
+    pub change: Option<Change>,
 }
 
 impl IngestOutcome {

@@ -7,11 +7,17 @@ use rusqlite::{OptionalExtension as _, params};
 use serde_json::{Map, Value};
 
 use super::archive::Archive;
+use super::change::Change;
 use super::error::ArchiveError;
+use super::history::gap_in;
+use super::history::health::{figures, line_counts};
+use super::history::motion::{MotionEvent, short_kind};
+use super::index::Index;
 use super::ingest_outcome::{IngestOutcome, Now};
 use super::notice::{Fault, Notice};
-use crate::units::{Digest, RingId, SiteId};
-use crate::uplink::wire::{Ack, State};
+use super::store::sqlite::history::HOUR;
+use crate::units::{ClockQuality, Digest, RingId, SiteId, WallTime};
+use crate::uplink::wire::{Ack, Health, State};
 
 /// Bytes of one event at most: a journal slot of a device holds 3,840.
 pub const EVENT_MAX: usize = 4 << 10;
@@ -24,6 +30,9 @@ const REPLY_MAX: usize = 160 << 10;
 /// Seconds after which a ring that returns is a card that was put back. A device that another one
 /// ends pauses 5 minutes at most.
 const RETURN_SECONDS: i64 = 600;
+/// Seconds between two health messages at most that count as watched: three of the usual ones. A
+/// longer time was not watched.
+const WATCHED_MAX: i64 = 180;
 /// Replies stored for one site at most, the newest ones: a caller reads its reply within a minute.
 const REPLIES_MAX: u64 = 64;
 /// Ranges of sequence numbers in one event or reply at most: a device sends 10, or 32.
@@ -51,16 +60,22 @@ fn may_be_time(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'+' | b'-'))
 }
 
+/// True for an id of an event.
+pub(super) fn is_id(id: &str) -> bool {
+    is_plain(id, ID_MAX)
+}
+
 fn is_number(number: u64) -> bool {
     i64::try_from(number).is_ok()
 }
 
 /// The fields of an event that the archive indexes.
 #[derive(Debug)]
-struct Envelope {
-    id: String,
+pub(super) struct Envelope {
+    pub(super) id: String,
     kind: String,
     time: String,
+    clock: ClockQuality,
     seq: u64,
     ring: RingId,
     data: Value,
@@ -68,7 +83,7 @@ struct Envelope {
 
 /// Parses an event (CloudEvents 1.0 in JSON). The error names the invalid field. `id`, `type`,
 /// `time` and `seq` are required.
-fn event_in(payload: &[u8]) -> Result<Envelope, String> {
+pub(super) fn event_in(payload: &[u8]) -> Result<Envelope, String> {
     if payload.len() > EVENT_MAX {
         return Err(format!("the event has {} bytes, the maximum is {EVENT_MAX}", payload.len()));
     }
@@ -105,7 +120,32 @@ fn event_in(payload: &[u8]) -> Result<Envelope, String> {
     if data["seq"].as_array().is_some_and(|ranges| ranges.len() > RANGES_MAX) {
         return Err(format!("`data.seq` has more than {RANGES_MAX} ranges"));
     }
-    Ok(Envelope { id, kind, time, seq, ring, data })
+    // Another word than the four is the worst quality.
+    let clock = event.remove("clock").map(serde_json::from_value).and_then(Result::ok);
+    Ok(Envelope { id, kind, time, clock: clock.unwrap_or_default(), seq, ring, data })
+}
+
+/// Writes what pages show of an event, in the transaction that stores it; `received` is the time of
+/// the receipt as the index has it, and as a value.
+pub(super) fn add_history(
+    index: &Index,
+    site: &str,
+    event: &Envelope,
+    received: (&str, WallTime),
+) -> Result<Option<Change>, ArchiveError> {
+    let (text, at) = received;
+    let Envelope { id, kind, time, clock, data, .. } = event;
+    if let Some(part) = MotionEvent::of(kind, id, (time, *clock), data, at) {
+        index.add_motion(site, &part, text)?;
+        return Ok(Some(Change::MotionEvent { site: site.to_owned(), id: part.id }));
+    }
+    if short_kind(kind) == "gap"
+        && let Some(gap) = gap_in(data, at)
+    {
+        index.add_gap(site, (id, &event.ring.to_string()), &gap, text)?;
+        return Ok(Some(Change::Site { site: site.to_owned() }));
+    }
+    Ok(None)
 }
 
 /// Rejects an event for good: `event-refused` makes the device stop sending it.
@@ -161,6 +201,11 @@ impl Archive {
             let reason = event.data["reason"].as_str().unwrap_or("shed");
             self.record_shed(site, &ring, &event.data["seq"], reason)?;
         }
+        let mut change = None;
+        if kept > 0 && same.is_none() {
+            let at = WallTime::parse(now.text).unwrap_or_default();
+            change = add_history(&self.index, site.as_str(), &event, (now.text, at))?;
+        }
         let outcome = if kept > 0 && same == Some(false) {
             IngestOutcome::fault(Fault::EventConflict, id)
         } else {
@@ -168,7 +213,7 @@ impl Archive {
         };
         let Envelope { id, kind, time, seq, .. } = event;
         let notice = (kept > 0).then(|| Notice::Event { site: site.clone(), seq, time, kind });
-        Ok(IngestOutcome { ack: Some(Ack::Event { id, sha256 }), notice, ..outcome })
+        Ok(IngestOutcome { ack: Some(Ack::Event { id, sha256 }), notice, change, ..outcome })
     }
 
     /// Stores a state. The state of an older connection is ignored: a broker publishes a will late.
@@ -177,7 +222,7 @@ impl Archive {
         &mut self,
         site: &SiteId,
         payload: &[u8],
-        now: i64,
+        now: Now<'_>,
     ) -> Result<IngestOutcome, ArchiveError> {
         let state = Some(payload).filter(|payload| payload.len() <= STATE_MAX);
         let Some(state) = state.and_then(|payload| serde_json::from_slice::<State>(payload).ok())
@@ -202,13 +247,18 @@ impl Archive {
              WHERE site = ?1 AND (state IS NULL OR ring = ?4 AND conn <= ?3 OR ring != ?4 AND ?2 = 'online')",
             params![site.as_str(), state.state, state.conn, ring],
         )?;
+        if changed > 0 {
+            let at = WallTime::parse(now.text).unwrap_or_default();
+            let State { state, .. } = &state;
+            self.index.add_presence(site.as_str(), state, at)?;
+        }
         let notice =
             (changed > 0).then(|| Notice::State { site: site.clone(), state: state.state });
         let outcome = match before.filter(|before| changed > 0 && *before != ring) {
-            Some(before) => self.ring_replaced(site, before, &ring, now),
+            Some(before) => self.ring_replaced(site, before, &ring, now.seconds),
             None => IngestOutcome::default(),
         };
-        Ok(IngestOutcome { notice, ..outcome })
+        Ok(IngestOutcome { notice, change: Some(Change::of_site(site)), ..outcome })
     }
 
     /// Another ring is online. One that was replaced and returns within minutes is no new card: two
@@ -240,7 +290,7 @@ impl Archive {
         let text = String::from_utf8_lossy(payload);
         self.index
             .change("UPDATE sites SET birth = ?2 WHERE site = ?1", params![site.as_str(), text])?;
-        Ok(IngestOutcome::default())
+        Ok(IngestOutcome { change: Some(Change::of_site(site)), ..IngestOutcome::default() })
     }
 
     pub(super) fn health(
@@ -252,10 +302,44 @@ impl Archive {
         if payload.len() > HEALTH_MAX {
             return Ok(invalid("a health message"));
         }
+        let health = serde_json::from_slice::<Health>(payload).ok();
+        if let Some(health) = &health {
+            self.add_health_history(site.as_str(), health, now.seconds)?;
+        }
         let text = String::from_utf8_lossy(payload);
-        self.index
-            .change("UPDATE sites SET health = ?2 WHERE site = ?1", params![site.as_str(), text])?;
-        self.find_gaps(site, payload, now.seconds)
+        self.index.change(
+            "UPDATE sites SET health = ?2, health_at = ?3 WHERE site = ?1",
+            params![site.as_str(), text, now.seconds],
+        )?;
+        let outcome = match &health {
+            Some(health) => self.find_gaps(site, health, now.seconds)?,
+            None => IngestOutcome::default(),
+        };
+        Ok(IngestOutcome { change: Some(Change::of_site(site)), ..outcome })
+    }
+
+    /// Adds a health message to the history: its figures, what crossed the lines since the one
+    /// before, and the seconds since then, as watched or as blind.
+    fn add_health_history(
+        &self,
+        site: &str,
+        health: &Health,
+        now: i64,
+    ) -> Result<(), ArchiveError> {
+        let (before, at) = self.index.newest_health(site)?;
+        let before = serde_json::from_str::<Health>(&before).ok();
+        self.index.add_health(site, now, &figures(health))?;
+        let hour = now.div_euclid(HOUR);
+        for ((rule, way), n) in line_counts(before.as_ref(), health) {
+            self.index.add_count(site, hour, (&rule, way), n)?;
+        }
+        let watched = now.saturating_sub(at);
+        if before.is_some() && (1..=WATCHED_MAX).contains(&watched) {
+            let is_blind = health.counters.get("motion.blind").is_some_and(|blind| *blind > 0);
+            let way = if is_blind { "blind" } else { "watched" };
+            self.index.add_count(site, hour, ("", way), watched.unsigned_abs())?;
+        }
+        Ok(())
     }
 
     pub(super) fn reply(
@@ -290,7 +374,11 @@ impl Archive {
             }
             self.record_shed(site, ring, gone, NOT_ON_DEVICE)?;
         }
-        Ok(IngestOutcome::default())
+        let change = value["req_id"]
+            .as_str()
+            .filter(|req_id| is_plain(req_id, ID_MAX))
+            .map(|req_id| Change::Reply { site: site.to_string(), req_id: req_id.to_owned() });
+        Ok(IngestOutcome { change, ..IngestOutcome::default() })
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use rusqlite::params;
 use serde::Serialize;
 
 use super::archive::Archive;
+use super::archive_link::NewLock;
 use super::error::ArchiveError;
 use super::notice::SiteShare;
 use super::part_cache::PART_KEPT;
+use super::retention_rules::{RetentionPurpose, SiteDays};
 use crate::units::{SiteId, WallTime};
 
 /// Files released in one transaction at most: the archive stores nothing meanwhile.
@@ -20,11 +21,12 @@ const SWEEP: usize = 256;
 /// The usual share of a site, bytes. The size limit never takes a site below its share, or below
 /// its newest day when that is less.
 const SHARE: u64 = 1 << 30;
+/// Locks at most: the retention compares each file with those of its site.
+const LOCKS_MAX: u64 = 10_000;
+/// Bytes of a lock's reason at most.
+const LOCK_REASON_MAX: usize = 200;
 /// A day in microseconds.
-const DAY: i64 = 86_400_000_000;
-/// Condition for a row `f` of `files` that no lock protects.
-const UNLOCKED: &str = "NOT EXISTS (SELECT 1 FROM locks l WHERE l.site = f.site AND l.start <= f.end AND l.end >= f.start)";
-
+pub(crate) const DAY: i64 = 86_400_000_000;
 /// What the archive keeps.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
@@ -62,6 +64,8 @@ pub struct Released {
     pub parts: u64,
     /// The released files by site.
     pub sites: BTreeMap<String, SiteShare>,
+    /// Released files and bytes by site and purpose.
+    pub purposes: BTreeMap<(String, String), (u64, u64)>,
     /// True when the next slice has more to release.
     pub more: bool,
     /// Bytes over the limit that locks and shares protect.
@@ -77,6 +81,10 @@ impl Released {
         self.parts += next.parts;
         self.more = next.more;
         self.over = next.over;
+        for (of, (files, bytes)) in next.purposes {
+            let sum = self.purposes.entry(of).or_default();
+            *sum = (sum.0 + files, sum.1 + bytes);
+        }
         for (site, share) in next.sites {
             let sum = self
                 .sites
@@ -91,6 +99,8 @@ impl Released {
     fn add_file(&mut self, file: Candidate) {
         self.files += 1;
         self.bytes += file.size;
+        let sum = self.purposes.entry((file.site.clone(), file.purpose)).or_default();
+        *sum = (sum.0 + 1, sum.1 + file.size);
         let first = || SiteShare { first: file.path.clone(), ..SiteShare::default() };
         let share = self.sites.entry(file.site).or_insert_with(first);
         share.files += 1;
@@ -99,22 +109,50 @@ impl Released {
     }
 }
 
+/// Which files may be released.
+#[derive(Clone, Copy)]
+pub(crate) enum Wanted<'a> {
+    All,
+    Site(&'a str),
+    /// Of a site and purpose.
+    Purpose(&'a str, &'a str),
+}
+
+/// What was received before these times is old.
+pub(crate) struct Old {
+    /// Of files and events that the device knows to be stored.
+    pub(crate) received: String,
+    /// Of events whose receipt the device may not have: twice the days.
+    pub(crate) unconfirmed: String,
+    /// The first one, microseconds since 1970.
+    pub(crate) micros: i64,
+}
+
+impl Old {
+    fn after(days: u32, now: WallTime) -> Old {
+        let received = now.plus_micros(-i64::from(days) * DAY);
+        let unconfirmed = now.plus_micros(-2 * i64::from(days) * DAY).rfc3339();
+        Old { received: received.rfc3339(), unconfirmed, micros: received.0 }
+    }
+}
+
 /// A file that may be released.
-struct Candidate {
-    site: String,
-    fid: String,
-    path: String,
-    size: u64,
+pub(crate) struct Candidate {
+    pub(crate) site: String,
+    pub(crate) fid: String,
+    pub(crate) path: String,
+    pub(crate) size: u64,
+    pub(crate) purpose: String,
 }
 
 /// Stored bytes of a site, sorted by their sum.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Held {
+pub(crate) struct Held {
     /// Finished and unfinished files, the latter with their final sizes.
-    bytes: u64,
+    pub(crate) bytes: u64,
     /// Finished files.
-    finished: u64,
-    site: String,
+    pub(crate) finished: u64,
+    pub(crate) site: String,
 }
 
 /// One line of `office locks`.
@@ -133,9 +171,7 @@ pub struct LockRow {
 }
 
 impl Archive {
-    /// Releases one slice: files and events older than the retention, then files of the largest
-    /// sites while the archive is over its size limit. Locks protect their files and events. A
-    /// released file stays listed, so that the device does not send it again.
+    /// Releases one slice without rules; see [`Archive::release_by_rules`].
     ///
     /// # Errors
     /// When index or disk fails; a failed transaction releases nothing.
@@ -144,16 +180,38 @@ impl Archive {
         retention: &Retention,
         now: WallTime,
     ) -> Result<Released, ArchiveError> {
+        self.release_by_rules(retention, &SiteDays::default(), now)
+    }
+
+    /// Releases one slice: files and events older than the ceiling, then those older than the rule of
+    /// their site and purpose, then files of the largest sites while the archive is over its size
+    /// limit. Locks protect their files and events. A released file stays listed, so that the device
+    /// does not send it again.
+    ///
+    /// # Errors
+    /// When index or disk fails; a failed transaction releases nothing.
+    pub(crate) fn release_by_rules(
+        &mut self,
+        retention: &Retention,
+        rules: &SiteDays,
+        now: WallTime,
+    ) -> Result<Released, ArchiveError> {
         let released = self.transaction(|archive| {
             let mut released = Released::default();
             archive.drop_stale_parts(now, &mut released)?;
             if retention.days > 0 {
-                let oldest = now.plus_micros(-i64::from(retention.days) * DAY).rfc3339();
-                let unconfirmed = now.plus_micros(-2 * i64::from(retention.days) * DAY).rfc3339();
-                for file in archive.candidates(None, &oldest, SLICE)? {
+                let old = Old::after(retention.days, now);
+                for file in archive.index.release_candidates(Wanted::All, &old.received, SLICE)? {
                     archive.release_file(file, now, &mut released)?;
                 }
-                released.events = archive.release_events(&oldest, &unconfirmed)?;
+                released.events = archive.index.release_events(None, &old, EVENTS_SLICE)?;
+            }
+            if !rules.is_empty() {
+                archive.apply_rules(retention, rules, now, &mut released)?;
+            }
+            // Once a pass: its last slice is not full.
+            if (released.files as usize) < SLICE && (released.events as usize) < EVENTS_SLICE {
+                archive.index.thin_history(now)?;
             }
             archive.enforce_size_limit(retention, now, &mut released)?;
             released.more |= released.files as usize >= SLICE
@@ -165,28 +223,32 @@ impl Archive {
         Ok(released)
     }
 
-    /// The oldest unlocked files, of one site or of all, received before `before`.
-    fn candidates(
-        &self,
-        site: Option<&str>,
-        before: &str,
-        most: usize,
-    ) -> Result<Vec<Candidate>, ArchiveError> {
-        let of_site = if site.is_some() { "site = ?3" } else { "?3 IS NULL" };
-        let query = format!(
-            "SELECT site, fid, path, size FROM files f WHERE gone IS NULL AND {of_site} AND received < ?1 AND {UNLOCKED}
-             ORDER BY received LIMIT ?2"
-        );
-        let mut query = self.index.db.prepare_cached(&query)?;
-        let rows = query.query_map(params![before, most, site], |row| {
-            Ok(Candidate {
-                site: row.get(0)?,
-                fid: row.get(1)?,
-                path: row.get(2)?,
-                size: row.get(3)?,
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+    /// Releases what is older than the rule of its site and purpose, site by site, until the slice is
+    /// full.
+    fn apply_rules(
+        &mut self,
+        retention: &Retention,
+        rules: &SiteDays,
+        now: WallTime,
+        released: &mut Released,
+    ) -> Result<(), ArchiveError> {
+        for site in self.index.site_ids()? {
+            for purpose in RetentionPurpose::ALL {
+                let Some(days) = rules.days(&site, purpose, retention.days) else { continue };
+                let old = Old::after(days, now);
+                if purpose == RetentionPurpose::Event {
+                    let left = EVENTS_SLICE.saturating_sub(released.events as usize);
+                    released.events += self.index.release_events(Some(&site), &old, left)?;
+                    continue;
+                }
+                let left = SLICE.saturating_sub(released.files as usize);
+                let wanted = Wanted::Purpose(&site, purpose.as_str());
+                for file in self.index.release_candidates(wanted, &old.received, left)? {
+                    self.release_file(file, now, released)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Marks a file as released; [`Archive::sweep`] removes it after the commit. A crash between
@@ -197,23 +259,9 @@ impl Archive {
         now: WallTime,
         released: &mut Released,
     ) -> Result<(), ArchiveError> {
-        let mark = "UPDATE files SET gone = ?3 WHERE site = ?1 AND fid = ?2";
-        self.index.change(mark, params![file.site, file.fid, now.rfc3339()])?;
-        self.index.change("INSERT OR IGNORE INTO removals VALUES (?1)", [&file.path])?;
+        self.index.mark_released(&file, now)?;
         released.add_file(file);
         Ok(())
-    }
-
-    /// Deletes events below the confirmed numbers received before `oldest`, and all events received
-    /// before `unconfirmed`.
-    fn release_events(&mut self, oldest: &str, unconfirmed: &str) -> Result<u64, ArchiveError> {
-        let deleted = self.index.change(
-            "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events e WHERE received < ?1 AND NOT EXISTS
-             (SELECT 1 FROM locks l WHERE l.site = e.site AND l.start <= e.time AND l.end >= e.time) AND (received < ?2
-             OR seq <= (SELECT r.complete FROM rings r WHERE r.site = e.site AND r.ring = e.ring)) ORDER BY received LIMIT ?3)",
-            params![oldest, unconfirmed, EVENTS_SLICE],
-        )?;
-        Ok(deleted as u64)
     }
 
     /// Drops unfinished files without a message for a week.
@@ -222,15 +270,8 @@ impl Archive {
         now: WallTime,
         released: &mut Released,
     ) -> Result<(), ArchiveError> {
-        let mut query = self
-            .index
-            .db
-            .prepare_cached("SELECT site, fid FROM parts WHERE touched < ?1 LIMIT ?2")?;
         let before = now.0.div_euclid(1_000_000) - PART_KEPT;
-        let rows = query
-            .query_map(params![before, SLICE], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
-        let stale: Vec<(String, String)> = rows.collect::<Result<_, _>>()?;
-        drop(query);
+        let stale = self.index.stale_parts(before, SLICE)?;
         for (site, fid) in stale {
             if let Ok(site) = SiteId::parse(&site) {
                 self.drop_part(&(site, fid))?;
@@ -253,21 +294,14 @@ impl Archive {
         if retention.bytes == 0 {
             return Ok(());
         }
-        let held = "SELECT site, sum(bytes), sum(finished) FROM (SELECT site, bytes, bytes AS finished FROM kept
-            UNION ALL SELECT site, size, 0 FROM parts) GROUP BY site";
-        let mut query = self.index.db.prepare(held)?;
-        let rows = query.query_map([], |row| {
-            Ok(Held { bytes: row.get(1)?, finished: row.get(2)?, site: row.get(0)? })
-        })?;
-        let mut sites: BinaryHeap<Held> = rows.collect::<Result<_, _>>()?;
-        drop(query);
+        let mut sites: BinaryHeap<Held> = self.index.held()?.into();
         let sum: u64 = sites.iter().map(|held| held.bytes).sum();
         let mut over = sum.saturating_sub(retention.bytes);
         while over > 0 && ((released.files + released.parts) as usize) < SLICE {
             let Some(Held { bytes, finished, site }) = sites.pop() else { break };
-            let file = self.candidates(Some(&site), "9999", 1)?.pop();
+            let file = self.index.release_candidates(Wanted::Site(&site), "9999", 1)?.pop();
             let left = finished.saturating_sub(file.as_ref().map_or(0, |file| file.size));
-            let is_allowed = left >= retention.floor || left >= self.newest_day(&site)?;
+            let is_allowed = left >= retention.floor || left >= self.index.newest_day(&site)?;
             if let Some(file) = file.filter(|_| is_allowed) {
                 let size = file.size;
                 over = over.saturating_sub(size);
@@ -293,35 +327,19 @@ impl Archive {
         Ok(Some(size))
     }
 
-    /// Bytes that a site sent on the day of its newest receipt.
-    fn newest_day(&self, site: &str) -> Result<u64, ArchiveError> {
-        let newest = "SELECT max(received) FROM files WHERE site = ?1 AND gone IS NULL";
-        let newest: Option<String> = self.index.db.query_row(newest, [site], |row| row.get(0))?;
-        let since = WallTime::parse(&newest.unwrap_or_default())
-            .map(|newest| newest.plus_micros(-DAY).rfc3339())
-            .unwrap_or_default();
-        let sum = "SELECT coalesce(sum(size), 0) FROM files WHERE site = ?1 AND gone IS NULL AND received > ?2";
-        Ok(self.index.db.query_row(sum, params![site, since], |row| row.get(0))?)
-    }
-
     /// Removes a slice of the released files from the disk; returns their number.
     ///
     /// # Errors
     /// When index or disk fails; the next sweep tries again.
     pub fn sweep(&mut self) -> Result<u64, ArchiveError> {
-        let mut query = self.index.db.prepare_cached("SELECT path FROM removals LIMIT ?1")?;
-        let paths: Vec<String> =
-            query.query_map([SWEEP], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        drop(query);
+        let paths = self.index.removals(SWEEP)?;
         if paths.is_empty() {
             return Ok(0);
         }
         let mut dirs = BTreeSet::new();
         for path in &paths {
             // A newer file may use the path since.
-            let used = "SELECT EXISTS (SELECT 1 FROM files WHERE path = ?1 AND gone IS NULL) OR EXISTS (SELECT 1 FROM parts
-                WHERE target = ?1 OR 'partial/' || site || '-' || fid || '.part' = ?1)";
-            if !self.index.db.query_row(used, [path], |row| row.get::<_, bool>(0))? {
+            if !self.index.is_path_used(path)? {
                 self.files.remove(path)?;
                 path.rsplit_once('/').map(|(dir, _)| dirs.insert(dir.to_owned()));
             }
@@ -334,11 +352,7 @@ impl Archive {
                 _ => {}
             }
         }
-        self.index.within(|index| {
-            paths.iter().try_for_each(|path| {
-                index.change("DELETE FROM removals WHERE path = ?1", [path]).map(|_| ())
-            })
-        })?;
+        self.index.forget_removals(&paths)?;
         Ok(paths.len() as u64)
     }
 
@@ -354,10 +368,28 @@ impl Archive {
         reason: &str,
         now: &str,
     ) -> Result<i64, ArchiveError> {
-        let insert =
-            "INSERT INTO locks (site, start, end, reason, made) VALUES (?1, ?2, ?3, ?4, ?5)";
-        self.index.db.execute(insert, params![site, start, end, reason, now])?;
-        Ok(self.index.db.last_insert_rowid())
+        self.index.insert_lock(site, (start, end), reason, now)
+    }
+
+    /// Makes a lock that the console asks for.
+    pub(super) fn make_lock(&mut self, lock: &NewLock, now: WallTime) -> Result<i64, ArchiveError> {
+        let NewLock { site, from, to, reason } = lock;
+        if from > to {
+            return Err(ArchiveError::Invalid("the lock ends before it starts".into()));
+        }
+        if !(1..=LOCK_REASON_MAX).contains(&reason.len()) {
+            return Err(ArchiveError::Invalid(format!(
+                "the reason has 1 to {LOCK_REASON_MAX} bytes"
+            )));
+        }
+        let (is_known, locks) = self.index.lock_room(site)?;
+        if !is_known {
+            return Err(ArchiveError::NotFound(format!("there is no site {site}")));
+        }
+        if locks >= LOCKS_MAX {
+            return Err(ArchiveError::Invalid(format!("there are {LOCKS_MAX} locks; end some")));
+        }
+        self.lock(site, (&from.rfc3339(), &to.rfc3339()), reason, &now.rfc3339())
     }
 
     /// Ends a lock; false for an unknown number.
@@ -365,7 +397,7 @@ impl Archive {
     /// # Errors
     /// When the database fails.
     pub fn unlock(&mut self, id: i64) -> Result<bool, ArchiveError> {
-        Ok(self.index.db.execute("DELETE FROM locks WHERE id = ?1", [id])? > 0)
+        self.index.delete_lock(id)
     }
 
     /// All locks, by number.
@@ -373,17 +405,6 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn locks(&self) -> Result<Vec<LockRow>, ArchiveError> {
-        let mut query =
-            self.index.db.prepare("SELECT id, site, start, end, reason FROM locks ORDER BY id")?;
-        let rows = query.query_map([], |row| {
-            Ok(LockRow {
-                id: row.get(0)?,
-                site: row.get(1)?,
-                start: row.get(2)?,
-                end: row.get(3)?,
-                reason: row.get(4)?,
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        self.index.locks()
     }
 }

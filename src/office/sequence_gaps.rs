@@ -64,12 +64,9 @@ impl Archive {
     pub(super) fn find_gaps(
         &mut self,
         site: &SiteId,
-        payload: &[u8],
+        health: &Health,
         now: i64,
     ) -> Result<IngestOutcome, ArchiveError> {
-        let Ok(health) = serde_json::from_slice::<Health>(payload) else {
-            return Ok(IngestOutcome::default());
-        };
         let (ring, confirmed) = (health.ring.to_string(), health.watermarks.confirmed);
         let lately = |seen: &i64| now - *seen < SEARCH_INTERVAL && now >= *seen;
         if i64::try_from(confirmed).is_err()

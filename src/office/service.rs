@@ -3,17 +3,16 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::archive::Archive;
-use super::archive_thread::{self, Intake, OutgoingAnswer};
+use super::archive_link::{ArchiveLink, Intake};
+use super::archive_thread::{self, OutgoingAnswer};
 use super::notice::Notice;
 use super::retention::Retention;
-use crate::clock::SystemClock;
 use crate::settings::Protocol;
 use crate::units::SiteId;
 use crate::uplink::client::{self, ClientEvent, Connection, Disconnected, Options, Sender};
@@ -59,6 +58,8 @@ pub struct OfficeService {
     pub sites: Vec<SiteId>,
     /// Retention of files and events.
     pub retention: Retention,
+    /// Link to the archive thread; the console keeps its client.
+    pub link: ArchiveLink,
 }
 
 impl OfficeService {
@@ -83,8 +84,7 @@ pub async fn run(
 ) -> std::io::Result<()> {
     let presence = topics::host_state(&office.host);
     office.options.will = Some((presence.clone(), br#"{"v":1,"state":"lost"}"#.to_vec(), true));
-    let (intake, answers) =
-        archive_thread::start(archive, office.retention, Arc::new(SystemClock::new()))?;
+    let (intake, answers) = archive_thread::start(archive, office.retention, office.link.clone())?;
     let mut session = ServiceSession {
         presence,
         intake,

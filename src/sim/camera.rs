@@ -20,72 +20,18 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
 
+pub use super::camera_options::{Options, Sound};
 use super::encode::{AccessUnit, Camera264};
 use super::rtp::{interleave, packet, payloads, sender_report};
 use super::rtsp_auth::{challenge, digest_matches};
-use super::scene::{Disturbance, Scene};
+use super::scene::{Picture, Scene};
+use super::street::Street;
 use crate::units::{base64, hex};
 
 /// Access units that wait for a slow client; it loses older ones.
 const LAG: usize = 64;
 /// Largest request, bytes.
 const REQUEST_MAX: usize = 16 * 1024;
-
-/// Configuration of the camera.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Seed of the scene.
-    pub seed: u64,
-    /// Disturbance of the scene.
-    pub disturbance: Disturbance,
-    /// Seconds of planned crossings.
-    pub seconds: f64,
-    /// Pictures a second of both streams.
-    pub fps: u32,
-    /// Main stream: width, height.
-    pub main: (usize, usize),
-    /// Sub-stream: width, height.
-    pub sub: (usize, usize),
-    /// User and password; `None` accepts every client.
-    pub login: Option<(String, String)>,
-    /// Sound that the main stream announces.
-    pub sound: Sound,
-    /// Request Basic authentication (RFC 7617), as old cameras do, instead of Digest.
-    pub basic: bool,
-    /// Address to listen on.
-    pub ip: std::net::IpAddr,
-    /// Port; 0 for any free one.
-    pub port: u16,
-}
-
-/// Sound that a camera announces but does not deliver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sound {
-    /// No sound.
-    None,
-    /// AAC in low bit rate mode (RFC 3640 3.3.5), which few clients implement.
-    LowBitRate,
-    /// G.711; the camera rejects its SETUP.
-    Refused,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            seed: 1,
-            disturbance: Disturbance::None,
-            seconds: 3600.0,
-            fps: 10,
-            main: (1280, 720),
-            sub: (640, 360),
-            login: Some(("admin".into(), "taimat".into())),
-            sound: Sound::None,
-            basic: false,
-            ip: std::net::Ipv4Addr::LOCALHOST.into(),
-            port: 0,
-        }
-    }
-}
 
 /// Faults that tests switch while the camera runs.
 #[derive(Debug, Default)]
@@ -100,6 +46,22 @@ pub struct Faults {
     pub denied: AtomicU32,
     /// Pictures of the main stream that were skipped because the machine was too slow.
     pub skipped: Mutex<Vec<u64>>,
+}
+
+/// What is in front of the camera.
+#[derive(Clone)]
+enum View {
+    Scene(Scene),
+    Street(Street),
+}
+
+impl View {
+    fn draw(&self, time: f64, (width, height): (usize, usize)) -> Picture {
+        match self {
+            View::Scene(scene) => scene.draw(time, width, height),
+            View::Street(street) => street.draw(time, width, height),
+        }
+    }
 }
 
 struct Unit {
@@ -135,6 +97,10 @@ impl SimCamera {
     /// The port is in use, or the encoder does not support the sizes.
     pub fn start(options: Options) -> anyhow::Result<SimCamera> {
         let scene = Scene::new(options.seed, options.disturbance, options.seconds);
+        let view = match options.place {
+            Some(place) => View::Street(Street::new(place, options.seed, options.seconds)),
+            None => View::Scene(scene.clone()),
+        };
         let listener =
             std::net::TcpListener::bind((options.ip, options.port)).context("simulated camera")?;
         listener.set_nonblocking(true)?;
@@ -153,10 +119,10 @@ impl SimCamera {
                 .enumerate()
         {
             let encoder = Camera264::new(size.0, size.1, shared.options.fps, bitrate)?;
-            let (shared, scene) = (shared.clone(), scene.clone());
+            let (shared, view) = (shared.clone(), view.clone());
             thread::Builder::new()
                 .name(format!("encoder-{index}"))
-                .spawn(move || encode_stream(&shared, index, size, &scene, encoder))?;
+                .spawn(move || encode_stream(&shared, index, size, &view, encoder))?;
         }
         let serving = shared.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -191,7 +157,7 @@ impl SimCamera {
         &self.shared.faults
     }
 
-    /// The scene in front of the camera.
+    /// The scene in front of the camera, unless a street is.
     pub fn scene(&self) -> &Scene {
         &self.scene
     }
@@ -208,7 +174,7 @@ fn encode_stream(
     shared: &Shared,
     index: usize,
     size: (usize, usize),
-    scene: &Scene,
+    view: &View,
     mut encoder: Camera264,
 ) {
     let fps = u64::from(shared.options.fps);
@@ -227,7 +193,7 @@ fn encode_stream(
             }
             number = next;
         }
-        let picture = scene.draw(number as f64 / fps as f64, size.0, size.1);
+        let picture = view.draw(number as f64 / fps as f64, size);
         let Ok(unit) = encoder.encode(&picture, number) else {
             return;
         };

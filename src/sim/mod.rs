@@ -1,7 +1,8 @@
 //! Simulated environment of a device: the demo shows it, and tests inject faults into it.
 //!
-//! * [`scene`]: a road and its traffic. [`encode`]: pictures → H.264.
-//! * [`camera`]: RTSP camera (`rtp`: its packets, `rtsp_auth`: its login). [`broker`]: MQTT broker of the demo.
+//! * [`scene`]: a road and its traffic. [`street`]: places in perspective, for the demo. [`encode`]: pictures → H.264.
+//! * [`camera`]: RTSP camera (`camera_options`: its configuration, `rtp`: its packets, `rtsp_auth`: its login).
+//!   [`broker`]: MQTT broker of the demo.
 //! * [`onvif_camera`]: what a camera answers to WS-Discovery and ONVIF, also an odd one.
 //! * [`faulty_broker`]: MQTT broker with faults. [`mqtt_codec`]: its packets.
 //! * [`faulty_proxy`]: TCP proxy with network faults.
@@ -30,6 +31,7 @@ pub(crate) mod barrier;
 pub(crate) mod violation;
 pub mod broker;
 pub mod camera;
+mod camera_options;
 #[cfg(test)]
 pub(crate) mod camera_plan;
 #[cfg(test)]
@@ -64,6 +66,7 @@ mod rtp;
 mod rtsp_auth;
 pub(crate) mod config_world;
 pub mod scene;
+pub mod street;
 pub(crate) mod faulty_files;
 pub(crate) mod config_faults;
 pub(crate) mod workload;

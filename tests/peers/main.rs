@@ -9,6 +9,7 @@ mod bad_input;
 mod cameras;
 mod card;
 mod chain;
+mod clip_index;
 mod config;
 mod decode;
 mod demo;

@@ -16,7 +16,7 @@ use anyhow::{Context as _, ensure};
 use taimat::clock::SystemClock;
 use taimat::evidence::manifest::{Manifest, of_still};
 use taimat::office::archive::Archive;
-use taimat::office::archive_thread::{self, Intake, OutgoingAnswer};
+use taimat::office::archive_thread::{self, ArchiveLink, Intake, OutgoingAnswer};
 use taimat::office::notice::Notice;
 use taimat::office::queries::Filter;
 use taimat::office::retention::Retention;
@@ -220,8 +220,8 @@ fn office(
             stop.fetch_or(started.elapsed() > FULL, Ordering::Relaxed);
             continue;
         };
-        let (intake, mut answers) =
-            archive_thread::start(open, Retention::default(), Arc::new(SystemClock::new()))?;
+        let link = ArchiveLink::new(Arc::new(SystemClock::new()));
+        let (intake, mut answers) = archive_thread::start(open, Retention::default(), link)?;
         let until = Instant::now() + Duration::from_millis(2_000 + random.below(6_000));
         while Instant::now() < until && sender.clips.iter().any(|clip| !clip.stored) {
             sender.begin(&intake);

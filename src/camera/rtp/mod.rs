@@ -46,11 +46,33 @@ use bytes::Bytes;
 use self::audio::Audio;
 use self::source::{Ordered, Sink, Source};
 use self::video::Video;
+#[cfg(feature = "office")]
+use super::Codec;
 use super::quirk::QuirkCounts;
 use super::track_format::TrackFormat;
 use super::{TrackKind, TrackParams};
 use crate::settings::Transport;
 use crate::units::MonoTime;
+
+/// The parameters of a video track with these parameter sets, read from the sets alone.
+///
+/// # Errors
+/// The sets are incomplete or cannot be read.
+#[cfg(feature = "office")]
+pub(crate) fn params_of_sets(codec: Codec, sets: &[Vec<u8>]) -> Result<TrackParams, String> {
+    let mut first = [const { Vec::new() }; 3];
+    let mut more = Vec::new();
+    for set in sets {
+        // Sample entries of others also have SEI messages, which no decoder needs.
+        let Some(kind) = video::set_kind(codec, set) else { continue };
+        match &mut first[kind] {
+            place if place.is_empty() => place.clone_from(set),
+            _ if kind == 2 && more.len() < limits::MORE_PPS_MAX => more.push(set.clone()),
+            _ => return Err("too many parameter sets".into()),
+        }
+    }
+    sample_entry::add_pps(depacketizer::params_of(codec, &first)?, &more)
+}
 
 /// One access unit of video, or one audio frame.
 #[derive(Debug, Clone)]

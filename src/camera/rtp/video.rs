@@ -121,7 +121,7 @@ fn looks_like(codec: Codec, payload: &[u8]) -> bool {
 }
 
 /// The kind of a parameter set, for NAL units that are one beyond doubt.
-fn set_kind(codec: Codec, nal: &[u8]) -> Option<usize> {
+pub(super) fn set_kind(codec: Codec, nal: &[u8]) -> Option<usize> {
     match (codec, nal) {
         (Codec::H265, [head @ (0x40 | 0x42 | 0x44), 1, ..]) => Some(usize::from(head >> 1) - 32),
         (Codec::H264, [0x27 | 0x47 | 0x67, 66 | 77 | 88 | 100 | 110 | 122 | 244, ..]) => Some(1),

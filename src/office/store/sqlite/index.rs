@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Params};
 
-use super::error::{ArchiveError, Named as _};
-use super::schema::{ADDED_COLUMNS, CONFIG_TABLES, TABLES, UPGRADE, VERSION};
+use super::schema::{ADDED_COLUMNS, CONFIG_TABLES, HISTORY, TABLES, UPGRADE, VERSION};
+use super::upgrade::{begin_presence, fill_history};
+use crate::office::error::{ArchiveError, Named as _};
 use crate::regular_file::{Links, check_name, open};
 
 /// The database; SQLite keeps its other files beside it under names that begin with this one.
-pub(super) const NAME: &str = "taimat.sqlite";
+pub(crate) const NAME: &str = "taimat.sqlite";
 /// Prepared statements in the cache; a batch uses fewer.
 const STATEMENT_CACHE: usize = 64;
 
@@ -68,7 +69,7 @@ pub fn free(dir: &Path) -> std::io::Result<u64> {
 ///
 /// # Errors
 /// `DiskFull` when fewer than 256 KiB are free.
-pub(super) fn ensure_room(dir: &Path) -> Result<(), ArchiveError> {
+pub(crate) fn ensure_room(dir: &Path) -> Result<(), ArchiveError> {
     let free = free(dir).named(|| dir.display().to_string())?;
     if free >= FREE_MIN {
         return Ok(());
@@ -83,11 +84,32 @@ pub(super) fn ensure_room(dir: &Path) -> Result<(), ArchiveError> {
     })
 }
 
+/// Compares the version of an index with the one that this program reads.
+///
+/// # Errors
+/// `Version` for a newer one, `Outdated` for an older one.
+pub(crate) fn check_version(path: &Path, found: i64) -> Result<(), ArchiveError> {
+    let (path, supported) = (path.to_owned(), VERSION);
+    match found.cmp(&VERSION) {
+        std::cmp::Ordering::Greater => Err(ArchiveError::Version { path, found, supported }),
+        std::cmp::Ordering::Less => Err(ArchiveError::Outdated { path, found, supported }),
+        std::cmp::Ordering::Equal => Ok(()),
+    }
+}
+
+/// The index's file and what to do, for a query that fails.
+pub(crate) fn unreadable(dir: &Path) -> String {
+    format!(
+        "{}: the index cannot be read; check the disk, then restore the file from a backup",
+        dir.join(NAME).display()
+    )
+}
+
 /// Rejects files of the database that are not regular: SQLite would block on a pipe.
 ///
 /// # Errors
 /// The name of the file that is not regular.
-pub(super) fn check_files(dir: &Path) -> Result<(), ArchiveError> {
+pub(crate) fn check_files(dir: &Path) -> Result<(), ArchiveError> {
     for end in ["", "-wal", "-shm", "-journal"] {
         let path = dir.join(format!("{NAME}{end}"));
         check_name(&path, Links::Refuse).named(|| path.display().to_string())?;
@@ -99,7 +121,7 @@ pub(super) fn check_files(dir: &Path) -> Result<(), ArchiveError> {
 ///
 /// # Errors
 /// `DiskFull` when the disk has no blocks left.
-pub(super) fn reserve(dir: &Path) -> Result<(), ArchiveError> {
+pub(crate) fn reserve(dir: &Path) -> Result<(), ArchiveError> {
     let path = dir.join("taimat.sqlite-shm");
     let Ok(file) = open(&path, std::fs::OpenOptions::new().write(true), Links::Refuse) else {
         return Ok(());
@@ -141,7 +163,7 @@ impl Index {
         self.make_tables().named(|| format!("{}: schema", path.display()))
     }
 
-    fn make_tables(&self) -> rusqlite::Result<()> {
+    fn make_tables(&self) -> Result<(), ArchiveError> {
         let db = &self.db;
         db.execute_batch(TABLES)?;
         for added in ADDED_COLUMNS {
@@ -154,12 +176,25 @@ impl Index {
             }
         }
         db.execute_batch(CONFIG_TABLES)?;
-        if self.version()? < VERSION {
-            db.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {UPGRADE} PRAGMA user_version = {VERSION}; COMMIT"
-            ))?;
+        let version = self.version()?;
+        if version >= VERSION {
+            return Ok(());
         }
-        Ok(())
+        db.execute_batch("BEGIN IMMEDIATE")?;
+        let upgraded = self.upgrade().and_then(|()| Ok(db.execute_batch("COMMIT")?));
+        if upgraded.is_err() {
+            self.roll_back();
+        }
+        upgraded
+    }
+
+    /// Makes what an older archive lacks, within the open transaction.
+    fn upgrade(&self) -> Result<(), ArchiveError> {
+        self.db.execute_batch(UPGRADE)?;
+        self.db.execute_batch(HISTORY)?;
+        fill_history(self)?;
+        begin_presence(self)?;
+        Ok(self.db.execute_batch(&format!("PRAGMA user_version = {VERSION}"))?)
     }
 
     fn version(&self) -> rusqlite::Result<i64> {
@@ -204,7 +239,7 @@ impl Index {
     }
 
     /// Leaves the COMMIT to the next transaction, to show that the simulator notices.
-    pub(super) fn defer_commit(&self) {
+    pub(crate) fn defer_commit(&self) {
         self.deferred_commit.set(true);
     }
 

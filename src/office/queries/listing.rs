@@ -9,11 +9,11 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::archive::Archive;
-use super::error::{ArchiveError, Named as _};
-use super::file_store::DiskStore;
-use super::index::{self, Index};
-use super::range_set::Ranges;
+use crate::office::archive::Archive;
+use crate::office::error::{ArchiveError, Named as _};
+use crate::office::file_store::DiskStore;
+use crate::office::index::{self, Index};
+use crate::office::range_set::Ranges;
 
 /// Wait for the lock of the index while the office writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -114,7 +114,7 @@ pub struct Filter {
 ///
 /// # Errors
 /// `NotFound` with the directory.
-pub(super) fn ensure_there(dir: &Path) -> Result<(), ArchiveError> {
+pub(crate) fn ensure_there(dir: &Path) -> Result<(), ArchiveError> {
     if dir.join(index::NAME).symlink_metadata().is_ok() {
         return Ok(());
     }
@@ -136,6 +136,10 @@ impl Archive {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(&path, flags).named(|| path.display().to_string())?;
         db.busy_timeout(BUSY_TIMEOUT).named(|| path.display().to_string())?;
+        // One that is no database fails at its first query, which says what to do.
+        if let Ok(found) = db.query_row("PRAGMA user_version", [], |row| row.get(0)) {
+            index::check_version(&path, found)?;
+        }
         Ok(Archive::over(dir.to_owned(), Index::over(db, None), Arc::new(DiskStore::new(dir))))
     }
 
@@ -149,10 +153,9 @@ impl Archive {
 
     fn read_sites(&self) -> Result<Vec<SiteRow>, ArchiveError> {
         let mut query = self.index.db.prepare(
-            "SELECT s.site, coalesce(s.state, ''), coalesce(s.seen, ''), coalesce(sum(r.events), 0), coalesce(max(r.highest), 0),
-             total(CAST(r.highest AS REAL) - r.numbers), (SELECT count(*) FROM files f WHERE f.site = s.site AND f.gone IS NULL), count(r.ring)
-             FROM sites s LEFT JOIN (SELECT site, ring, count(*) AS events, max(seq) AS highest, count(DISTINCT seq) AS numbers
-             FROM events GROUP BY site, ring) r ON r.site = s.site GROUP BY s.site ORDER BY s.site",
+            "SELECT s.site, coalesce(s.state, ''), coalesce(s.seen, ''), coalesce(sum(t.events), 0), coalesce(max(t.highest), 0),
+             total(max(CAST(t.highest AS REAL) - t.numbers, 0)), coalesce((SELECT k.files FROM kept k WHERE k.site = s.site), 0), count(t.ring)
+             FROM sites s LEFT JOIN site_totals t ON t.site = s.site GROUP BY s.site ORDER BY s.site",
         )?;
         let rows = query.query_map([], |row| {
             Ok(SiteRow {
@@ -179,11 +182,18 @@ impl Archive {
     }
 
     fn read_events(&self, filter: &Filter) -> Result<Vec<EventRow>, ArchiveError> {
-        let mut query = self.index.db.prepare(
-            "SELECT site, seq, time, kind, id, payload FROM events WHERE (?1 IS NULL OR site = ?1) AND (?2 IS NULL OR time >= ?2)
-             AND (?3 IS NULL OR time <= ?3) AND (?5 IS NULL OR kind = 'vn.taimat.' || ?5 || '.v1')
-             ORDER BY received DESC, seq DESC LIMIT ?4",
-        )?;
+        // An equality only where it is asked for, so that the index of site, kind or receipt is used.
+        let of_site = if filter.site.is_some() { "site = ?1" } else { "?1 IS NULL" };
+        let of_kind = match (&filter.kind, &filter.site) {
+            (None, _) => "?5 IS NULL",
+            (Some(_), None) => "kind = 'vn.taimat.' || ?5 || '.v1'",
+            (Some(_), Some(_)) => "+kind = 'vn.taimat.' || ?5 || '.v1'",
+        };
+        let query = format!(
+            "SELECT site, seq, time, kind, id, payload FROM events WHERE {of_site} AND {of_kind} AND (?2 IS NULL OR time >= ?2)
+             AND (?3 IS NULL OR time <= ?3) ORDER BY received DESC, seq DESC LIMIT ?4"
+        );
+        let mut query = self.index.db.prepare(&query)?;
         let rows = query.query_map(
             params![filter.site, filter.from, filter.to, filter.limit, filter.kind],
             |row| {
@@ -290,12 +300,8 @@ impl Archive {
         Ok(rows)
     }
 
-    /// The index's file and what to do, for a query that fails.
     fn unreadable(&self) -> String {
-        format!(
-            "{}: the index cannot be read; check the disk, then restore the file from a backup",
-            self.dir.join(index::NAME).display()
-        )
+        index::unreadable(&self.dir)
     }
 
     /// The reply to a command; `None` before it arrives.

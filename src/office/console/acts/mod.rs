@@ -1,0 +1,16 @@
+//! Acts: what changes the console, each with its record. All are methods of
+//! [`Store`](super::writer::Store).
+//!
+//! * [`people`]: users, grants, tokens. [`sessions`]: log-in, log-out, purposes.
+//! * [`office`]: groups, places, plan, rules of retention, settings. [`events`]: handled events,
+//!   notes, locks, shown ranges.
+
+mod events;
+mod office;
+mod people;
+mod sessions;
+
+pub use events::Verdict;
+pub use people::check_name;
+pub(super) use people::token_user;
+pub(super) use sessions::idle_since;

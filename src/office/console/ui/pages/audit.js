@@ -1,0 +1,62 @@
+// @ts-check
+// The trail: who did what, searched and verified.
+import { html, signal } from '../core/view.js';
+import { number, t, word } from '../core/i18n.js';
+import { get, query } from '../core/api.js';
+import { sites } from '../core/store.js';
+import { dateTime, iso, parseLocal } from '../core/time.js';
+import { attempt, form, input, select } from '../parts/dialog.js';
+import { icon } from '../parts/icon.js';
+import { resource, show } from '../parts/resource.js';
+import { nameOf, siteName } from '../parts/site_words.js';
+
+const PAGE = 100;
+
+export default function page() {
+  const filter = signal(/** @type {Record<string, any>} */ ({}));
+  const more = signal(/** @type {any[]} */ ([]));
+  const first = resource(async (abort) => {
+    const f = filter.value;
+    const answer = await get(`/audit${query({ ...f, limit: PAGE })}`, { signal: abort });
+    more.value = [answer];
+    return answer;
+  });
+  const verified = signal(/** @type {any} */ (null));
+  const loadMore = async () => {
+    const next = more.peek().at(-1)?.next;
+    const answer = next ? await attempt(() => get(`/audit${query({ ...filter.peek(), before: next, limit: PAGE })}`)) : null;
+    if (answer) more.value = [...more.peek(), answer];
+  };
+  const verify = async () => { verified.value = 'running'; verified.value = await attempt(() => get('/audit/verify')) ?? null; };
+  const timeOf = (/** @type {FormData} */ data, /** @type {string} */ name) => {
+    const text = String(data.get(name)).trim();
+    const at = text ? parseLocal(text) : null;
+    if (text && at === null) throw t('bad_time');
+    return at === null ? null : iso(at);
+  };
+  return html`<section class="page audit"><header class="page-head"><h1>${t('page.audit')}</h1><div class="page-tools"><button class="button" type="button" @click=${verify}>${icon('check')} ${t('audit.verify')}</button></div></header>
+    <div role="status">${() => {
+    const v = verified.value;
+    if (v === null) return null;
+    if (v === 'running') return html`<p class="notice">${t('loading')}</p>`;
+    return v.ok ? html`<p class="notice notice-ok">${t('audit.whole', { n: v.head?.n ?? 0 })} <code class="digest">${v.head?.digest}</code></p>`
+      : html`<p class="notice notice-fault" role="alert">${t('audit.broken', { fault: typeof v.fault === 'string' ? v.fault : JSON.stringify(v.fault) })}</p>`;
+  }}</div>
+    <div class="card">${form({
+    class: 'form form-flat', label: t('search'),
+    submit: async (data) => { filter.value = { who: String(data.get('who')).trim(), site: String(data.get('site')), act: String(data.get('act')).trim(), from: timeOf(data, 'from'), to: timeOf(data, 'to') }; },
+    body: html`<div class="fields">${input(t('audit.who'), { name: 'who', required: false, maxlength: 64 })}${() => select(t('board.col_site'), 'site', [['', t('all')], ...sites.value.map((s) => /** @type {[string, string]} */ ([s.site, siteName(s)]))], '')}
+      ${input(t('audit.act'), { name: 'act', required: false, maxlength: 64, placeholder: 'playback.start' })}${input(t('from'), { name: 'from', required: false, placeholder: 'dd/MM/yyyy HH:mm', maxlength: 20 })}${input(t('to'), { name: 'to', required: false, placeholder: 'dd/MM/yyyy HH:mm', maxlength: 20 })}</div>`,
+  })}</div>
+    ${show(first, () => html`<div class="table-wrap" tabindex="0" role="region" aria-label="${t('page.audit')}"><table class="table"><thead><tr>${['n', 't', 'who', 'act', 'site', 'range', 'purpose', 'object', 'result'].map((c) => html`<th scope="col">${t(`audit.${c}`)}</th>`)}</tr></thead>
+      <tbody>${() => more.value.flatMap((a) => a.records).map((r) => html`<tr class="${r.result && r.result !== 'ok' ? 'row-denied' : ''}"><td class="number">${number(r.n)}</td><td>${dateTime(r.t)}</td><td>${r.who}<br><small>${word('role', r.role)}</small></td><td>${word('act', r.act)}</td>
+        <td>${r.site ? nameOf(r.site) : '–'}</td><td>${range(r.range)}</td><td>${purpose(r.purpose)}</td><td class="wrap"><small>${[r.object ?? '–'].flat().join(' ')}</small></td><td>${word('result', r.result)}</td></tr>`)}</tbody></table></div>
+      ${() => (more.value.at(-1)?.next ? html`<button class="button" type="button" @click=${loadMore}>${t('more')}</button>` : null)}`)}</section>`;
+}
+/** @param {any} p */
+const purpose = (p) => { const [kind, ...rest] = (typeof p === 'string' ? p : p?.kind ? `${p.kind} ${p.case ?? ''}` : '').trim().split(' '); return kind ? `${word('purpose', kind)} ${rest.join(' ')}` : '–'; };
+/** @param {any} r two times, as a list or as text */
+const range = (r) => {
+  const times = Array.isArray(r) ? r : typeof r === 'string' ? r.split(/[\s/]+/) : r ? [r.from, r.to] : [];
+  return times.length > 1 ? html`${dateTime(times[0])}<br>${dateTime(times[1])}` : '–';
+};

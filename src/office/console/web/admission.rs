@@ -1,0 +1,98 @@
+//! Admission of a request: who asks, and may he? Before footage the record in the audit trail.
+
+use super::call::Call;
+use super::guard::{self, Asked};
+use super::problem::{Code, Problem};
+use super::route::{Access, Route};
+use crate::office::console::people::rights::{Limit, Right};
+use crate::units::WallTime;
+
+/// Microseconds of an hour.
+const HOUR: i64 = 3_600_000_000;
+
+/// Lets the request through to its handler, or refuses it; blocks.
+pub(crate) fn admit(route: &Route, mut call: Call) -> Result<Call, Problem> {
+    match route.access {
+        Access::Open => {}
+        Access::Machine => {
+            if !call.peer.address.is_loopback() && !call.has_machine_token() {
+                return Err(Problem::not_found());
+            }
+            return Ok(call);
+        }
+        _ => {}
+    }
+    let is_tls = call.peer.is_tls;
+    if let Some(cookie) = guard::cookie(&call.headers, is_tls).map(str::to_owned) {
+        call.session = call.web.session(&cookie)?;
+    }
+    if route.access == Access::Open {
+        return Ok(call);
+    }
+    let session = call.session.as_ref();
+    // Without a session no answer shows which sites there are.
+    if session.is_none() {
+        return Err(Code::NoSession.into());
+    }
+    let allowed = match route.access {
+        Access::Open | Access::Machine | Access::Session => {
+            guard::decide(session, Asked::Session, call.now)
+        }
+        Access::AnySite(right) => guard::decide(session, Asked::Any(right), call.now),
+        Access::Office(right) => guard::decide(session, Asked::Office(right), call.now),
+        Access::Site(right) => {
+            let group = call.web.group_of(call.param("site"))?;
+            guard::decide(session, Asked::Site(right, group.as_deref()), call.now)
+        }
+        Access::File => return admit_to_file(route, call),
+    };
+    match allowed {
+        Ok(allowed) => {
+            call.allowed = allowed;
+            Ok(call)
+        }
+        Err(problem) => Err(refused(route, &call, problem)),
+    }
+}
+
+/// Records a request for what its user may not do; the answer stays the refusal.
+fn refused(route: &Route, call: &Call, problem: Problem) -> Problem {
+    if problem.code != Code::NotAllowed {
+        return problem;
+    }
+    let written = call.web.note_denied(route, call);
+    if let Err(problem) = written {
+        tracing::warn!(detail = problem.detail, "refused request not recorded in the audit trail");
+    }
+    problem
+}
+
+/// A request for footage: the file's purpose says which right it needs; the limit of a viewer its
+/// age.
+fn admit_to_file(route: &Route, mut call: Call) -> Result<Call, Problem> {
+    let (site, fid) = (call.param("site").to_owned(), call.param("fid").to_owned());
+    let group = call.web.group_of(&site)?;
+    let session = call.session.as_ref();
+    guard::decide(session, Asked::Site(Right::Board, group.as_deref()), call.now)?;
+    let file = call.web.file(&site, &fid)?.ok_or_else(Problem::not_found)?;
+    let right = if file.purpose == "snapshot" { Right::Snapshot } else { Right::Clip };
+    let allowed = guard::decide(session, Asked::Site(right, group.as_deref()), call.now)
+        .map_err(|problem| refused(route, &call, problem))?;
+    match allowed.and_then(|(_, limit)| limit) {
+        Some(Limit::RecentHours(hours)) => {
+            let oldest = call.now.plus_micros(-i64::from(hours) * HOUR);
+            if WallTime::parse(&file.to).map_or(true, |end| end < oldest) {
+                return Err(Code::TooOld.into());
+            }
+        }
+        // On the newest picture zones are drawn.
+        Some(Limit::SetupPicture) if call.web.newest_snapshot(&site)?.as_deref() != Some(&fid) => {
+            return Err(Code::NotAllowed.into());
+        }
+        _ => {}
+    }
+    call.allowed = allowed;
+    call.file = Some(file);
+    call.web.open_footage(&call)?;
+    Ok(call)
+}

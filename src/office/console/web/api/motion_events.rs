@@ -1,0 +1,210 @@
+//! The feed of motion events, what officers note to them.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::office::console::acts::Verdict;
+use crate::office::console::people::rights::Right;
+use crate::office::console::web::Web;
+use crate::office::console::web::answer::Answer;
+use crate::office::console::web::call::Call;
+use crate::office::console::web::limits;
+use crate::office::console::web::problem::{Code, Problem};
+use crate::office::console::web::route::Kind::{List, Number, Object, Text, Time, Values, Whole};
+use crate::office::console::web::route::{
+    Access, Field, Gives, Method, Route, Takes, Weight, field, maybe,
+};
+use crate::office::queries::rows::{MotionEventRow, MotionFilter};
+
+/// Bytes of a note at most.
+const NOTE_MAX: usize = 4_000;
+/// Pages that a search for handled or open events reads at most: the rest is the next page's.
+const PAGES_MAX: usize = 10;
+
+const QUERY: &[Field] = &[
+    maybe("site", Text, "Only this site."),
+    maybe("rule", Text, "Only this rule."),
+    maybe("zone", Text, "Only this zone."),
+    maybe("handled", Text, "yes or no."),
+    maybe("from", Time, "Only those that start at or after."),
+    maybe("to", Time, "Only those that start before."),
+    maybe("q", Text, "Only those with this text in site, rule, zone or id."),
+    maybe("before", Text, "next of the page before."),
+    maybe("limit", Whole, "Events at most; 100."),
+];
+const PAGE: &[Field] = &[
+    field("events", List(EVENT), "Events, the newest first."),
+    maybe("next", Text, "For the next page; null after the last one."),
+];
+const EVENT: &[Field] = &[
+    field("id", Text, "Id of its start event."),
+    field("site", Text, "Site id."),
+    field("start", Time, "Start."),
+    maybe("end", Time, "End; null while it is open."),
+    field("clock", Text, "ntp, camera, rtc, unset."),
+    field("rule", Text, "Rule."),
+    field("zones", Values(&Text), "Zones."),
+    field("priority", Text, "low, high, or empty."),
+    maybe("direction", Number, "Degrees clockwise from up."),
+    field("score", Number, "0 to 1."),
+    maybe("seconds", Whole, "Duration."),
+    field("state", Text, "open or closed."),
+    maybe("clip", Text, "File id of the clip."),
+    maybe("snapshot", Text, "File id of the snapshot."),
+    maybe("handled", Object(HANDLED), "Who handled it."),
+];
+const HANDLED: &[Field] = &[
+    field("by", Text, "Name."),
+    field("at", Time, "When."),
+    field("verdict", Text, "real, false_alarm."),
+    maybe("note", Text, "The newest note."),
+];
+const NOTES: &[Field] =
+    &[field("by", Text, "Name."), field("at", Time, "When."), field("text", Text, "The note.")];
+const ONE: &[Field] = &[
+    field("id", Text, "Id, and all members of the list."),
+    field("notes", List(NOTES), "Notes, the oldest first."),
+];
+const CHANGE: &[Field] =
+    &[maybe("verdict", Text, "real, false_alarm, none."), maybe("note", Text, "A note to add.")];
+
+pub(in crate::office::console::web) const ROUTES: &[Route] = &[
+    Route::new(
+        Method::Get,
+        "/api/v1/motion-events",
+        Access::AnySite(Right::Board),
+        "The feed of motion events.",
+        Gives::Json(PAGE),
+        list,
+    )
+    .query(QUERY)
+    .weight(Weight::Heavy),
+    Route::new(
+        Method::Get,
+        "/api/v1/motion-events/{site}/{id}",
+        Access::Site(Right::Board),
+        "One motion event with its notes.",
+        Gives::Json(ONE),
+        one,
+    ),
+    Route::new(
+        Method::Patch,
+        "/api/v1/motion-events/{site}/{id}",
+        Access::Site(Right::Handle),
+        "Mark an event as handled, add a note.",
+        Gives::Json(ONE),
+        change,
+    )
+    .takes(Takes::Json(CHANGE)),
+];
+
+#[derive(Deserialize)]
+struct Change {
+    #[serde(default)]
+    verdict: Option<String>,
+    #[serde(default)]
+    note: Option<String>,
+}
+
+impl Web {
+    /// An event as pages see it; `None` when there is none.
+    pub(crate) fn motion_event_view(&self, site: &str, id: &str) -> Result<Option<Value>, Problem> {
+        self.reader.motion_event(site, id)?.map(|row| self.event_json(&row)).transpose()
+    }
+
+    fn event_json(&self, row: &MotionEventRow) -> Result<Value, Problem> {
+        let mut event = serde_json::to_value(row)
+            .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+        event["handled"] = match self.console.read(|tables| tables.handled(&row.site, &row.id))? {
+            None => Value::Null,
+            Some(handled) => {
+                let note = self.console.read(|tables| tables.notes(&row.site, &row.id))?;
+                let note = note.into_iter().next_back().map(|note| note.text);
+                json!({"by": handled.by, "at": handled.at.rfc3339(), "verdict": handled.verdict, "note": note})
+            }
+        };
+        Ok(event)
+    }
+}
+
+fn list(call: &Call) -> Result<Answer, Problem> {
+    let groups = call.web.all_groups();
+    let visible = groups.iter().filter(|(_, group)| call.may(Right::Board, group));
+    let mut sites: Vec<String> = visible.map(|(site, _)| site.clone()).collect();
+    if let Some(site) = call.text("site") {
+        sites.retain(|one| one == site);
+    }
+    let limit = call.limit(100, limits::ROWS_MAX)?;
+    let wants = match call.text("handled") {
+        None => None,
+        Some("yes" | "true" | "1") => Some(true),
+        Some("no" | "false" | "0") => Some(false),
+        Some(_) => return Err(Problem::bad("handled is yes or no")),
+    };
+    let owned = |name| call.text(name).map(str::to_owned);
+    let mut filter = MotionFilter {
+        sites: Some(sites),
+        rule: owned("rule"),
+        zone: owned("zone"),
+        from: call.time("from")?,
+        to: call.time("to")?,
+        text: owned("q"),
+        before: owned("before"),
+        limit,
+    };
+    let mut events = Vec::new();
+    for _ in 0..PAGES_MAX {
+        let page = call.web.reader.motion_events(&filter)?;
+        filter.before = page.next;
+        for row in page.events {
+            let event = call.web.event_json(&row)?;
+            if wants.is_none_or(|wants| wants != event["handled"].is_null()) {
+                events.push(event);
+            }
+        }
+        // A page is a whole one of the archive's: `next` must not skip any of it.
+        if filter.before.is_none() || wants.is_none() || events.len() * 2 >= limit as usize {
+            break;
+        }
+    }
+    Answer::json(&json!({"events": events, "next": filter.before}))
+}
+
+fn one(call: &Call) -> Result<Answer, Problem> {
+    let (site, id) = (call.param("site"), call.param("id"));
+    let mut event = call.web.motion_event_view(site, id)?.ok_or_else(Problem::not_found)?;
+    let notes = call.web.console.read(|tables| tables.notes(site, id))?;
+    event["notes"] = notes
+        .into_iter()
+        .map(|note| json!({"by": note.by, "at": note.at.rfc3339(), "text": note.text}))
+        .collect();
+    Answer::json(&event)
+}
+
+fn change(call: &Call) -> Result<Answer, Problem> {
+    let Change { verdict, note } = call.json()?;
+    let (site, id) = (call.site()?, call.param("id"));
+    call.web.reader.motion_event(site.as_str(), id)?.ok_or_else(Problem::not_found)?;
+    let note = note.map(|note| note.trim().to_owned()).filter(|note| !note.is_empty());
+    if note.as_ref().is_some_and(|note| note.len() > NOTE_MAX) {
+        return Err(Problem::new(Code::TooLarge, format!("a note has at most {NOTE_MAX} bytes")));
+    }
+    let verdict = match verdict.as_deref() {
+        None => None,
+        Some("none") => Some(None),
+        Some(name) => Some(Some(
+            Verdict::parse(name)
+                .ok_or_else(|| Problem::bad("verdict is real, false_alarm or none"))?,
+        )),
+    };
+    let (by, event, at) = (call.origin()?, id.to_owned(), site.clone());
+    call.web.console.act(move |store, now| match (verdict, &note) {
+        (Some(verdict), note) => {
+            store.handle_event(&by, now, (&at, &event), verdict, note.as_deref()).map(drop)
+        }
+        (None, Some(note)) => store.add_note(&by, now, (&at, &event), note).map(drop),
+        (None, None) => Ok(()),
+    })?;
+    call.web.tell_motion_event(site.as_str(), id)?;
+    one(call)
+}

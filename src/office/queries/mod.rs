@@ -1,0 +1,82 @@
+//! Read-only queries of the archive.
+//!
+//! * [`Reader`]: what pages read, over a few read-only connections, beside the archive thread.
+//!   [`rows`]: its rows. [`listing`]: the lists of the command line.
+//!
+//! What belongs here: rows and signatures. What does not: SQL (`office/store/sqlite`).
+
+mod listing;
+pub mod rows;
+
+use std::ops::{Deref, Range};
+use std::path::Path;
+use std::sync::Arc;
+
+pub(crate) use listing::ensure_there;
+pub use listing::{EventRow, FileRow, Filter, GapRow, SiteRow};
+
+use super::error::{ArchiveError, Named as _};
+use super::file_store::{DiskStore, FileStore};
+use super::store::ReadIndex;
+use super::store::sqlite::reader::SqliteReader;
+
+/// Bytes of one [`Reader::file_read`] at most. A caller reads piece by piece, so that a slow viewer
+/// holds no whole file in memory.
+pub const READ_MAX: usize = 1 << 20;
+/// Rows of one answer at most, whatever the caller asks for.
+pub const ROWS_MAX: u32 = 10_000;
+/// Sites of one question at most, as the archive has.
+pub const SITES_MAX: usize = 10_000;
+
+/// Reads index and files for pages. A clone shares the connections. Calls block: an async caller
+/// uses a blocking task.
+#[derive(Clone)]
+pub struct Reader {
+    index: Arc<dyn ReadIndex>,
+    files: Arc<dyn FileStore>,
+}
+
+impl Reader {
+    /// Opens the archive in `dir`, which an office has upgraded.
+    ///
+    /// # Errors
+    /// `NotFound` when `dir` holds no archive; `Outdated` for one of an older version; otherwise the
+    /// failure of the database.
+    pub fn open(dir: &Path) -> Result<Reader, ArchiveError> {
+        ensure_there(dir)?;
+        let index = Arc::new(SqliteReader::open(dir)?);
+        Ok(Reader { index, files: Arc::new(DiskStore::read_only(dir)) })
+    }
+
+    /// Bytes of a stored file by its key ([`rows::StoredFile::key`]), at most [`READ_MAX`] of them;
+    /// fewer at the end of the file.
+    ///
+    /// # Errors
+    /// When the file is gone or the disk fails.
+    pub fn file_read(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>, ArchiveError> {
+        let len = range.end.saturating_sub(range.start).min(READ_MAX as u64);
+        let mut bytes = vec![0; len as usize];
+        let mut read = 0;
+        while read < bytes.len() {
+            let at = range.start.saturating_add(read as u64);
+            match self.files.read_at(key, at, &mut bytes[read..]).named(|| key.to_owned())? {
+                0 => break,
+                n => read += n,
+            }
+        }
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+}
+
+impl Deref for Reader {
+    type Target = dyn ReadIndex;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.index
+    }
+}
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

@@ -1,0 +1,64 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { UI } from './mock_server.mjs';
+import { setTexts, t, number, bytes, duration } from '../../../src/office/console/ui/core/i18n.js';
+import { ROLES, PURPOSES } from '../../../src/office/console/ui/core/rights.js';
+
+const read = (lang) => JSON.parse(readFileSync(join(UI, `i18n/${lang}.json`), 'utf8'));
+const vi = read('vi');
+const en = read('en');
+export const files = (dir = UI) => readdirSync(dir, { withFileTypes: true }).flatMap((e) => (e.isDirectory() ? files(join(dir, e.name)) : [join(dir, e.name)]));
+const scripts = files().filter((f) => f.endsWith('.js')).map((f) => [f, readFileSync(f, 'utf8')]);
+const words = (entry) => (typeof entry === 'string' ? [entry] : Object.values(entry));
+const slots = (text) => [...text.matchAll(/\{(\w+)\}/g)].map((m) => m[1]).sort();
+
+test('both languages have every key and argument', () => {
+  assert.deepEqual(Object.keys(vi).sort(), Object.keys(en).sort());
+  for (const key of Object.keys(vi)) {
+    for (const text of [...words(vi[key]), ...words(en[key])]) {
+      assert.ok(text.trim() !== '', key);
+      assert.deepEqual(slots(text), slots(words(en[key]).at(-1)), key);
+    }
+  }
+});
+
+test('every key that a page asks for is there', () => {
+  for (const [file, text] of scripts) for (const [, key] of text.matchAll(/\bt\('([a-z0-9_.-]+)'/g)) assert.ok(key in vi, `${file}: ${key}`);
+});
+
+test('every word of a closed list has its text', () => {
+  const keys = [
+    ...ROLES.map((r) => `role.${r}`), ...PURPOSES.flatMap((p) => [`purpose.${p}`, `purpose.${p}_hint`]), ...['ok', 'warn', 'fault', 'unknown'].map((s) => `state.${s}`),
+    ...['open', 'waiting', 'ended'].map((s) => `stream.${s}`), ...['real', 'false_alarm', 'none'].map((v) => `verdict.${v}`), ...['ntp', 'camera', 'rtc', 'unset'].map((c) => `clock.${c}`),
+    ...['camera_down', 'fell_behind', 'power_cut', 'stopped', 'evicted_pinned', 'damaged', 'disk_error', 'too_large', 'no_key_frame', 'missing', 'several'].map((g) => `gap.${g}`),
+    ...['recording', 'starting', 'stopping', 'not_recording', 'lost', 'silent', 'memory_only', 'camera_down', 'blind', 'backlog_old', 'card_worn', 'clock_poor', 'missing', 'sim_budget', 'certificate', 'never_heard'].map((r) => `reason.${r}`),
+    ...[86400, 21600, 3600, 600, 60].map((z) => `axis.zoom_${z}`), ...[6, 24, 168, 720].map((h) => `site.span_${h}`),
+    ...['unreachable', 'login_failed', 'session_expired', 'forbidden', 'too_old', 'wrong_password', 'purpose_bad', 'purpose_missing', 'reason_missing', 'token_bad', 'weak_password', 'not_found', 'conflict', 'too_large', 'invalid', 'busy', 'unavailable', 'internal', 'audit_unavailable', 'no_reply', 'not_available', 'codec_unsupported'].map((p) => `problem.${p}`),
+  ];
+  for (const key of keys) assert.ok(key in vi, key);
+});
+
+test('numbers and plurals follow the language', () => {
+  setTexts('vi', vi);
+  assert.equal(number(10231), '10.231');
+  assert.equal(bytes(4.2e9), '4,2 GB');
+  assert.equal(duration(7500), '2 giờ 5 phút');
+  assert.equal(t('events.count', { n: 1, more: '' }), '1 sự kiện');
+  setTexts('en', en);
+  assert.equal(number(10231), '10,231');
+  assert.equal(t('events.count', { n: 1, more: '' }), '1 event');
+  assert.equal(t('events.count', { n: 2, more: '+' }), '2+ events');
+  assert.equal(t('no.such.key'), 'no.such.key');
+});
+
+test('no page parses text as markup or loads from elsewhere', () => {
+  for (const [file, text] of scripts) {
+    assert.doesNotMatch(text, /innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|srcdoc/, file);
+    assert.doesNotMatch(text.replace('http://www.w3.org/2000/svg', ''), /https?:\/\//, file);
+    assert.ok(text.split('\n').length <= 500, file);
+  }
+  const index = readFileSync(join(UI, 'index.html'), 'utf8');
+  assert.doesNotMatch(index, /<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=/);
+});
