@@ -3,7 +3,7 @@
 use super::client::{Client, Event, Phase, Purpose, Request, address};
 use super::control_url::{ControlBase, encoded};
 use super::headers::{is_rtp_info, session, transport};
-use super::limits::{ANSWER_TIMEOUT, BODY_MAX, REDIRECTS_MAX};
+use super::limits::{ANSWER_TIMEOUT, BODY_MAX, LINE_MAX, REDIRECTS_MAX};
 use super::message::Message;
 use super::open_body::OpenBody;
 use super::sdp::{self, MediaDescription, Sdp};
@@ -145,7 +145,8 @@ impl Client {
         let mut quirks = QuirkCounts::default();
         let sdp = sdp::parse(&message.body, &mut quirks);
         if sdp.names.is_empty() {
-            let text = self.known.hidden(&String::from_utf8_lossy(&message.body));
+            let body = &message.body[..message.body.len().min(LINE_MAX)];
+            let text = self.known.hidden(&String::from_utf8_lossy(body));
             let text: String = text.chars().take(60).collect();
             let what = if text.trim().is_empty() { "nothing".into() } else { format!("{text:?}") };
             let why = format!("DESCRIBE: the camera describes no media, but answers {what}");
