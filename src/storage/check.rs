@@ -16,8 +16,10 @@ use super::loaded_journal::LoadedJournal;
 use super::missing_records::{expected, numbers};
 use super::range_set::Ranges;
 use super::recovery::COPIES_MAX;
+use super::second_look::{confirmed, is_recycled, steady_heads};
 use super::segment_index::Index;
 use super::{side_files, snapshots};
+use crate::format::card_id::CardId;
 use crate::format::segment_head::{Eviction, EvictionCause};
 
 /// Checks everything; `progress` hears (segments done, of all).
@@ -28,7 +30,7 @@ pub fn check(
     disk: &Arc<dyn Disk>,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<CheckReport, DiskFault> {
-    let Heads { index, troubles, older, card, .. } = heads(disk.as_ref())?;
+    let Heads { index, troubles, older, card, .. } = steady_heads(disk.as_ref())?;
     let card = card.unwrap_or_default();
     let blank = (index.blank().len() + index.aside().len()) as u64;
     let mut checked =
@@ -38,10 +40,7 @@ pub fn check(
             "written in a format that only an older taimat reads: export it with that version's `taimat ring export`".into();
         checked.problems.push(CheckProblem::new(file, 0, what, Remedy::Person));
     }
-    let kept = match disk.files()?.get(&FileId::Journal) {
-        Some(len) => Some(Journal::open_read_only(disk.clone(), card, *len)?),
-        None => None,
-    };
+    let kept = read_journal(disk, card)?;
     let mut before = None::<CheckedRecords>;
     for (at, segment) in index.live().iter().enumerate() {
         checked.bytes += segment.head.size;
@@ -53,9 +52,15 @@ pub fn check(
     let first = index.live().first().map(|segment| segment.head.first_seq);
     checked.numbers = first.zip(before.as_ref().map(|before| before.next_seq - 1));
     let there = before.map(|before| before.there).unwrap_or_default();
-    check_missing(&index, &there, kept.as_ref().map_or(0, |kept| kept.record), &mut checked);
-    check_sides(disk, &index, kept.as_ref(), &mut checked)?;
-    for (file, what) in foreign::foreign_files(disk.as_ref(), card, kept.as_ref())? {
+    let known = kept.as_ref().map_or(0, |kept| kept.record);
+    // The agent may have begun a segment and ended in order since the heads were read.
+    let newest = checked.numbers.map_or(0, |(_, last)| last);
+    let began = known > newest
+        && heads(disk.as_ref())?.index.live().iter().any(|now| now.head.first_seq > newest);
+    check_missing(&index, &there, if began { 0 } else { known }, &mut checked);
+    let foreign = foreign::foreign_files(disk.as_ref(), card, kept.as_ref())?;
+    check_sides_twice(disk, &index, card, kept, &mut checked)?;
+    for (file, what) in foreign {
         checked.problems.push(CheckProblem::new(file.name(), 0, what, Remedy::Person));
     }
     Ok(checked)
@@ -87,8 +92,14 @@ fn check_heads(
     for (at, segment) in index.live().iter().enumerate().filter(|(_, segment)| !segment.is_cut()) {
         let file = segment.head.segment;
         let name = FileId::Segment(file).name();
-        let what = match read_copy(disk, file, segment.head.size) {
-            Ok(Some(copy)) if copy == segment.written() => continue,
+        let look = || match read_copy(disk, file, segment.head.size) {
+            Ok(Some(copy)) if copy == segment.written() => Ok::<_, DiskFault>(Vec::new()),
+            // The agent prepares it, or has recycled it since.
+            found if is_recycled(disk, segment) => Ok(drop(found)).map(|()| Vec::new()),
+            found => Ok(vec![found]),
+        };
+        let Some(found) = confirmed(disk, look).unwrap_or_default().pop() else { continue };
+        let what = match found {
             Ok(Some(copy)) if copy.lap > segment.head.lap => {
                 let what = "it was about to be begun anew when the power went: its records are on record as gone".into();
                 checked.torn.push(CheckProblem::new(name, segment.end, what, Remedy::Start));
@@ -114,6 +125,7 @@ fn check_missing(index: &Index, there: &Ranges, told: u64, checked: &mut CheckRe
     if told > newest {
         expected.add(newest + 1, told);
     }
+    expected = expected.without(&checked.left_out);
     let mut wrong = |what: String| {
         checked.problems.push(CheckProblem::new("ring".into(), 0, what, Remedy::Export))
     };
@@ -144,6 +156,39 @@ fn check_missing(index: &Index, there: &Ranges, told: u64, checked: &mut CheckRe
     for (first, last) in lost.list() {
         wrong(format!("{} missing: no head says that they were evicted", numbers(*first, *last)));
     }
+}
+
+/// Journal, locks and snapshots; what is wrong at a second look too, as the agent may be writing them.
+fn check_sides_twice(
+    disk: &Arc<dyn Disk>,
+    index: &Index,
+    card: CardId,
+    kept: Option<LoadedJournal>,
+    checked: &mut CheckReport,
+) -> Result<(), DiskFault> {
+    let mut kept = Some(kept);
+    let mut part = CheckReport::default();
+    let found = confirmed(disk.as_ref(), || {
+        let now = match kept.take() {
+            Some(first) => first,
+            None => read_journal(disk, card)?,
+        };
+        part = CheckReport::default();
+        check_sides(disk, index, now.as_ref(), &mut part)?;
+        let torn = part.torn.drain(..).map(|problem| (true, problem));
+        Ok::<_, DiskFault>(torn.chain(part.problems.drain(..).map(|one| (false, one))).collect())
+    })?;
+    (checked.entries, checked.locks) = (part.entries, part.locks);
+    for (is_torn, problem) in found {
+        if is_torn { checked.torn.push(problem) } else { checked.problems.push(problem) }
+    }
+    Ok(())
+}
+
+/// The journal as it is now; `None` if there is none.
+fn read_journal(disk: &Arc<dyn Disk>, card: CardId) -> Result<Option<LoadedJournal>, DiskFault> {
+    let len = disk.files()?.get(&FileId::Journal).copied();
+    len.map(|len| Journal::open_read_only(disk.clone(), card, len)).transpose()
 }
 
 /// Journal, locks and snapshots.

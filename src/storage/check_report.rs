@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::range_set::Ranges;
+
 /// A problem of the ring.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CheckProblem {
@@ -65,6 +67,8 @@ pub struct CheckReport {
     pub locks: u64,
     /// Evicted records by cause, as the heads list them.
     pub gone: std::collections::BTreeMap<&'static str, u64>,
+    /// Segments that the agent recycled while they were read; nothing of them is judged.
+    pub recycled: u64,
     /// Problems that a torn write explains; the next start repairs them.
     pub torn: Vec<CheckProblem>,
     /// All other problems.
@@ -72,7 +76,23 @@ pub struct CheckReport {
     /// Records of the newest segment.
     #[serde(skip)]
     pub(super) newest: usize,
+    /// Record numbers of the recycled segments.
+    #[serde(skip)]
+    pub(super) left_out: Ranges,
     /// Numbers between two files.
     #[serde(skip)]
     pub(super) between: Vec<(u64, u64)>,
+}
+
+impl CheckReport {
+    /// Adds what the check of one segment found.
+    pub(super) fn add(&mut self, part: CheckReport) {
+        self.records += part.records;
+        self.payload += part.payload;
+        self.gap_records += part.gap_records;
+        self.torn.extend(part.torn);
+        self.problems.extend(part.problems);
+        self.between.extend(part.between);
+        self.newest = part.newest;
+    }
 }

@@ -5,6 +5,7 @@ use super::disk::{Disk, FileId};
 use super::missing_records::numbers;
 use super::range_set::Ranges;
 use super::scan::{ScanDepth, ScanEnd, ScanItem, SegmentScan, walk};
+use super::second_look::{LOOKS, is_recycled};
 use super::segment_index::Index;
 use crate::format::mp4::{box_at, move_times};
 use crate::format::record::{RECORD_BOX, RingRecord};
@@ -16,7 +17,7 @@ use crate::units::{Digest, MonoTime};
 const SILENT_MAX: u64 = 1_000_000;
 
 /// The records of the segments checked so far.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct CheckedRecords {
     /// Record numbers that files hold, damaged records included.
     pub(super) there: Ranges,
@@ -28,10 +29,50 @@ pub(super) struct CheckedRecords {
     end: Option<(u32, MonoTime)>,
     /// Highest start on the media clock.
     media: u64,
+    /// The records before the next segment were recycled while they were read.
+    unknown: bool,
 }
 
-/// Checks the records of segment `at`, continuing `seen`.
+/// Checks the records of segment `at`, continuing `seen`, and looks again at what is wrong. A segment that the agent recycles meanwhile is
+/// left out.
 pub(super) fn check_segment(
+    disk: &dyn Disk,
+    index: &Index,
+    at: usize,
+    seen: &mut Option<CheckedRecords>,
+    checked: &mut CheckReport,
+) {
+    let segment = &index.live()[at];
+    let seen_before = seen.clone();
+    let mut last = None::<CheckReport>;
+    for _ in 0..LOOKS {
+        if last.is_some() {
+            disk.let_writer_finish();
+            seen.clone_from(&seen_before);
+        }
+        let mut part = CheckReport::default();
+        look_at_segment(disk, index, at, seen, &mut part);
+        if is_recycled(disk, segment) {
+            checked.recycled += 1;
+            checked.left_out.add(segment.head.first_seq, index.last_seq(at, u64::MAX));
+            let next_seq = segment.head.first_seq;
+            let before = seen_before.unwrap_or(CheckedRecords { next_seq, ..Default::default() });
+            return *seen = Some(CheckedRecords { unknown: true, ..before });
+        }
+        if let Some(last) = &last {
+            part.problems.retain(|problem| last.problems.contains(problem));
+            part.torn.retain(|problem| last.torn.contains(problem));
+        }
+        let is_clean = part.problems.is_empty() && part.torn.is_empty();
+        last = Some(part);
+        if is_clean {
+            break;
+        }
+    }
+    checked.add(last.unwrap_or_default());
+}
+
+fn look_at_segment(
     disk: &dyn Disk,
     index: &Index,
     at: usize,
@@ -72,7 +113,9 @@ fn problem(segment: &Segment, offset: u64, what: String) -> CheckProblem {
 /// Checks that the segment continues the one before it, by number and by chain.
 fn check_start(segment: &Segment, now: &mut CheckedRecords, checked: &mut CheckReport) {
     let first = segment.head.first_seq;
-    if now.next_seq < first {
+    if std::mem::take(&mut now.unknown) {
+        (now.next_seq, now.chain, now.end) = (first, segment.head.previous, None);
+    } else if now.next_seq < first {
         // Records between pinned segments were evicted, unless the newest head lists them as present
         // (`check_missing`).
         checked.between.push((now.next_seq, first - 1));

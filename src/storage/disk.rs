@@ -129,6 +129,8 @@ pub trait Disk: Send + Sync {
     fn lost_dir(&self) -> Option<String> {
         None
     }
+    /// Waits until an agent that writes beside this reader has probably finished the write it is in.
+    fn let_writer_finish(&self) {}
     /// Longest flush since the last call, microseconds; 0 if not measured.
     fn take_slowest_sync(&self) -> u64 {
         0
@@ -168,6 +170,8 @@ pub enum DirFault {
     InUse(PathBuf),
 }
 
+/// A write of the agent and its flush take this long at most, on a card that is not about to fail.
+const WRITER_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
 /// Zeros written at a time when a file is created, bytes.
 const ZEROS: usize = 1 << 20;
 
@@ -408,6 +412,13 @@ impl Disk for RealDisk {
             let dir = self.dir.display();
             format!("ring directory {dir} was {what}: put it back, then restart taimat")
         })
+    }
+
+    fn let_writer_finish(&self) {
+        // Who may write has the lock: there is no other writer.
+        if !self.writable {
+            std::thread::sleep(WRITER_PAUSE);
+        }
     }
 
     fn available(&self) -> u64 {

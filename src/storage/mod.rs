@@ -23,7 +23,8 @@
 //! * [`recovery`]: the decision table applied when a ring is opened.
 //! * [`missing_records`]: record numbers that no file holds. [`range_set`]: sets of record numbers.
 //! * [`check`]: verifies a whole ring read-only (`check_segment`: one segment; [`check_report`]: the
-//!   result). [`scrub`]: verifies one segment an hour.
+//!   result). [`second_look`]: what a reader beside a running agent confirms. [`scrub`]: verifies one
+//!   segment an hour.
 //! * [`identity`]: selects the card that owns the directory. [`foreign`]: sets aside parts of other
 //!   cards.
 //!
@@ -77,6 +78,7 @@ mod ring_growth;
 mod record_inventory;
 pub mod scan;
 pub(crate) mod scrub;
+pub(crate) mod second_look;
 pub(crate) mod segment_index;
 mod dir_check;
 pub(crate) mod side_files;
@@ -84,6 +86,8 @@ pub(crate) mod snapshots;
 pub(crate) mod thread;
 pub(crate) mod wear;
 
+#[cfg(all(test, feature = "sim"))]
+pub(crate) mod beside_tests;
 #[cfg(all(test, feature = "sim"))]
 mod camera_clock_tests;
 #[cfg(all(test, feature = "sim"))]

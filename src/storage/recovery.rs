@@ -35,6 +35,7 @@ use super::locks::Locks;
 use super::missing_records::{self, MissingRecords, expected, locate_gaps, present_records};
 use super::range_set::Ranges;
 use super::scan::{ScanDepth, ScanEnd, ScanItem, SegmentScan, walk};
+use super::second_look::{LOOKS, steady_heads};
 use super::segment_index::Index;
 use super::side_files;
 use super::{Gap, GapReason, Repair, RepairKind};
@@ -291,7 +292,7 @@ pub fn read(disk: &Arc<dyn Disk>) -> Result<ReadOnlyRing, DiskFault> {
     let journal = disk.files()?.get(&FileId::Journal).copied();
     let card = heads(disk.as_ref())?.card.unwrap_or_default();
     let loaded = journal.map(|len| Journal::open_read_only(disk.clone(), card, len)).transpose()?;
-    let Heads { mut index, troubles, older, .. } = heads(disk.as_ref())?;
+    let Heads { mut index, troubles, older, .. } = steady_heads(disk.as_ref())?;
     let mut troubles: Vec<String> = troubles.iter().map(ToString::to_string).collect();
     let foreign_files = foreign::foreign_files(disk.as_ref(), card, loaded.as_ref())?;
     troubles
@@ -305,7 +306,7 @@ pub fn read(disk: &Arc<dyn Disk>) -> Result<ReadOnlyRing, DiskFault> {
     }
     let known_record = loaded.as_ref().map_or(0, |loaded| loaded.record);
     index.clock_history = loaded.as_ref().map(LoadedJournal::clock_history).unwrap_or_default();
-    index.lost = missing_records::lost(disk.as_ref(), &index, known_record);
+    index.lost = lost_beside(disk.as_ref(), &index, known_record)?;
     let known = loaded.filter(|loaded| loaded.ring.is_some() || index.live().is_empty());
     let locks = known
         .map_or(Err(journal::LOST.to_owned()), |loaded| loaded.locks())
@@ -314,6 +315,22 @@ pub fn read(disk: &Arc<dyn Disk>) -> Result<ReadOnlyRing, DiskFault> {
             Locks::default()
         });
     Ok(ReadOnlyRing { card, index, locks, troubles, older })
+}
+
+/// The record numbers that are in no file, also by the heads that are there at a second look: the agent may have recycled a segment
+/// while it was read.
+fn lost_beside(disk: &dyn Disk, index: &Index, known: u64) -> Result<Ranges, DiskFault> {
+    let mut lost = missing_records::lost(disk, index, known);
+    for _ in 1..LOOKS {
+        if lost.list().is_empty() {
+            break;
+        }
+        disk.let_writer_finish();
+        let now = steady_heads(disk)?.index;
+        let gone = lost.clone().without(&missing_records::lost(disk, &now, known));
+        lost = lost.without(&gone);
+    }
+    Ok(lost)
 }
 
 /// Scans the newest segment to its end and repairs a torn write.

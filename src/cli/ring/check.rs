@@ -129,6 +129,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             checked.locks,
             checked.problems.len()
         );
+        if checked.recycled > 0 {
+            println!(
+                "{} segment(s) were recycled by the agent while they were read: nothing is said of them",
+                checked.recycled
+            );
+        }
         if let Some(next) = next_step(&checked.problems) {
             println!("{next}");
         }

@@ -14,7 +14,8 @@ use crate::storage::disk::Disk;
 use crate::storage::locks::Lock;
 use crate::storage::missing_records::{MissingRecords, locate_gap, numbers};
 use crate::storage::range_set::Ranges;
-use crate::storage::scan::{ScanDepth, ScanEnd, ScanItem, walk_past};
+use crate::storage::scan::{ScanDepth, ScanEnd, ScanItem, SegmentScan, walk_past};
+use crate::storage::second_look::{LOOKS, is_recycled};
 use crate::storage::segment_index::Index;
 use crate::units::{Boot, Timestamp, WallTime};
 
@@ -55,6 +56,8 @@ enum Line {
     Missing(MissingRecords),
     /// Unreadable records.
     Damaged(MissingRecords),
+    /// Records of a segment that the agent recycled while it was read.
+    Recycled(u64, u64),
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -65,7 +68,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     lines.retain(|line| match line {
         Line::Footage(Stretch { begin, end, .. }) => begin.wall <= to && end.wall >= from,
         Line::Gap(gap) => gap.from.wall <= to && gap.to.wall.max(gap.from.wall) >= from,
-        Line::Evicted(..) => true,
+        Line::Evicted(..) | Line::Recycled(..) => true,
         Line::Missing(lost) | Line::Damaged(lost) => {
             lost.from.is_none_or(|begin| begin.wall <= to)
                 && lost.to.is_none_or(|end| end.wall >= from)
@@ -93,7 +96,12 @@ fn lines(disk: &dyn Disk, index: &Index) -> anyhow::Result<Vec<Line>> {
         if let Some(next) = next.filter(|next| *next < segment.head.first_seq) {
             between(disk, index, (next, segment.head.first_seq - 1), &mut lines);
         }
-        let walked = walk_past(disk, segment, ScanDepth::Records);
+        let Some(walked) = walk_steadily(disk, index, at) else {
+            let last = index.last_seq(at, u64::MAX);
+            lines.push(Line::Recycled(segment.head.first_seq, last));
+            next = last.checked_add(1);
+            continue;
+        };
         if at == 0 {
             between(disk, index, (0, segment.head.first_seq - 1), &mut lines);
         }
@@ -133,6 +141,27 @@ fn lines(disk: &dyn Disk, index: &Index) -> anyhow::Result<Vec<Line>> {
     }
     between(disk, index, (next.unwrap_or(0), u64::MAX), &mut lines);
     Ok(lines)
+}
+
+/// The records of a segment; looks again where some cannot be read, as the agent may be writing them. `None` if the agent has recycled the
+/// segment meanwhile.
+fn walk_steadily(disk: &dyn Disk, index: &Index, at: usize) -> Option<SegmentScan> {
+    let segment = &index.live()[at];
+    let newest = at + 1 == index.live().len();
+    let mut looks = 1;
+    loop {
+        let walked = walk_past(disk, segment, ScanDepth::Records);
+        if is_recycled(disk, segment) {
+            return None;
+        }
+        let damaged = walked.found.iter().any(|found| matches!(found, ScanItem::Damaged { .. }))
+            || walked.end == ScanEnd::Torn && !newest;
+        if !damaged || looks == LOOKS {
+            return Some(walked);
+        }
+        looks += 1;
+        disk.let_writer_finish();
+    }
 }
 
 /// Records between two files, before the first or behind the last one: lost or evicted.
@@ -244,6 +273,7 @@ fn row(line: &Line, locks: &[Lock]) -> Value {
             row
         }
         Line::Evicted(first, last) => json!({"evicted": [first, last]}),
+        Line::Recycled(first, last) => json!({"recycled": [first, last]}),
         Line::Missing(lost) => {
             json!({"missing": [lost.first, lost.last], "from": time(lost.from), "to": time(lost.to)})
         }
@@ -298,6 +328,12 @@ fn table(lines: &[Line], locks: &[Lock], lost: &Ranges, zone: &DisplayZone) {
                     numbers(*first, *last)
                 );
             }
+            Line::Recycled(first, last) => {
+                println!(
+                    "{:29}  {:29}  -- recycled by the agent while they were read: records {first} to {last}",
+                    "", ""
+                )
+            }
             Line::Evicted(first, last) => {
                 println!("{:29}  {:29}  -- evicted: records {first} to {last}", "", "")
             }
@@ -346,6 +382,23 @@ mod tests {
             _ => panic!("no footage"),
         });
         rows.collect()
+    }
+
+    #[cfg(feature = "sim")]
+    #[test]
+    fn a_list_beside_a_writer_shows_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = crate::storage::beside_tests::FastWriter::start(dir.path());
+        for _ in 0..20 {
+            let disk = writer.reader();
+            let index = crate::storage::recovery::read(&disk).unwrap().index;
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            let lines = lines(disk.as_ref(), &index).unwrap();
+            let wrong =
+                lines.iter().find(|line| matches!(line, Line::Missing(..) | Line::Damaged(..)));
+            assert!(wrong.is_none(), "{:?}", wrong.map(|line| row(line, &[])));
+        }
+        writer.stop();
     }
 
     #[test]
