@@ -95,7 +95,7 @@ fn check_heads(
         let look = || match read_copy(disk, file, segment.head.size) {
             Ok(Some(copy)) if copy == segment.written() => Ok::<_, DiskFault>(Vec::new()),
             // The agent prepares it, or has recycled it since.
-            found if is_recycled(disk, segment) => Ok(drop(found)).map(|()| Vec::new()),
+            _ if is_recycled(disk, segment) => Ok(Vec::new()),
             found => Ok(vec![found]),
         };
         let Some(found) = confirmed(disk, look).unwrap_or_default().pop() else { continue };
