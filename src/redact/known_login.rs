@@ -5,13 +5,13 @@
 //!
 //! | read | forms |
 //! |---|---|
-//! | forwards and backwards | as it stands, in any letter case |
+//! | forwards and backwards | as it stands, in any case |
 //! | unescaped, up to [`UNESCAPINGS_MAX`] times | `%41`, `&#65;`, `&#x41;`, `&amp;`, `\x41`, `\u0041`, `\"` |
 //! | hex | in any case, also as `41:42`, `41 42`, `0x41` |
-//! | base 64 | both alphabets, at any offset, also where its letter case is lost; decoded, [`DECODINGS_MAX`] times |
+//! | base 64 | both alphabets, at any offset, also where its case is lost; decoded, [`DECODINGS_MAX`] times |
 //! | [`HASH_DIGITS`] hex digits or more, [`RUN_MAX`] digits of base 64 | the answer to a Digest challenge, or another hash |
 //!
-//! What belongs here: the forms of a login. What does not: credentials that nobody knows
+//! What belongs here: the forms of a login. What does not: unknown credentials
 //! ([`super::masked`]).
 
 use std::ops::Range;
@@ -39,7 +39,7 @@ const DECODINGS_MAX: usize = 2;
 /// this module. A login without a password hides nothing.
 #[derive(Clone, Default)]
 pub struct KnownLogin {
-    /// As they are, in other letter cases, unescaped and reversed.
+    /// As they are, in other cases, unescaped and reversed.
     secrets: Vec<Vec<u8>>,
     /// Their base 64, in lower case.
     encoded: Vec<Encoded>,
@@ -420,7 +420,7 @@ mod tests {
         forms.push(base64(text.chars().rev().collect::<String>().as_bytes()));
         let lower = forms.iter().map(|form| form.to_ascii_lowercase()).collect::<Vec<_>>();
         let upper = forms.iter().map(|form| form.to_ascii_uppercase()).collect::<Vec<_>>();
-        // Two layers of base 64, or one over another form, are gone with their letter case.
+        // Two layers of base 64, or one over another form, are gone with their case.
         let keeps = |at: &usize| ![5, 18].contains(&(at % 39 % 19));
         let changed: Vec<String> = lower.into_iter().chain(upper).collect();
         forms.extend((0..changed.len()).filter(keeps).map(|at| changed[at].clone()));
