@@ -111,14 +111,14 @@ fn a_real_read_only_card_is_recorded_to_after_a_restart() {
     );
     let _card = Card::insert(&rig.at("image"), &rig.at("ring")).unwrap();
     agent = rig.agent();
-    seconds(6);
+    seconds(9);
     assert_eq!(agent.terminate(), Some(0));
     assert_eq!(problems(&rig.at("ring")), "[]");
     rig.ring_is_whole();
     let gaps: Vec<_> =
         rig.ring_list().iter().filter_map(|line| Some(line["gap"].as_str()?.to_owned())).collect();
     assert!(
-        gaps.contains(&"power_cut".to_owned()),
+        gaps.contains(&"disk_error".to_owned()),
         "the footage in memory left no gap record: {gaps:?}"
     );
 }
