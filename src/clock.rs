@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 
-use crate::units::{ClockQuality, MonoTime, Timestamp, WallTime};
+use crate::units::{ClockQuality, MonoTime, Timestamp, WallTime, hex};
 
 /// A source of time. Simulated worlds implement their own.
 pub trait Clock: Send + Sync {
@@ -112,9 +112,22 @@ pub fn seed() -> anyhow::Result<[u8; 32]> {
     Ok(seed)
 }
 
+/// A random word of 16 hexadecimal digits, for client ids and request ids.
+///
+/// # Errors
+/// When the operating system has no random source.
+pub fn random_id() -> anyhow::Result<String> {
+    Ok(hex(&seed()?[..8]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn random_ids_differ() {
+        assert_ne!(random_id().unwrap(), random_id().unwrap());
+    }
 
     #[test]
     fn the_synchronization_file_is_checked_once_a_second() {

@@ -13,6 +13,7 @@ use super::{Agent, AgentEffect};
 use crate::remote_config::action;
 use crate::storage::StorageUpdate;
 use crate::storage::clock_history::ClockSet;
+use crate::storage::messages::Repair;
 use crate::storage::open::StorageFault;
 use crate::units::{Digest, MonoTime, RingId, Timestamp};
 use crate::uplink::UplinkRequest;
@@ -61,17 +62,7 @@ impl Agent {
             StorageUpdate::CellSaved { .. } => {}
             StorageUpdate::Located { pin, span } => self.located(now, pin, span, out),
             StorageUpdate::Gap(gap) => self.event(gap.from, kind::GAP, None, events::gap(&gap)),
-            StorageUpdate::Repaired(repair) => {
-                let (file, offset, bytes) = (&repair.file, repair.offset, repair.bytes);
-                tracing::warn!(
-                    file,
-                    offset,
-                    bytes,
-                    what = repair.kind.as_str(),
-                    "scrub found damage on the card; see the storage.repair event"
-                );
-                self.event(now, kind::REPAIR, None, events::repair(&repair));
-            }
+            StorageUpdate::Repaired(repair) => self.repaired(now, &repair),
             StorageUpdate::PinLost { .. } => self.gauges.pins_lost += 1,
             StorageUpdate::Locked { id, outcome } => {
                 self.lock_answered(now, "lock", &id, outcome, out)
@@ -147,6 +138,18 @@ impl Agent {
             None,
             json!({"state": "memory_only", "detail": events::text(detail)}),
         );
+    }
+
+    fn repaired(&mut self, now: Timestamp, repair: &Repair) {
+        let (file, offset, bytes) = (&repair.file, repair.offset, repair.bytes);
+        tracing::warn!(
+            file,
+            offset,
+            bytes,
+            what = repair.kind.as_str(),
+            "scrub found damage on the card; see the storage.repair event"
+        );
+        self.event(now, kind::REPAIR, None, events::repair(repair));
     }
 
     fn no_room(&mut self, now: Timestamp, wanted: u64, available: u64) {

@@ -2,7 +2,6 @@
 //!
 //! What belongs here: arguments that several office commands share, and the files they name. What
 //! does not: the connection ([`crate::uplink::client`]).
-#![expect(clippy::disallowed_methods, reason = "shell: draws random numbers")]
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +14,7 @@ use super::Usage;
 use crate::escape::shown_path;
 use crate::regular_file::{Links, TEXT_MAX, read_text};
 use crate::settings::{Login, Protocol, TlsSettings, key_id, parse};
-use crate::units::{Digest, Secret};
+use crate::units::Secret;
 use crate::uplink::client::{Disconnected, Options};
 use crate::uplink::connection_end;
 use crate::uplink::tls;
@@ -133,18 +132,6 @@ pub(super) fn signing_key(path: &Path) -> anyhow::Result<(Ed25519KeyPair, String
     Ok((pair, key_id(&public)))
 }
 
-/// A random word of 16 hexadecimal digits, for client ids and request ids.
-///
-/// # Errors
-/// When the system has no randomness.
-pub(super) fn random_id() -> anyhow::Result<String> {
-    let mut bytes = [0; 16];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
-        .ok()
-        .context("the system's random number generator failed")?;
-    Ok(Digest::of(&bytes).hex()[..16].to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,10 +173,5 @@ mod tests {
     fn a_login_file_that_cannot_be_read_is_wrong_usage() {
         let error = read_login(Path::new("/taimat-test-gone")).unwrap_err();
         assert!(error.is::<Usage>() && error.to_string().contains("--login"), "{error:#}");
-    }
-
-    #[test]
-    fn random_ids_differ() {
-        assert_ne!(random_id().unwrap(), random_id().unwrap());
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use super::Usage;
-use super::broker::{Broker, ended, random_id, signing_key};
+use super::broker::{Broker, ended, signing_key};
 use super::office_file;
 use super::office_filter::{
     EVENT_KINDS, FILE_KINDS, Wanted, check_gap_flags, ensure_known, explain_empty, filter, span,
@@ -18,7 +18,7 @@ use super::office_filter::{
 use super::office_print::{Lines, show, show_check};
 use super::office_web::{WebFlags, start_web};
 use super::run::on_signal;
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, SystemClock, random_id};
 use crate::escape::{shown, shown_json, shown_path};
 use crate::office::archive::Archive;
 use crate::office::archive_link::ArchiveLink;

@@ -13,11 +13,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::Deserialize;
 
-use super::broker::{Broker, ended as ended_in_flags, random_id, signing_key};
+use super::broker::{Broker, ended as ended_in_flags, signing_key};
 use super::office_file;
 use super::office_filter::ensure_known;
 use super::text_diff::diff;
-use crate::clock::SystemClock;
+use crate::clock::{SystemClock, random_id};
 use crate::escape::{shown, shown_json, shown_lines, shown_path};
 use crate::office::archive::Archive;
 use crate::office::config_template;

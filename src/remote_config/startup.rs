@@ -114,24 +114,7 @@ pub fn load_startup(
         switch: FaultSwitch::NONE,
     };
     let StartupState { record, known, refused, unsaved, stopped } = prepare(&found)?;
-    if let Err(reason) = &found.file {
-        tracing::error!(
-            file = found.name,
-            reason,
-            "the configuration file cannot be read; the last known good configuration is in force; restore the file"
-        );
-    }
-    // A start with the same bad file says it again; the event is sent once.
-    let bad = found.file.as_ref().ok().filter(|_| refused.is_none());
-    let bad = bad.and_then(|text| validation::judge(text, &load::read).err());
-    for Problem { key, reason } in bad.iter().chain(&refused).flat_map(|bad| &bad.errors) {
-        tracing::error!(
-            file = found.name,
-            key,
-            reason,
-            "the configuration file is refused; the last known good configuration is in force; correct the file, then restart"
-        );
-    }
+    report_file(&found, refused.as_ref());
     let mut machine = ConfigMachine::new(record, known, seed, now);
     if let Some(reason) = unsaved {
         machine.set_unsaved(reason);
@@ -156,6 +139,28 @@ pub fn load_startup(
             runtime,
         }),
     })
+}
+
+/// Reports a configuration file that is not in force because it cannot be read or has bad keys.
+fn report_file(found: &FoundFiles<'_>, refused: Option<&Rejection>) {
+    if let Err(reason) = &found.file {
+        tracing::error!(
+            file = found.name,
+            reason,
+            "the configuration file cannot be read; the last known good configuration is in force; restore the file"
+        );
+    }
+    // A start with the same bad file says it again; the event is sent once.
+    let bad = found.file.as_ref().ok().filter(|_| refused.is_none());
+    let bad = bad.and_then(|text| validation::judge(text, &load::read).err());
+    for Problem { key, reason } in bad.iter().chain(refused).flat_map(|bad| &bad.errors) {
+        tracing::error!(
+            file = found.name,
+            key,
+            reason,
+            "the configuration file is refused; the last known good configuration is in force; correct the file, then restart"
+        );
+    }
 }
 
 /// Identity and uptime of the kernel.

@@ -37,12 +37,11 @@ fn apart(one: CameraQuirk, other: CameraQuirk) -> bool {
     };
     // Without sequence numbers the order of arrival is the only one, and loss is not seen.
     let ordered = |one: CameraQuirk, other: CameraQuirk| {
-        matches!(one, UdpReorder | UdpLate | UdpLoss) && matches!(other, SeqRandom | SeqConstant)
-            || matches!(one, UdpTwice | UdpEachTwice | UdpCopyLate | UdpLastAgain)
-                && other == SeqConstant
-            || matches!(one, UdpPictureAgain | UdpGopAgain) && other == SeqConstant
-            || matches!(one, UdpReorderFar | UdpReorderBack | UdpShuffled)
-                && matches!(other, SeqRandom | SeqConstant)
+        let moved = matches!(one, UdpReorder | UdpReorderFar | UdpReorderBack | UdpShuffled)
+            || matches!(one, UdpLate | UdpLoss);
+        let repeated = matches!(one, UdpTwice | UdpEachTwice | UdpCopyLate | UdpLastAgain)
+            || matches!(one, UdpPictureAgain | UdpGopAgain);
+        moved && matches!(other, SeqRandom | SeqConstant) || repeated && other == SeqConstant
     };
     one.group() == other.group()
         || ordered(one, other)

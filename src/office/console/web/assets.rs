@@ -1,5 +1,7 @@
 //! The pages' files, inside the binary: one table, checked against the directory by a test.
 
+use std::sync::LazyLock;
+
 use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, ETAG, IF_NONE_MATCH};
 use bytes::Bytes;
 
@@ -85,6 +87,24 @@ assets! {
     "player/wall.js"
 }
 
+/// What an answer with a file needs beside its bytes, made once: a page asks for every file.
+struct Prepared {
+    etag: String,
+    /// Compressed, where that is smaller.
+    gzip: Option<Bytes>,
+}
+
+/// One for each file of the table, in its order.
+static PREPARED: LazyLock<Vec<Prepared>> = LazyLock::new(|| {
+    let prepared = |asset: &Asset| Prepared {
+        etag: format!("\"{}\"", Digest::of(asset.bytes).hex()),
+        gzip: headers::is_text(content_type(asset.path), asset.bytes.len())
+            .then(|| headers::gzip(asset.bytes, 6).map(Bytes::from))
+            .flatten(),
+    };
+    ASSETS.iter().map(prepared).collect()
+});
+
 /// Content type of a file by its name.
 fn content_type(path: &str) -> &'static str {
     match path.rsplit_once('.').map(|(_, end)| end) {
@@ -110,23 +130,19 @@ pub(crate) fn file(call: &Call) -> Result<Answer, Problem> {
 }
 
 fn serve(call: &Call, path: &str) -> Result<Answer, Problem> {
-    let asset = ASSETS.iter().find(|asset| asset.path == path).ok_or_else(Problem::not_found)?;
-    let etag = format!("\"{}\"", Digest::of(asset.bytes).hex());
-    if range::matches(call.header(&IF_NONE_MATCH), &etag) {
-        return Ok(Answer::not_modified(&etag).with(CACHE_CONTROL, "no-cache"));
+    let mut files = ASSETS.iter().zip(PREPARED.iter());
+    let (asset, Prepared { etag, gzip }) =
+        files.find(|(asset, _)| asset.path == path).ok_or_else(Problem::not_found)?;
+    if range::matches(call.header(&IF_NONE_MATCH), etag) {
+        return Ok(Answer::not_modified(etag).with(CACHE_CONTROL, "no-cache"));
     }
     let kind = content_type(path);
-    let answer = if headers::takes_gzip(&call.headers) && headers::is_text(kind, asset.bytes.len())
-    {
-        match headers::gzip(asset.bytes, 6) {
-            Some(smaller) => Answer::of(kind, smaller).with(CONTENT_ENCODING, "gzip"),
-            None => Answer::of(kind, asset.bytes),
-        }
-    } else {
-        Answer::of(kind, Bytes::from_static(asset.bytes))
+    let answer = match gzip.as_ref().filter(|_| headers::takes_gzip(&call.headers)) {
+        Some(smaller) => Answer::of(kind, smaller.clone()).with(CONTENT_ENCODING, "gzip"),
+        None => Answer::of(kind, Bytes::from_static(asset.bytes)),
     };
     // A browser asks each time, and hears 304: after an upgrade no old script meets a new API.
-    Ok(answer.with(ETAG, &etag).with(CACHE_CONTROL, "no-cache"))
+    Ok(answer.with(ETAG, etag).with(CACHE_CONTROL, "no-cache"))
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! Commands to devices: a connection to the broker for each, and the device's reply.
-#![expect(clippy::disallowed_methods, reason = "shell: draws random numbers")]
 
-use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::{Map, json};
 
+use crate::clock::random_id;
 use crate::office::command_client::{CommandError, DeviceCommand, send};
 use crate::office::console::audit::record::{Act, Entry};
 use crate::office::console::web::answer::Answer;
@@ -39,11 +38,8 @@ fn command(
 ) -> Result<Answer, Problem> {
     let broker = call.web.broker.as_ref().ok_or(Code::NotAvailable)?;
     let site = call.site()?;
-    let mut bytes = [0; 8];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| Problem::new(Code::Internal, "the operating system has no random source"))?;
-    let req_id = format!("web-{:016x}", u64::from_be_bytes(bytes));
+    let id = random_id().map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+    let req_id = format!("web-{id}");
     if broker.key.is_some() {
         // The arguments of a signed command are strings.
         args.values_mut().for_each(|value| *value = json!(value.to_string()));
