@@ -13,7 +13,7 @@ const MANIFEST: &str = r#"{"v":1,"site":"km-17","name":"c.mp4","purpose":"clip",
     "sha256":"0000000000000000000000000000000000000000000000000000000000000000","event":"e","from":"2026-09-21T14:13:20.000Z",
     "to":"2026-09-21T14:13:23.000Z","clock":"ntp","records":[1,3],"gaps":[],"part":1,"last":true}"#;
 
-/// The first byte chooses whether the checksums of all records are made right.
+// The first byte chooses whether the checksums of all records are made right.
 fuzz_target!(|data: &[u8]| {
     let Some((choice, clip)) = data.split_first() else { return };
     let mut clip = clip.to_vec();
