@@ -21,6 +21,7 @@ use super::ring::Ring;
 use super::ring_geometry::{RECYCLED_MIN, RingGeometry};
 use super::scrub::Scrub;
 use super::snapshots::SnapshotStore;
+use super::track_changes::TrackChanges;
 use super::{Cell, GapReason, Recovered, Repair, RepairKind, StorageUpdate, side_files, snapshots};
 use crate::format::card_id::CardId;
 use crate::settings::StorageSettings;
@@ -158,6 +159,7 @@ impl Engine {
             scrub: Scrub::default(),
             unreported: Vec::new(),
             decodable: None,
+            track_changes: TrackChanges::default(),
         }
     }
 
