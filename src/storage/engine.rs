@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::dir_check::DirCheck;
 use super::disk::{Disk as _, FileId};
 use super::fallback::FallbackDisk;
 use super::fragment::{Anchor, Fragment, FragmentBuilder, NewFragment};
@@ -90,8 +91,7 @@ pub struct Engine {
     /// The newest fragments, oldest first.
     pub(super) recent: VecDeque<RecentFragment>,
     pub(super) next_counts: MonoTime,
-    /// Next check that the ring directory is still there.
-    pub(super) next_dir_check: MonoTime,
+    pub(super) dir_check: DirCheck,
     /// Time of the first of the rejected fragments; `None` when the last write succeeded.
     pub(super) refused_since: Option<MonoTime>,
     /// Rejected journal writes in a row.

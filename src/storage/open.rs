@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::dir_check::DirCheck;
 use super::disk::{DirFault, Disk, DiskFault, FileId, segments};
 use super::engine::Engine;
 use super::fallback::FallbackDisk;
@@ -152,7 +153,7 @@ impl Engine {
             waiting: Vec::new(),
             recent: VecDeque::new(),
             next_counts: now,
-            next_dir_check: now,
+            dir_check: DirCheck::default(),
             refused_since: None,
             refusals: 0,
             wear_reported: false,
@@ -209,6 +210,11 @@ impl Engine {
             Err(detail) => return vec![StorageUpdate::Trouble { detail, lost: true }],
         }
         self.pin_locks();
+        self.broken_locks()
+    }
+
+    /// Reports locks that lost more footage since they were reported last.
+    pub(super) fn broken_locks(&mut self) -> Vec<StorageUpdate> {
         let broken = self.locks.add_missing(&self.ring.index().lost);
         if broken.is_empty() {
             return Vec::new();

@@ -197,6 +197,16 @@ impl Ring {
         self.current.is_some()
     }
 
+    /// The file that is written; `None` if no segment is open.
+    pub(super) fn current_file(&self) -> Option<u32> {
+        self.current.as_ref().map(|current| current.segment.head.segment)
+    }
+
+    /// Ends the current segment if it lies in this file.
+    pub(super) fn close_file(&mut self, file: u32) {
+        self.current.take_if(|current| current.segment.head.segment == file);
+    }
+
     /// Sample bytes that always fit one fragment.
     pub fn room(&self) -> usize {
         (self.geometry.segment / 2) as usize
