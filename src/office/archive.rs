@@ -1,6 +1,6 @@
 //! Archive of the office: ingest of MQTT messages in batches, and their receipts.
 //!
-//! The archive is `DIR/taimat.sqlite` and `DIR/files/{site}/{date}/{name}`. A message has no
+//! The archive is an index and a store of files ([`super::store`]). A message has no
 //! receipt before it is flushed; a repeated message is stored once. The archive checks names, sizes
 //! and offsets of devices before they reach the disk.
 //!

@@ -57,7 +57,7 @@ impl Archive {
         let started = self.index.event_of(site, event)?;
         let event = started.as_deref().unwrap_or(event);
         let events = self.index.payloads_of(site, event)?;
-        let files = self.index.files_of(site, event)?;
+        let files = self.index.event_files(site, event)?;
         ensure!(!events.is_empty() || !files.is_empty(), "{site} has no event or request {event}");
         ensure!(!out.exists(), "{} exists already", out.display());
         let mut name =

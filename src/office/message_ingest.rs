@@ -8,13 +8,12 @@ use serde_json::{Map, Value};
 use super::archive::Archive;
 use super::change::Change;
 use super::error::ArchiveError;
-use super::history::gap_in;
 use super::history::health::{figures, line_counts};
 use super::history::motion::{MotionEvent, short_kind};
+use super::history::{HOUR, gap_in};
 use super::ingest_outcome::{IngestOutcome, Now};
 use super::notice::{Fault, Notice};
 use super::store::index::{HistoryIndex, NewEvent};
-use super::store::sqlite::history::HOUR;
 use crate::units::{ClockQuality, Digest, RingId, SiteId, WallTime};
 use crate::uplink::wire::{Ack, Health, State};
 

@@ -72,7 +72,7 @@ pub(crate) trait ListIndex {
     /// The bytes of an event, of others with its id, and of those that name it, by number.
     fn payloads_of(&self, site: &str, event: &str) -> Result<Vec<Vec<u8>>, ArchiveError>;
     /// The files of an event that are not released.
-    fn files_of(&self, site: &str, event: &str) -> Result<Vec<EventFile>, ArchiveError>;
+    fn event_files(&self, site: &str, event: &str) -> Result<Vec<EventFile>, ArchiveError>;
     /// What the index's own check finds.
     fn damages(&self) -> Result<Vec<String>, ArchiveError>;
     /// Sites whose sums are wrong.

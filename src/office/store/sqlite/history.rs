@@ -3,9 +3,9 @@
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use crate::office::error::ArchiveError;
-use crate::office::history::GapEntry;
 use crate::office::history::health::{Figures, combine, from_text, to_text};
 use crate::office::history::motion::MotionEvent;
+use crate::office::history::{GapEntry, HOUR, MINUTE};
 use crate::office::store::index::{HistoryIndex, RetentionIndex as _};
 use crate::units::{ClockQuality, WallTime};
 
@@ -14,10 +14,6 @@ use super::index::SqliteIndex;
 /// Rows of one site and hour in `counts` at most: 16 lines with two directions, and rules and zones
 /// of events.
 const COUNT_ROWS_MAX: u64 = 256;
-/// Seconds of a step of the recent health history.
-pub(crate) const MINUTE: i64 = 60;
-/// Seconds of a step of the old health history.
-pub(crate) const HOUR: i64 = 3_600;
 
 /// Days that the health history is kept by the minute, and by the hour; the latter for counts, too.
 const MINUTES_KEPT: i64 = 30;

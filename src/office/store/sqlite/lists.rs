@@ -144,7 +144,7 @@ impl ListIndex for SqliteIndex {
         )
     }
 
-    fn files_of(&self, site: &str, event: &str) -> Result<Vec<EventFile>, ArchiveError> {
+    fn event_files(&self, site: &str, event: &str) -> Result<Vec<EventFile>, ArchiveError> {
         let mut query = self.db.prepare(
             "SELECT name, path, sha256, manifest FROM files WHERE site = ?1 AND event = ?2 AND gone IS NULL ORDER BY start, fid",
         )?;

@@ -12,15 +12,15 @@
 mod configs;
 mod error;
 mod files;
-pub(crate) mod history;
-pub(crate) mod index;
+mod history;
+pub(super) mod index;
 mod lists;
 mod messages;
 mod numbers;
 mod read_events;
 mod read_files;
 mod read_sites;
-pub(crate) mod reader;
+pub(super) mod reader;
 mod retention;
 mod schema;
 #[cfg(any(test, feature = "sim"))]

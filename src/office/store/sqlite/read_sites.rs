@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::Value;
 
-use super::history::{HOUR, MINUTE};
 use super::reader::SqliteReader;
 use super::{read_events, read_files};
 use crate::office::error::{ArchiveError, Named as _};
 use crate::office::history::health::{FIGURES, Figures, combine, from_text};
+use crate::office::history::{HOUR, MINUTE};
 use crate::office::queries::rows::{
     CountRow, EventFilter, EventPage, FileFilter, FootageGap, GapSum, HealthSeries, LockEntry,
     MotionEventRow, MotionFilter, MotionPage, PresenceRow, RetentionPreview, SiteAxis, SiteStatus,
