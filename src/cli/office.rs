@@ -24,10 +24,10 @@ use crate::office::archive::Archive;
 use crate::office::archive_link::ArchiveLink;
 use crate::office::archive_lock::claim;
 use crate::office::command_client::{CommandError, DeviceCommand, send};
-use crate::office::index;
 use crate::office::office_config::OfficeConfig;
 use crate::office::retention::Retention;
 use crate::office::service::{self, OfficeService};
+use crate::office::store;
 use crate::regular_file::{Links, TEXT_MAX, read_text};
 use crate::remote_config::rejection::Rejection;
 use crate::units::SiteId;
@@ -337,7 +337,7 @@ fn export(
 
 /// Warns that the disk of an archive is almost full: the office then rejects messages.
 fn warn_of_full(dir: &Path) {
-    if let Some(free) = index::free(dir).ok().filter(|free| *free < ALMOST_FULL) {
+    if let Some(free) = store::free(dir).ok().filter(|free| *free < ALMOST_FULL) {
         let dir = shown_path(dir);
         eprintln!(
             "WARNING: {dir}: the archive's disk has {free} free bytes. On a full disk the office stores nothing and sends no receipts; \
