@@ -215,13 +215,17 @@ fn clip_index(call: &Call) -> Result<Arc<ClipIndex>, Problem> {
     Ok(index)
 }
 
+/// The index of the clip for who gets no sound; of sound alone nothing is left.
+fn silent_index(call: &Call) -> Result<Arc<ClipIndex>, Problem> {
+    Some(clip_index(call)?).filter(|index| index.video().is_some()).ok_or_else(Problem::not_found)
+}
+
 fn bytes_of(call: &Call) -> Result<Answer, Problem> {
     let file = file(call)?;
     let is_clip = file.purpose != "snapshot";
-    let index = if is_clip && is_silent(call)? {
-        Some(clip_index(call)?).filter(|index| !index.patches.is_empty())
-    } else {
-        None
+    let index = match is_clip && is_silent(call)? {
+        true => Some(silent_index(call)?).filter(|index| !index.patches.is_empty()),
+        false => None,
     };
     let content_type = if is_clip { "video/mp4" } else { "image/jpeg" };
     let silent = if index.is_some() { "-video" } else { "" };
@@ -236,10 +240,9 @@ fn bytes_of(call: &Call) -> Result<Answer, Problem> {
 }
 
 fn index(call: &Call) -> Result<Answer, Problem> {
-    let index = clip_index(call)?;
-    match is_silent(call)? && !index.patches.is_empty() {
-        true => Answer::json(&index.video_only().ok_or_else(Problem::not_found)?),
-        false => Answer::json(&*index),
+    match is_silent(call)? {
+        true => Answer::json(&silent_index(call)?.video_only()),
+        false => Answer::json(&*clip_index(call)?),
     }
 }
 
