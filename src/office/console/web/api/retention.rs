@@ -88,7 +88,8 @@ struct Rules {
 }
 
 fn rules(call: &Call) -> Result<Answer, Problem> {
-    let rules = call.web.console.read(|tables| tables.retention_rules())?;
+    let mut rules = call.web.console.read(|tables| tables.retention_rules())?;
+    rules.retain(|rule| rule.group == ALL_SITES || call.may(Right::Board, &rule.group));
     Answer::json(&Rules { rules })
 }
 
