@@ -12,6 +12,7 @@ use super::route::{Access, Field, Gives, Kind, Method, Route, Takes};
 use super::router::routes;
 use super::test_office::{PRIVACY_ZONES, SITES, TestOffice, ask, state};
 use crate::office::console::people::rights::{ALL_SITES, Allowance, Right, Role, Scope, allows};
+use crate::office::console::tables::rows::RetentionRow;
 use crate::office::media::test_clip;
 
 const JPEG: &[u8] = b"\xff\xd8\xffan image";
@@ -358,6 +359,32 @@ fn who_may_not_hear_gets_a_file_without_sound() {
     let evidence = office.session(office.user("ev", &[(Role::Evidence, "*")]), true);
     assert_eq!(office.get(&path, &evidence).body, office.clip_bytes);
     assert_eq!(office.get(&format!("{path}?tracks=video"), &evidence).body, silent.body);
+}
+
+#[test]
+fn rules_of_a_group_count_from_the_start_of_the_office() {
+    let rule = |group: &str, days: u32| RetentionRow {
+        group: group.into(),
+        purpose: "clip".into(),
+        days,
+        ground: "Law 91/2025".into(),
+    };
+    // Files are two days old. Those of the group north stay for a year, the others for a day.
+    let office = TestOffice::built(2, &[rule("*", 1), rule("north", 365)], |_| {});
+    let user = office.user("op", &[(Role::Operator, "*")]);
+    let cookie = office.session(user, true);
+    let status = |at: usize| {
+        let (site, (clip, _)) = (SITES[at].0, &office.files[at]);
+        office.get(&format!("/api/v1/files/{site}/{clip}"), &cookie).status
+    };
+    let began = Instant::now();
+    while status(1) != 404 {
+        assert!(began.elapsed() < Duration::from_secs(20), "the rules are not in force");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(office.archive.run_retention()).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!((status(0), status(1)), (200, 404), "footage of the group north is gone");
 }
 
 #[test]

@@ -11,14 +11,14 @@ use super::start::{WebOptions, WebServer, start};
 use crate::clock::{Clock as _, SystemClock};
 use crate::evidence::manifest::{Manifest, of_still};
 use crate::office::archive::Archive;
-use crate::office::archive_link::{ArchiveLink, Intake};
+use crate::office::archive_link::{ArchiveClient, ArchiveLink, Intake};
 use crate::office::archive_thread;
 use crate::office::console::Console;
 use crate::office::console::audit::record::Origin;
 use crate::office::console::handle::new_token;
 use crate::office::console::people::purpose::{Purpose, PurposeKind};
 use crate::office::console::people::rights::{Grant, Role};
-use crate::office::console::tables::rows::{GroupRow, PlaceRow};
+use crate::office::console::tables::rows::{GroupRow, PlaceRow, RetentionRow};
 use crate::office::file_store::flush_and_hash;
 use crate::office::ingest_outcome::Now;
 use crate::office::media::test_clip;
@@ -37,6 +37,7 @@ pub(super) const PRIVACY_ZONES: [(&str, u64); 2] = [("km-17", 0), ("km-18", 2)];
 pub(super) struct TestOffice {
     pub(super) console: Console,
     intake: Intake,
+    pub(super) archive: ArchiveClient,
     pub(super) web: WebServer,
     /// File ids of `km-17`.
     pub(super) clip: String,
@@ -149,9 +150,18 @@ impl TestOffice {
     }
 
     pub(super) fn with(change: impl FnOnce(&mut WebOptions)) -> TestOffice {
+        TestOffice::built(0, &[], change)
+    }
+
+    /// An office whose files came `days` ago, and whose console has these rules.
+    pub(super) fn built(
+        days: i64,
+        rules: &[RetentionRow],
+        change: impl FnOnce(&mut WebOptions),
+    ) -> TestOffice {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(SystemClock::new());
-        let now = clock.now().wall;
+        let now = clock.now().wall.plus_micros(-days * 86_400_000_000);
         let mut archive = Archive::open(dir.path()).unwrap();
         let files: Vec<_> = SITES.iter().map(|(site, _)| fill(&mut archive, site, now)).collect();
         let console = Console::open(dir.path(), clock).unwrap();
@@ -181,6 +191,12 @@ impl TestOffice {
                 store.set_places(&office, now, &places)
             })
             .unwrap();
+        let rules = rules.to_vec();
+        if !rules.is_empty() {
+            console
+                .act(move |store, now| store.set_retention(&Origin::office(), now, &rules))
+                .unwrap();
+        }
         let link = ArchiveLink::new(Arc::new(SystemClock::new()));
         let mut options = WebOptions {
             address: "127.0.0.1:0".parse().unwrap(),
@@ -191,6 +207,7 @@ impl TestOffice {
             machine_token: Some("machine".into()),
         };
         change(&mut options);
+        let archive_client = link.client();
         let web = start(options, console.clone(), link.client()).unwrap();
         let (clip, snapshot, clip_bytes) = files[0].clone();
         let files = files.into_iter().map(|(clip, snapshot, _)| (clip, snapshot)).collect();
@@ -198,7 +215,17 @@ impl TestOffice {
         let (intake, mut answers) =
             archive_thread::start(archive, Retention::new(0, 0), link).unwrap();
         std::thread::spawn(move || while answers.blocking_recv().is_some() {});
-        TestOffice { console, intake, web, clip, snapshot, files, clip_bytes, dir }
+        TestOffice {
+            console,
+            intake,
+            web,
+            archive: archive_client,
+            clip,
+            snapshot,
+            files,
+            clip_bytes,
+            dir,
+        }
     }
 
     pub(super) fn dir(&self) -> &Path {
