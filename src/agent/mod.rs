@@ -488,6 +488,8 @@ impl Agent {
     }
 
     fn birth(&self, now: Timestamp) -> crate::uplink::wire::Birth {
-        self.gauges.birth(now, self.ring, self.boot, self.settings.storage.budget)
+        self.gauges
+            .birth(now, self.ring, self.boot, self.settings.storage.budget)
+            .with_settings(&self.settings)
     }
 }
