@@ -158,8 +158,8 @@ impl Damage {
                 format!(
                     "{site}, printf('E%09d', value), value / {sites} + 1, CASE value % 9 WHEN 0 THEN 'vn.taimat.camera.down.v1'
                      ELSE 'vn.taimat.motion.update.v1' END, strftime('%Y-%m-%dT%H:%M:%fZ', 1790000000 + value * 3, 'unixepoch'),
-                     json_object('id', printf('E%09d', value), 'data', json_object('event', 'M' || value, 'rule', 'gate', 'pad',
-                     hex(zeroblob(150)))), strftime('%Y-%m-%dT%H:%M:%fZ', 1790000000 + value * 3, 'unixepoch'), '0000000000000001'"
+                     CAST(json_object('id', printf('E%09d', value), 'data', json_object('event', 'M' || value, 'rule', 'gate', 'pad',
+                     hex(zeroblob(150)))) AS BLOB), strftime('%Y-%m-%dT%H:%M:%fZ', 1790000000 + value * 3, 'unixepoch'), '0000000000000001'"
                 ),
             ),
             (
