@@ -410,6 +410,11 @@ fn a_million_events_are_read_within_their_budgets() {
     let two = Some(vec!["km-1".to_owned(), "km-2".to_owned()]);
     let two = MotionFilter { sites: two, ..motion.clone() };
     let many = MotionFilter { limit: 10_000, ..motion.clone() };
+    let quiet = (0..20).map(|n| format!("quiet-{n}")).collect();
+    let quiet = MotionFilter { sites: Some(quiet), ..motion.clone() };
+    let group = (0..60).map(|n| format!("km-{n}")).collect();
+    let group = MotionFilter { sites: Some(group), ..motion.clone() };
+    let word = MotionFilter { text: Some("rare".into()), ..motion.clone() };
     let figures = [
         (
             "office events, newest 100",
@@ -447,6 +452,16 @@ fn a_million_events_are_read_within_their_budgets() {
             median(|| assert_eq!(reader.motion_events(&two).unwrap().events.len(), 100)),
         ),
         (
+            "motion events of 20 quiet sites",
+            50_000,
+            median(|| assert_eq!(reader.motion_events(&quiet).unwrap().events.len(), 0)),
+        ),
+        (
+            "motion events of 60 sites",
+            50_000,
+            median(|| assert_eq!(reader.motion_events(&group).unwrap().events.len(), 100)),
+        ),
+        (
             "motion events, 10,000 rows",
             150_000,
             median(|| assert_eq!(reader.motion_events(&many).unwrap().events.len(), 10_000)),
@@ -457,6 +472,9 @@ fn a_million_events_are_read_within_their_budgets() {
             median(|| assert_eq!(reader.board(at(0)).unwrap().len(), 200)),
         ),
     ];
+    // A text may stand in any row, so a rare one is searched row by row: no budget.
+    let searched = median(|| assert_eq!(reader.motion_events(&word).unwrap().events.len(), 100));
+    println!("{:32} {searched:>8} µs, one row in 1,000", "motion events with a word");
     for (what, budget, took) in figures {
         println!("{what:32} {took:>8} µs of {budget}");
     }

@@ -16,7 +16,12 @@ use crate::units::WallTime;
 /// Bytes of a searched text at most.
 const TEXT_MAX: usize = 100;
 
-/// Columns of a motion event `m`, with its clip and its snapshot.
+/// Sites that are searched one by one; more are searched in the order of time, where one of that many
+/// has a row soon.
+const FEW_SITES: usize = 64;
+
+/// Columns of a motion event `m`, with its clip and its snapshot, which the index of an event's files
+/// holds.
 const MOTION: &str = "m.id, m.start, m.end, m.clock, m.rule, m.zones, m.priority, m.direction, m.direction_at, m.score, m.objects, m.seconds,
     m.is_closed, m.has_start, m.clip_plan, m.end_reason, m.site,
     (SELECT fid FROM files f WHERE f.site = m.site AND f.event = m.id AND f.gone IS NULL AND f.purpose = 'clip' ORDER BY f.start, f.fid LIMIT 1),
@@ -101,14 +106,22 @@ fn cursor(text: &str) -> Result<(String, String, String), ArchiveError> {
     Ok((at.to_owned(), site.to_owned(), id.to_owned()))
 }
 
-pub(super) fn motion_events(
-    db: &Connection,
-    filter: &MotionFilter,
-) -> Result<MotionPage, ArchiveError> {
+/// The query of a page of motion events with its values; it gives one row more than the page has.
+fn motion_query(filter: &MotionFilter) -> Result<(String, Vec<SqlValue>), ArchiveError> {
     let mut wanted = Conditions::default();
-    wanted.add_sites("m.site", filter.sites.as_ref())?;
+    let few = filter.sites.as_ref().filter(|sites| (2..=FEW_SITES).contains(&sites.len()));
+    if let Some(sites) = few {
+        // Each site by itself: `s` is one of them.
+        let list = serde_json::to_string(sites).unwrap_or_default();
+        wanted.values.push(list.into());
+        wanted.text.push("m.site = s.value".into());
+    } else {
+        wanted.add_sites("m.site", filter.sites.as_ref())?;
+    }
     if let Some(rule) = &filter.rule {
-        wanted.add("m.rule = ?", rule.clone());
+        // With few sites the index of the site gives their order.
+        let equal = if few.is_some() { "+m.rule = ?" } else { "m.rule = ?" };
+        wanted.add(equal, rule.clone());
     }
     if let Some(zone) = &filter.zone {
         wanted.add("EXISTS (SELECT 1 FROM json_each(m.zones) WHERE value = ?)", zone.clone());
@@ -139,14 +152,33 @@ pub(super) fn motion_events(
         let (site, id) = (last + 1, last + 2);
         wanted.text.push(format!("(m.start, m.site, m.id) < (?{last}, ?{site}, ?{id})"));
     }
-    let limit = filter.limit.clamp(1, ROWS_MAX);
-    let query = format!(
-        "SELECT {MOTION} FROM motion_events m WHERE {} ORDER BY m.start DESC, m.site DESC, m.id DESC LIMIT {}",
-        wanted.clause(),
-        limit + 1
-    );
+    let most = page_of(filter) + 1;
+    let (clause, order) = (wanted.clause(), "m.start DESC, m.site DESC, m.id DESC");
+    let query = if few.is_some() {
+        format!(
+            "SELECT {MOTION} FROM motion_events m WHERE (m.site, m.id) IN (SELECT o.site, o.id FROM json_each(?1) s
+             CROSS JOIN motion_events o WHERE o.site = s.value AND o.id IN (SELECT m.id FROM motion_events m
+             WHERE {clause} ORDER BY m.start DESC, m.id DESC LIMIT {most})
+             ORDER BY o.start DESC, o.site DESC, o.id DESC LIMIT {most}) ORDER BY {order}"
+        )
+    } else {
+        format!("SELECT {MOTION} FROM motion_events m WHERE {clause} ORDER BY {order} LIMIT {most}")
+    };
+    Ok((query, wanted.values()))
+}
+
+/// Rows of a page.
+fn page_of(filter: &MotionFilter) -> u32 {
+    filter.limit.clamp(1, ROWS_MAX)
+}
+
+pub(super) fn motion_events(
+    db: &Connection,
+    filter: &MotionFilter,
+) -> Result<MotionPage, ArchiveError> {
+    let (limit, (query, values)) = (page_of(filter), motion_query(filter)?);
     let mut query = db.prepare_cached(&query)?;
-    let rows = query.query_map(params_from_iter(wanted.values()), motion_row)?;
+    let rows = query.query_map(params_from_iter(values), motion_row)?;
     let mut rows: Vec<(i64, MotionEventRow)> = rows.collect::<Result<_, _>>()?;
     let has_more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
@@ -225,4 +257,42 @@ pub(super) fn events(db: &Connection, filter: &EventFilter) -> Result<EventPage,
     let next =
         rows.last().filter(|_| has_more).map(|(rowid, last)| format!("{},{rowid},", last.received));
     Ok(EventPage { events: rows.into_iter().map(|(_, row)| row).collect(), next })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::office::store::index::Transactions as _;
+    use crate::office::store::sqlite::index::SqliteIndex;
+
+    #[test]
+    fn each_page_of_motion_events_is_read_by_an_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = SqliteIndex::open(dir.path()).unwrap();
+        index.migrate().unwrap();
+        let any = MotionFilter::default();
+        let sites = |n: u32| Some((0..n).map(|n| format!("km-{n}")).collect());
+        let (rule, at) = (Some("gate".to_owned()), Some(WallTime(1)));
+        let filters = [
+            (any.clone(), "motion_events_by_time"),
+            (MotionFilter { from: at, to: at, ..any.clone() }, "motion_events_by_time"),
+            (MotionFilter { rule: rule.clone(), ..any.clone() }, "motion_events_by_rule"),
+            (MotionFilter { sites: sites(1), ..any.clone() }, "motion_events_by_site"),
+            (MotionFilter { sites: sites(2), ..any.clone() }, "motion_events_by_site"),
+            (MotionFilter { sites: sites(2), rule, ..any.clone() }, "motion_events_by_site"),
+            (MotionFilter { sites: sites(99), ..any.clone() }, "motion_events_by_time"),
+            (MotionFilter { before: Some("1,a,b".into()), ..any }, "motion_events_by_time"),
+        ];
+        for (filter, wanted) in filters {
+            let (query, values) = motion_query(&filter).unwrap();
+            let mut query = index.db.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+            let steps = query.query_map(params_from_iter(values), |row| row.get(3)).unwrap();
+            let steps: Vec<String> = steps.map(Result::unwrap).collect();
+            assert!(steps.iter().any(|step| step.contains(wanted)), "{filter:?}: {steps:#?}");
+            let is_bare = |step: &&String| step.starts_with("SCAN m") && !step.contains("INDEX");
+            assert_eq!(steps.iter().find(is_bare), None, "{filter:?}: {steps:#?}");
+            let files = steps.iter().filter(|step| step.contains("COVERING INDEX files_of_event"));
+            assert_eq!(files.count(), 2, "{filter:?}: {steps:#?}");
+        }
+    }
 }

@@ -64,7 +64,9 @@ pub(super) fn files(db: &Connection, filter: &FileFilter) -> Result<Vec<StoredFi
     let mut wanted = Conditions::default();
     wanted.add_sites("site", filter.sites.as_ref())?;
     if let Some(purpose) = &filter.purpose {
-        wanted.add("purpose = ?", purpose.clone());
+        // The index of the event finds few files, that of the purpose thousands.
+        let equal = if filter.event.is_some() { "+purpose = ?" } else { "purpose = ?" };
+        wanted.add(equal, purpose.clone());
     }
     if let Some(event) = &filter.event {
         wanted.add("event = ?", event.clone());

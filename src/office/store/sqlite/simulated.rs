@@ -138,12 +138,12 @@ impl Damage {
         self.run("DROP TRIGGER file_comes; DROP TRIGGER file_goes; DROP TABLE kept; PRAGMA user_version = 0");
     }
 
-    /// Fills an empty index with sites, events and one motion event each. Indexes and triggers are
-    /// made after the rows: a million of them take seconds so.
+    /// Fills an empty index with sites, events, one motion event each, and clip and snapshot of the
+    /// newest fifth. Indexes and triggers are made after the rows: a million of them take seconds so.
     pub(crate) fn fill(&self, sites: u64, events: u64) {
         // Without journal and flush, and with room for all pages: the rows are of no worth.
         self.run("PRAGMA cache_size = -400000; PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; BEGIN");
-        let made = "SELECT 'DROP ' || type || ' ' || name FROM sqlite_master WHERE tbl_name IN ('events', 'motion_events') AND sql IS NOT NULL
+        let made = "SELECT 'DROP ' || type || ' ' || name FROM sqlite_master WHERE tbl_name IN ('events', 'motion_events', 'files') AND sql IS NOT NULL
             AND type IN ('index', 'trigger')";
         let mut made = self.0.prepare(made).unwrap();
         let drops: Vec<String> =
@@ -158,8 +158,8 @@ impl Damage {
                 format!(
                     "{site}, printf('E%09d', value), value / {sites} + 1, CASE value % 9 WHEN 0 THEN 'vn.taimat.camera.down.v1'
                      ELSE 'vn.taimat.motion.update.v1' END, strftime('%Y-%m-%dT%H:%M:%fZ', 1790000000 + value * 3, 'unixepoch'),
-                     json_object('id', printf('E%09d', value), 'data', json_object('event', 'M' || value, 'rule', 'gate', 'pad',
-                     hex(zeroblob(150)))), strftime('%Y-%m-%dT%H:%M:%fZ', 1790000000 + value * 3, 'unixepoch'), '0000000000000001'"
+                     CAST(json_object('id', printf('E%09d', value), 'data', json_object('event', 'M' || value, 'rule', 'gate', 'pad',
+                     hex(zeroblob(150)))) AS BLOB), strftime('%Y-%m-%dT%H:%M:%fZ', 1790000000 + value * 3, 'unixepoch'), '0000000000000001'"
                 ),
             ),
             (
@@ -170,6 +170,18 @@ impl Damage {
                      3, CASE value % 1000 WHEN 0 THEN 'rare' ELSE 'gate' END, '[\"road\"]', '', NULL, 0, 0.5, 1, 12, 1, 1, 'planned', '',
                      '2026'"
                 ),
+            ),
+            (
+                events * 2 / 5,
+                "INSERT INTO files",
+                {
+                    let of = format!("({events} - 1 - value / 2)");
+                    let start = format!("strftime('%Y-%m-%dT%H:%M:%fZ', 1790000000 + {of} * 3, 'unixepoch')");
+                    format!(
+                        "'km-' || ({of} % {sites}), printf('%032x', value), 'a', 'k' || value, CASE value % 2 WHEN 0 THEN 'clip'
+                         ELSE 'snapshot' END, printf('M%09d', {of}), 1000, '', {start}, {start}, x'7b7d', {start}, NULL, NULL"
+                    )
+                },
             ),
         ];
         for (many, insert, values) in rows {
