@@ -221,8 +221,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             command(&site, &name, &args, sign.as_deref(), wait, &broker)
         }
         OfficeCommand::Config(args) => super::office_config::run(args, &config),
-        OfficeCommand::User(args) => super::office_user::run(args),
-        OfficeCommand::Audit(args) => super::office_audit::run(args),
+        OfficeCommand::User(args) => super::office_user::run(args, &config),
+        OfficeCommand::Audit(args) => super::office_audit::run(args, &config),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::office::console::audit::record::Origin;
 use crate::office::console::handle::new_token;
 use crate::office::console::people::purpose::{Purpose, PurposeKind};
 use crate::office::console::people::rights::{Grant, Role};
+use crate::office::console::tables::map_tiles::write_test_file;
 use crate::office::console::tables::rows::{GroupRow, PlaceRow, RetentionRow};
 use crate::office::file_store::flush_and_hash;
 use crate::office::ingest_outcome::Now;
@@ -197,6 +198,8 @@ impl TestOffice {
                 .act(move |store, now| store.set_retention(&Origin::office(), now, &rules))
                 .unwrap();
         }
+        let map = dir.path().join("map.mbtiles");
+        write_test_file(&map, "105.1,20.5,105.3,20.7", &[(1, 0, 1, b"\x89PNG\r\n\x1a\ntile")]);
         let link = ArchiveLink::new(Arc::new(SystemClock::new()));
         let mut options = WebOptions {
             address: "127.0.0.1:0".parse().unwrap(),
@@ -204,6 +207,7 @@ impl TestOffice {
             names: Vec::new(),
             archive: dir.path().to_owned(),
             broker: None,
+            tiles: Some(map),
             machine_token: Some("machine".into()),
         };
         change(&mut options);
