@@ -4,15 +4,16 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::start::{WebOptions, WebServer, start};
 use crate::clock::{Clock as _, SystemClock};
 use crate::evidence::manifest::{Manifest, of_still};
 use crate::office::archive::Archive;
 use crate::office::archive_link::{ArchiveClient, ArchiveLink, Intake};
-use crate::office::archive_thread;
+use crate::office::archive_thread::{self, OutgoingAnswer};
 use crate::office::console::Console;
 use crate::office::console::audit::record::Origin;
 use crate::office::console::handle::new_token;
@@ -46,6 +47,7 @@ pub(super) struct TestOffice {
     /// File ids of clip and snapshot of all sites.
     pub(super) files: Vec<(String, String)>,
     pub(super) clip_bytes: Vec<u8>,
+    receipts: Mutex<Receiver<String>>,
     dir: tempfile::TempDir,
 }
 
@@ -215,10 +217,18 @@ impl TestOffice {
         let web = start(options, console.clone(), link.client()).unwrap();
         let (clip, snapshot, clip_bytes) = files[0].clone();
         let files = files.into_iter().map(|(clip, snapshot, _)| (clip, snapshot)).collect();
-        // The archive thread itself: what it answers to devices is read and dropped.
+        // The archive thread itself; what it answers to devices is kept for `receipt`.
         let (intake, mut answers) =
             archive_thread::start(archive, Retention::new(0, 0), link).unwrap();
-        std::thread::spawn(move || while answers.blocking_recv().is_some() {});
+        let (sender, receipts) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            while let Some(answer) = answers.blocking_recv() {
+                if let OutgoingAnswer::Publish(_, payload) = answer {
+                    let _ = sender.send(String::from_utf8_lossy(&payload).into_owned());
+                }
+            }
+        });
+        let receipts = Mutex::new(receipts);
         TestOffice {
             console,
             intake,
@@ -228,6 +238,7 @@ impl TestOffice {
             snapshot,
             files,
             clip_bytes,
+            receipts,
             dir,
         }
     }
@@ -240,6 +251,19 @@ impl TestOffice {
     pub(super) fn message(&self, site: &str, tail: &str, payload: &Value) {
         let topic = topics::up(&SiteId::parse(site).unwrap(), tail);
         self.intake.hand(topic, payload.to_string().into_bytes());
+    }
+
+    /// How long the receipt of a new event takes.
+    pub(super) fn receipt(&self, seq: u64) -> Duration {
+        let began = Instant::now();
+        let id = format!("flood-{seq}");
+        let event = json!({"specversion": "1.0", "id": id, "source": "taimat/km-17", "type": "vn.taimat.start.v1",
+            "time": "2026-11-24T02:00:00Z", "datacontenttype": "application/json", "seq": seq,
+            "ring": "0000000000000001", "clock": "ntp", "boot": 1, "mono": 1, "data": {}});
+        self.message("km-17", "event", &event);
+        let receipts = self.receipts.lock().unwrap();
+        while !receipts.recv_timeout(Duration::from_secs(30)).unwrap().contains(&id) {}
+        began.elapsed()
     }
 
     /// A file of a device, as the archive thread takes it; returns when pages can read it.
