@@ -303,6 +303,15 @@ impl Digest {
         hex(&self.0)
     }
 
+    /// 16 groups of five decimal digits, each of two bytes, for people who compare them aloud.
+    pub fn digits(&self) -> String {
+        let groups = self.0.chunks(2).map(|pair| {
+            let number = pair.iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+            format!("{number:05}")
+        });
+        groups.collect::<Vec<_>>().join(" ")
+    }
+
     /// Parses 64 hex digits; `None` for other text.
     pub fn from_hex(text: &str) -> Option<Digest> {
         if text.len() != 64 || !text.is_ascii() {
@@ -372,6 +381,19 @@ pub fn counted(count: usize, thing: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_digest_in_digits_has_each_of_its_bits() {
+        let digits = Digest::of(b"").digits();
+        assert_eq!(
+            digits,
+            "58288 50242 39164 07188 39675 62664 39279 47396 10158 16868 25755 37708 42133 39195 30802 47189"
+        );
+        let mut ends = [0; 32];
+        (ends[1], ends[30], ends[31]) = (7, 255, 255);
+        let digits = Digest(ends).digits();
+        assert!(digits.starts_with("00007 00000 ") && digits.ends_with(" 00000 65535"));
+    }
 
     #[test]
     fn a_time_behind_the_end_of_the_calendar_is_its_end() {

@@ -37,6 +37,7 @@ pub(super) fn start_web(
         names: Vec::new(),
         archive: dir.to_owned(),
         broker: Some(BrokerAccess { options, any_version: false, key: None }),
+        tiles: None,
         machine_token: None,
     };
     let server = start(web, console.clone(), archive)?;

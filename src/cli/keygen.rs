@@ -116,7 +116,9 @@ fn site_key(site: &str, args: &Args) -> anyhow::Result<ExitCode> {
     let path = args.dir.join(format!("{site}.key"));
     put(&path, document.as_ref())?;
     println!("key: {} (keep it on this device only)", shown_path(&path));
-    println!("public key sha256: {}", Digest::of(pair.public_key().as_ref()).hex());
+    let digest = Digest::of(pair.public_key().as_ref());
+    println!("public key sha256: {}", digest.hex());
+    println!("the same in digits: {}", digest.digits());
     let request = args.dir.join(format!("{site}.csr"));
     println!(
         "make the certificate request for the office: openssl req -new -key {} -subj /CN={site} -out {}",

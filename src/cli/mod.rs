@@ -42,6 +42,7 @@ mod office_file;
 #[cfg(feature = "office")]
 mod office_filter;
 #[cfg(feature = "office")]
+mod office_lock;
 mod office_print;
 #[cfg(feature = "office")]
 mod office_user;

@@ -11,13 +11,13 @@ use tokio::sync::mpsc;
 
 use super::Usage;
 use super::broker::{Broker, ended, signing_key};
-use super::office_file;
 use super::office_filter::{
-    EVENT_KINDS, FILE_KINDS, Wanted, check_gap_flags, ensure_known, explain_empty, filter, span,
+    EVENT_KINDS, FILE_KINDS, Wanted, check_gap_flags, explain_empty, filter,
 };
 use super::office_print::{Lines, show, show_check};
 use super::office_web::{WebFlags, start_web};
 use super::run::on_signal;
+use super::{office_file, office_lock};
 use crate::clock::{Clock as _, SystemClock, random_id};
 use crate::escape::{shown, shown_json, shown_path};
 use crate::office::archive::Archive;
@@ -26,6 +26,7 @@ use crate::office::archive_lock::claim;
 use crate::office::command_client::{CommandError, DeviceCommand, send};
 use crate::office::console::retention::rules_of;
 use crate::office::office_config::OfficeConfig;
+use crate::office::operator_socket;
 use crate::office::retention::Retention;
 use crate::office::retention_rules::RetentionRules;
 use crate::office::service::{self, OfficeService};
@@ -211,7 +212,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         OfficeCommand::Lock { dir, site, from, to, reason, end } => {
             let range = (from.unwrap_or_default(), to.unwrap_or_default());
-            lock(&archive(dir)?, site.zip(reason), (&range.0, &range.1), end)
+            office_lock::lock(&archive(dir)?, site.zip(reason), (&range.0, &range.1), end)
         }
         OfficeCommand::Export { dir, site, event, out, skip_bad } => {
             export(&archive(dir)?, (&site, &event), &out, skip_bad)
@@ -221,8 +222,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             command(&site, &name, &args, sign.as_deref(), wait, &broker)
         }
         OfficeCommand::Config(args) => super::office_config::run(args, &config),
-        OfficeCommand::User(args) => super::office_user::run(args),
-        OfficeCommand::Audit(args) => super::office_audit::run(args),
+        OfficeCommand::User(args) => super::office_user::run(args, &config),
+        OfficeCommand::Audit(args) => super::office_audit::run(args, &config),
     }
 }
 
@@ -285,35 +286,6 @@ fn show_gaps(dir: &Path, lines: &Wanted) -> anyhow::Result<ExitCode> {
     show(lines.json, &rows, "site            ring                 first     last  why", |row| {
         format!("{:15} {:16} {:>9} {:>8}  {}", row.site, row.ring, row.first, row.last, row.why)
     })
-}
-
-/// Locks files of a site (`locked`: site and reason), or ends the lock `end`; then shows all locks.
-fn lock(
-    dir: &Path,
-    locked: Option<(String, String)>,
-    (from, to): (&str, &str),
-    end: Option<i64>,
-) -> anyhow::Result<ExitCode> {
-    let mut archive = Archive::open_read_only(dir)?;
-    if let Some((site, reason)) = locked {
-        let (from, to) = span(from, to)?;
-        let now = SystemClock::new().now().wall;
-        ensure_known(&archive, &site)?;
-        archive.lock(&site, (&from.rfc3339(), &to.rfc3339()), &reason, &now.rfc3339())?;
-    } else if let Some(id) = end {
-        anyhow::ensure!(archive.unlock(id)?, "there is no lock {id}");
-    }
-    show(
-        false,
-        &archive.locks()?,
-        "lock  site            from                      to                        reason",
-        |row| {
-            format!(
-                "{:>4}  {:15} {:24}  {:24}  {}",
-                row.id, row.site, row.start, row.end, row.reason
-            )
-        },
-    )
 }
 
 fn export(
@@ -391,6 +363,12 @@ fn receive(
         let stop = on_signal()?;
         let (_none, commands) = mpsc::channel(1);
         let mut lines = Lines::start()?;
+        match operator_socket::listen(dir) {
+            Ok(listener) => drop(tokio::spawn(operator_socket::serve(listener, client.clone()))),
+            Err(error) => {
+                tracing::warn!(%error, "no socket for requests of the command line; lock in the console instead");
+            }
+        }
         if let Some(rules) = rules {
             tokio::spawn(async move {
                 if let Err(error) = client.set_rules(rules).await {

@@ -6,12 +6,14 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::office_file;
 use super::office_user::ensure_owner;
 use crate::clock::{Clock as _, SystemClock};
 use crate::escape::{shown_json, shown_json_line};
 use crate::office::console::audit::record::{Act, Entry, Origin};
 use crate::office::console::tables::Tables;
 use crate::office::console::writer::{Store, console_dir, verify_read_only};
+use crate::office::office_config::OfficeConfig;
 
 /// Records read at once.
 const BATCH: u32 = 1_000;
@@ -36,7 +38,7 @@ enum AuditCommand {
     Verify {
         /// The archive's directory.
         #[arg(long)]
-        dir: PathBuf,
+        dir: Option<PathBuf>,
         /// JSON instead of lines.
         #[arg(long)]
         json: bool,
@@ -45,7 +47,7 @@ enum AuditCommand {
     Export {
         /// The archive's directory.
         #[arg(long)]
-        dir: PathBuf,
+        dir: Option<PathBuf>,
         /// Why, in words; the record of the export has it.
         #[arg(long)]
         reason: String,
@@ -56,10 +58,11 @@ enum AuditCommand {
 ///
 /// # Errors
 /// When there is no console, or it cannot be read.
-pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: Args, config: &OfficeConfig) -> anyhow::Result<ExitCode> {
+    let archive = |dir: Option<PathBuf>| office_file::dir(dir, config);
     match args.what {
-        AuditCommand::Verify { dir, json } => verify(&dir, json),
-        AuditCommand::Export { dir, reason } => export(&dir, reason),
+        AuditCommand::Verify { dir, json } => verify(&archive(dir)?, json),
+        AuditCommand::Export { dir, reason } => export(&archive(dir)?, reason),
     }
 }
 

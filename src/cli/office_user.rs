@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use super::Usage;
+use super::office_file;
 use super::office_print::show;
 use crate::clock::{Clock as _, SystemClock};
 use crate::office::console::acts::check_name;
@@ -19,6 +20,7 @@ use crate::office::console::people::rights::{ALL_SITES, Grant, Role};
 use crate::office::console::tables::Tables;
 use crate::office::console::tables::rows::{UserChange, UserRow};
 use crate::office::console::writer::{Store, console_dir};
+use crate::office::office_config::OfficeConfig;
 use crate::units::{Secret, WallTime};
 
 /// End of `taimat office user --help`.
@@ -43,7 +45,7 @@ struct Named {
     name: String,
     /// The archive's directory.
     #[arg(long)]
-    dir: PathBuf,
+    dir: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -54,7 +56,7 @@ enum UserCommand {
         name: String,
         /// The archive's directory; its console is made if there is none.
         #[arg(long)]
-        dir: PathBuf,
+        dir: Option<PathBuf>,
         /// Role: viewer, operator, evidence, admin or auditor; repeat for more.
         #[arg(long, required = true)]
         role: Vec<String>,
@@ -103,7 +105,7 @@ enum UserCommand {
     List {
         /// The archive's directory.
         #[arg(long)]
-        dir: PathBuf,
+        dir: Option<PathBuf>,
         /// JSON instead of a table.
         #[arg(long)]
         json: bool,
@@ -167,16 +169,18 @@ fn grant(role: &str, group: &str, until: Option<&str>) -> anyhow::Result<Grant> 
 ///
 /// # Errors
 /// When the console cannot be opened or refuses the act.
-pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: Args, config: &OfficeConfig) -> anyhow::Result<ExitCode> {
+    let archive = |dir: Option<PathBuf>| office_file::dir(dir, config);
+    let place = |named: Named| Ok::<_, anyhow::Error>((named.name, archive(named.dir)?));
     match args.what {
         UserCommand::Add { name, dir, role, group, until, language } => {
             let grants = role.iter().map(|role| grant(role, &group, until.as_deref()));
-            add(&dir, (&name, &language), &grants.collect::<anyhow::Result<Vec<_>>>()?)
+            add(&archive(dir)?, (&name, &language), &grants.collect::<anyhow::Result<Vec<_>>>()?)
         }
-        UserCommand::Reset(named) => reset(&named),
+        UserCommand::Reset(named) => reset(&place(named)?),
         UserCommand::Grant { named, role, group, until } => {
             let new = grant(&role, &group, until.as_deref())?;
-            change(&named, |user| {
+            change(&place(named)?, |user| {
                 let same = |old: &&Grant| old.role != new.role || old.group != new.group;
                 let kept = user.grants.iter().filter(same).cloned();
                 Ok(of_grants(kept.chain([new.clone()]).collect()))
@@ -184,7 +188,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         UserCommand::Revoke { named, role, group } => {
             let gone = grant(&role, &group, None)?;
-            change(&named, |user| {
+            change(&place(named)?, |user| {
                 let stays = |old: &&Grant| old.role != gone.role || old.group != gone.group;
                 let kept: Vec<Grant> = user.grants.iter().filter(stays).cloned().collect();
                 let has = kept.len() < user.grants.len();
@@ -192,15 +196,15 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
                 Ok(of_grants(kept))
             })
         }
-        UserCommand::Disable(named) => change(&named, |user| {
+        UserCommand::Disable(named) => change(&place(named)?, |user| {
             anyhow::ensure!(!user.is_disabled, "{} is disabled already", user.name);
             Ok(UserChange { is_disabled: Some(true), ..UserChange::default() })
         }),
-        UserCommand::Enable(named) => change(&named, |user| {
+        UserCommand::Enable(named) => change(&place(named)?, |user| {
             anyhow::ensure!(user.is_disabled, "{} is not disabled", user.name);
             Ok(UserChange { is_disabled: Some(false), ..UserChange::default() })
         }),
-        UserCommand::List { dir, json } => list(&dir, json),
+        UserCommand::List { dir, json } => list(&archive(dir)?, json),
     }
 }
 
@@ -226,7 +230,7 @@ fn add(dir: &Path, (name, language): (&str, &str), grants: &[Grant]) -> anyhow::
     Ok(ExitCode::SUCCESS)
 }
 
-fn reset(Named { name, dir }: &Named) -> anyhow::Result<ExitCode> {
+fn reset((name, dir): &(String, PathBuf)) -> anyhow::Result<ExitCode> {
     let Opened { mut store, by, now } = open(dir)?;
     let id = user(&store, name)?.id;
     let (token, digest) = new_token()?;
@@ -236,7 +240,7 @@ fn reset(Named { name, dir }: &Named) -> anyhow::Result<ExitCode> {
 }
 
 fn change(
-    Named { name, dir }: &Named,
+    (name, dir): &(String, PathBuf),
     change: impl FnOnce(&UserRow) -> anyhow::Result<UserChange>,
 ) -> anyhow::Result<ExitCode> {
     let Opened { mut store, by, now } = open(dir)?;

@@ -57,6 +57,7 @@ pub(super) fn start_web(
             any_version,
             key: key.map(|(key, _)| Arc::new(key)),
         }),
+        tiles: config.web.tiles_file.clone(),
         machine_token: token,
     };
     let server = start(web, console.clone(), archive)?;
@@ -77,7 +78,10 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
 fn announce(server: &WebServer, console: &Console) -> anyhow::Result<()> {
     println!("console: {}/", server.url());
     if let Some(fingerprint) = &server.fingerprint {
-        println!("console: SHA-256 of its certificate {fingerprint}");
+        let hex = fingerprint.hex().to_uppercase();
+        let pairs: Vec<&str> = (0..32).filter_map(|n| hex.get(2 * n..2 * n + 2)).collect();
+        println!("console: SHA-256 of its certificate, as a browser shows it {}", pairs.join(":"));
+        println!("console: the same in digits {}", fingerprint.digits());
     }
     if let Some(token) = console.first_admin_token()? {
         let ip = server.address.ip();

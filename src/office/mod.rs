@@ -27,7 +27,7 @@
 //! * [`media`]: clips for a player: index, file without sound, key frames.
 //!   [`pictures`]: the thread that decodes key frames to JPEG, with [`picture_cache`].
 //! * [`office_config`]: the configuration file. [`archive_lock`]: one receiving office for each
-//!   archive. [`safeguards`]: rules that the simulator removes one by one.
+//!   archive; [`operator_socket`]: what the command line asks of it. [`safeguards`]: rules that the simulator removes one by one.
 //!
 //! Every other MQTT subscriber can do the same: docs/mqtt.md is the contract.
 //!
@@ -56,6 +56,7 @@ pub mod media;
 pub(crate) mod message_ingest;
 pub mod notice;
 pub mod office_config;
+pub(crate) mod operator_socket;
 pub(crate) mod part_cache;
 pub(crate) mod partial_files;
 pub(crate) mod picture_cache;

@@ -41,11 +41,11 @@ pub const KEYS: [&str; 20] = [
     "web.listen",
     "web.cert_file",
     "web.key_file",
+    "web.tiles_file",
     "keys.sign_file",
     "keys.metrics_token_file",
-    "console.dir",
 ];
-const SECTIONS: [&str; 5] = ["broker", "retention", "web", "keys", "console"];
+const SECTIONS: [&str; 4] = ["broker", "retention", "web", "keys"];
 
 /// How the office reaches the broker; `None` where the file does not say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -77,6 +77,8 @@ pub struct WebConfig {
     pub listen: SocketAddr,
     /// PEM certificate chain and PEM key; without them only a loopback address may be listened on.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// MBTiles file of a map below the plan.
+    pub tiles_file: Option<PathBuf>,
 }
 
 /// The configuration of an office.
@@ -100,8 +102,6 @@ pub struct OfficeConfig {
     pub sign_file: Option<PathBuf>,
     /// File with the token of `/metrics`.
     pub metrics_token_file: Option<PathBuf>,
-    /// Directory of the console's database; the archive's directory without it.
-    pub console_dir: Option<PathBuf>,
 }
 
 impl Default for OfficeConfig {
@@ -113,10 +113,9 @@ impl Default for OfficeConfig {
             broker: BrokerConfig::default(),
             max_days: None,
             max_gib: None,
-            web: WebConfig { enabled: false, listen: LISTEN, identity: None },
+            web: WebConfig { enabled: false, listen: LISTEN, identity: None, tiles_file: None },
             sign_file: None,
             metrics_token_file: None,
-            console_dir: None,
         }
     }
 }
@@ -280,7 +279,6 @@ fn read(entries: &mut Entries<'_>) -> OfficeConfig {
         web: web(entries),
         sign_file: entries.path("keys.sign_file"),
         metrics_token_file: entries.path("keys.metrics_token_file"),
-        console_dir: entries.path("console.dir"),
     }
 }
 
@@ -331,7 +329,12 @@ fn web(entries: &mut Entries<'_>) -> WebConfig {
         ),
         _ => {}
     }
-    WebConfig { enabled, listen, identity: cert.zip(key) }
+    WebConfig {
+        enabled,
+        listen,
+        identity: cert.zip(key),
+        tiles_file: entries.path("web.tiles_file"),
+    }
 }
 
 #[cfg(test)]

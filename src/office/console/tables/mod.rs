@@ -4,7 +4,7 @@
 //! * [`people`]: users, grants, one-time tokens. [`sessions`]: sessions and purposes.
 //! * [`places`]: groups, places, plan, rules of retention, settings. [`events`]: handled events,
 //!   notes, notes of locks, shown ranges.
-//! * [`trail`]: the records of the audit trail.
+//! * [`trail`]: the records of the audit trail. [`map_tiles`]: a map, from a file of its own.
 //!
 //! What belongs here: statements and transactions. What does not: rules, randomness, clocks.
 #![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
@@ -12,6 +12,7 @@
 pub(super) mod events;
 pub(super) mod people;
 pub(super) mod places;
+pub mod map_tiles;
 pub mod rows;
 mod schema;
 pub(super) mod sessions;

@@ -71,6 +71,14 @@ impl Tables {
         Ok(rows.into_iter().collect())
     }
 
+    /// When the plan was made; `None` without one. The image is not read.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn plan_made(&self) -> Result<Option<WallTime>> {
+        self.first("SELECT made FROM plan", [], |row| Ok(WallTime(row.get(0)?)))
+    }
+
     /// The plan.
     ///
     /// # Errors

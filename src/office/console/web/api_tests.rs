@@ -12,10 +12,9 @@ use super::route::{Access, Field, Gives, Kind, Method, Route, Takes};
 use super::router::routes;
 use super::test_office::{PRIVACY_ZONES, SITES, TestOffice, ask, state};
 use crate::office::console::people::rights::{ALL_SITES, Allowance, Right, Role, Scope, allows};
+use crate::office::console::plan_image::test_jpeg;
 use crate::office::console::tables::rows::RetentionRow;
 use crate::office::media::test_clip;
-
-const JPEG: &[u8] = b"\xff\xd8\xffan image";
 
 /// Query and body of a request that a row takes.
 fn sample(office: &TestOffice, route: &Route, site: &str) -> (String, Vec<u8>) {
@@ -27,6 +26,7 @@ fn sample(office: &TestOffice, route: &Route, site: &str) -> (String, Vec<u8>) {
         .replace("{site}", site)
         .replace("{fid}", fid)
         .replace("{n}", "0")
+        .replace("{z}/{x}/{y}", "1/0/1")
         .replace("{*path}", "index.html");
     let id = if path.contains("motion-events") { format!("M-{site}") } else { "4711".into() };
     path = path.replace("{id}", &id);
@@ -56,7 +56,7 @@ fn sample(office: &TestOffice, route: &Route, site: &str) -> (String, Vec<u8>) {
     let body = match route.takes {
         Takes::Nothing => Vec::new(),
         Takes::Json(_) => body.to_string().into_bytes(),
-        Takes::Image => JPEG.to_vec(),
+        Takes::Image => test_jpeg(),
     };
     (path, body)
 }
@@ -535,11 +535,80 @@ fn bodies_beyond_their_limit_are_refused() {
     assert_eq!((got.status, got.code().as_str()), (400, "bad_request"));
     let head = format!("cookie: s={}\r\n", "a".repeat(20 << 10));
     assert_eq!(office.get("/api/v1/me", &head).status, 431);
-    let wrong = format!("{cookie}content-type: image/png\r\n");
-    assert_eq!(ask(office.web.address, "PUT", "/api/v1/plan", &wrong, JPEG).status, 415);
-    let right = format!("{cookie}content-type: image/jpeg\r\n");
-    assert_eq!(ask(office.web.address, "PUT", "/api/v1/plan", &right, JPEG).status, 204);
-    assert_eq!(office.get("/api/v1/plan", &cookie).body, JPEG);
+    let image = vec![0; (20 << 20) + 1];
+    let jpeg = format!("{cookie}content-type: image/jpeg\r\n");
+    assert_eq!(ask(office.web.address, "PUT", "/api/v1/plan", &jpeg, &image).status, 413);
+}
+
+#[test]
+fn of_the_plan_only_the_pixels_are_kept() {
+    let office = TestOffice::new();
+    let user = office.user("admin", &[(Role::Admin, "*")]);
+    let cookie = office.session(user, false);
+    let put = |kind: &str, bytes: &[u8]| {
+        let headers = format!("{cookie}content-type: {kind}\r\n");
+        let got = ask(office.web.address, "PUT", "/api/v1/plan", &headers, bytes);
+        (got.status, got.code())
+    };
+    let refused = (415, "wrong_type".to_owned());
+    assert_eq!(put("image/jpeg", b"\xff\xd8\xffan image"), refused);
+    assert_eq!(put("image/png", &test_jpeg()), refused);
+    assert_eq!(put("image/svg+xml", b"<svg/>"), refused);
+    let mut bomb = test_jpeg();
+    let at = bomb.windows(2).position(|two| two == [0xff, 0xc0]).unwrap();
+    bomb[at + 5..at + 9].copy_from_slice(&[0xea, 0x60, 0xea, 0x60]);
+    assert_eq!(put("image/jpeg", &bomb), (413, "too_large".to_owned()));
+    assert_eq!(office.get("/api/v1/plan", &cookie).status, 404);
+    assert_eq!(office.get("/api/v1/places", &cookie).json()["plan"], false);
+    let laden = [&test_jpeg()[..], b"SECRET"].concat();
+    assert_eq!(put("image/jpeg", &laden).0, 204);
+    let got = office.get("/api/v1/plan", &cookie);
+    assert_eq!((got.status, got.header("content-type")), (200, Some("image/jpeg")));
+    assert!(got.body.starts_with(b"\xff\xd8\xff") && got.body.ends_with(b"\xff\xd9"));
+    assert_eq!(office.get("/api/v1/places", &cookie).json()["plan"], true);
+    let tag = got.header("etag").unwrap().to_owned();
+    let again = |tag: &str| {
+        office.ask("GET", "/api/v1/plan", &format!("{cookie}if-none-match: {tag}\r\n"), "").status
+    };
+    assert_eq!(again(&tag), 304);
+    // Another plan has another tag.
+    let pixels = [9; 16 * 16 * 3];
+    let mut other = Vec::new();
+    let encoder = jpeg_encoder::Encoder::new(&mut other, 90);
+    encoder.encode(&pixels, 16, 16, jpeg_encoder::ColorType::Rgb).unwrap();
+    assert_eq!(put("image/jpeg", &other).0, 204);
+    assert_eq!(again(&tag), 200);
+}
+
+#[test]
+fn tiles_come_from_the_named_file_alone() {
+    let office = TestOffice::new();
+    let user = office.user("viewer", &[(Role::Viewer, "south")]);
+    let cookie = office.session(user, false);
+    let extent = office.get("/api/v1/tiles", &cookie).json();
+    assert_eq!((&extent["min_zoom"], &extent["bounds"][3]), (&json!(1), &json!(20.7)));
+    assert_eq!(office.get("/api/v1/places", &cookie).json()["tiles"], extent);
+    let tile = office.get("/api/v1/tiles/1/0/1", &cookie);
+    assert_eq!((tile.status, tile.header("content-type")), (200, Some("image/png")));
+    for path in [
+        "1/0/0",
+        "1/2/1",
+        "99/0/0",
+        "-1/0/0",
+        "1/0/..%2f1",
+        "1/0/1%00",
+        "1/0/99999999999",
+        "x/y/z",
+        "1.0/0/1",
+    ] {
+        assert_eq!(office.get(&format!("/api/v1/tiles/{path}"), &cookie).status, 404, "{path}");
+    }
+    let office = TestOffice::with(|options| options.tiles = None);
+    let user = office.user("viewer", &[(Role::Viewer, "*")]);
+    let cookie = office.session(user, false);
+    assert_eq!(office.get("/api/v1/tiles", &cookie).status, 404);
+    assert_eq!(office.get("/api/v1/tiles/1/0/1", &cookie).status, 404);
+    assert_eq!(office.get("/api/v1/places", &cookie).json()["tiles"], Value::Null);
 }
 
 #[test]

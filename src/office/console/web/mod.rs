@@ -39,6 +39,8 @@ pub mod tls;
 mod test_office;
 #[cfg(test)]
 mod api_tests;
+#[cfg(test)]
+mod flood_tests;
 mod web_state;
 
 pub use start::{BrokerAccess, WebOptions, WebServer, start};

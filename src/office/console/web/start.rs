@@ -19,6 +19,7 @@ use super::{Web, feed, limits, router};
 use crate::clock::{Clock, SystemClock};
 use crate::office::archive_link::ArchiveClient;
 use crate::office::console::Console;
+use crate::office::console::tables::map_tiles::MapTiles;
 use crate::office::console::writer::console_dir;
 use crate::office::pictures::Pictures;
 use crate::office::queries::Reader;
@@ -51,6 +52,8 @@ pub struct WebOptions {
     pub archive: PathBuf,
     /// How commands reach devices; `None`: they do not.
     pub broker: Option<BrokerAccess>,
+    /// MBTiles file of a map.
+    pub tiles: Option<PathBuf>,
     /// Token with which other machines read `/metrics`.
     pub machine_token: Option<String>,
 }
@@ -60,7 +63,7 @@ pub struct WebServer {
     /// Where it listens.
     pub address: SocketAddr,
     /// SHA-256 of the certificate; `None` without TLS.
-    pub fingerprint: Option<String>,
+    pub fingerprint: Option<Digest>,
     stop: watch::Sender<bool>,
     /// The runtime, and the task that serves.
     running: Option<(tokio::runtime::Runtime, tokio::task::JoinHandle<()>)>,
@@ -93,7 +96,7 @@ impl Drop for WebServer {
 fn transport(
     options: &WebOptions,
     now_seconds: i64,
-) -> anyhow::Result<Option<(TlsAcceptor, String)>> {
+) -> anyhow::Result<Option<(TlsAcceptor, Digest)>> {
     let identity = match &options.identity {
         Some(identity) => identity.clone(),
         None if options.address.ip().is_loopback() => return Ok(None),
@@ -125,6 +128,7 @@ pub fn start(
     let now = clock.now().wall;
     let transport = transport(&options, now.0.div_euclid(1_000_000))?;
     let reader = Reader::open(&options.archive)?;
+    let tiles = options.tiles.as_deref().map(MapTiles::open).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .max_blocking_threads(limits::HANDLER_THREADS)
@@ -156,6 +160,9 @@ pub fn start(
         opened: Mutex::default(),
         indexes: Mutex::default(),
         pictures: Pictures::start()?,
+        tiles,
+        plan_tag: Mutex::default(),
+        decoding: Mutex::default(),
         streams: Mutex::default(),
         groups: Default::default(),
         privacy: Default::default(),

@@ -4,20 +4,22 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::start::{WebOptions, WebServer, start};
 use crate::clock::{Clock as _, SystemClock};
 use crate::evidence::manifest::{Manifest, of_still};
 use crate::office::archive::Archive;
 use crate::office::archive_link::{ArchiveClient, ArchiveLink, Intake};
-use crate::office::archive_thread;
+use crate::office::archive_thread::{self, OutgoingAnswer};
 use crate::office::console::Console;
 use crate::office::console::audit::record::Origin;
 use crate::office::console::handle::new_token;
 use crate::office::console::people::purpose::{Purpose, PurposeKind};
 use crate::office::console::people::rights::{Grant, Role};
+use crate::office::console::tables::map_tiles::write_test_file;
 use crate::office::console::tables::rows::{GroupRow, PlaceRow, RetentionRow};
 use crate::office::ingest_outcome::Now;
 use crate::office::media::test_clip;
@@ -45,6 +47,7 @@ pub(super) struct TestOffice {
     /// File ids of clip and snapshot of all sites.
     pub(super) files: Vec<(String, String)>,
     pub(super) clip_bytes: Vec<u8>,
+    receipts: Mutex<Receiver<String>>,
     dir: tempfile::TempDir,
 }
 
@@ -197,6 +200,8 @@ impl TestOffice {
                 .act(move |store, now| store.set_retention(&Origin::office(), now, &rules))
                 .unwrap();
         }
+        let map = dir.path().join("map.mbtiles");
+        write_test_file(&map, "105.1,20.5,105.3,20.7", &[(1, 0, 1, b"\x89PNG\r\n\x1a\ntile")]);
         let link = ArchiveLink::new(Arc::new(SystemClock::new()));
         let mut options = WebOptions {
             address: "127.0.0.1:0".parse().unwrap(),
@@ -204,6 +209,7 @@ impl TestOffice {
             names: Vec::new(),
             archive: dir.path().to_owned(),
             broker: None,
+            tiles: Some(map),
             machine_token: Some("machine".into()),
         };
         change(&mut options);
@@ -211,10 +217,18 @@ impl TestOffice {
         let web = start(options, console.clone(), link.client()).unwrap();
         let (clip, snapshot, clip_bytes) = files[0].clone();
         let files = files.into_iter().map(|(clip, snapshot, _)| (clip, snapshot)).collect();
-        // The archive thread itself: what it answers to devices is read and dropped.
+        // The archive thread itself; what it answers to devices is kept for `receipt`.
         let (intake, mut answers) =
             archive_thread::start(archive, Retention::new(0, 0), link).unwrap();
-        std::thread::spawn(move || while answers.blocking_recv().is_some() {});
+        let (sender, receipts) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            while let Some(answer) = answers.blocking_recv() {
+                if let OutgoingAnswer::Publish(_, payload) = answer {
+                    let _ = sender.send(String::from_utf8_lossy(&payload).into_owned());
+                }
+            }
+        });
+        let receipts = Mutex::new(receipts);
         TestOffice {
             console,
             intake,
@@ -224,6 +238,7 @@ impl TestOffice {
             snapshot,
             files,
             clip_bytes,
+            receipts,
             dir,
         }
     }
@@ -236,6 +251,19 @@ impl TestOffice {
     pub(super) fn message(&self, site: &str, tail: &str, payload: &Value) {
         let topic = topics::up(&SiteId::parse(site).unwrap(), tail);
         self.intake.hand(topic, payload.to_string().into_bytes());
+    }
+
+    /// How long the receipt of a new event takes.
+    pub(super) fn receipt(&self, seq: u64) -> Duration {
+        let began = Instant::now();
+        let id = format!("flood-{seq}");
+        let event = json!({"specversion": "1.0", "id": id, "source": "taimat/km-17", "type": "vn.taimat.start.v1",
+            "time": "2026-11-24T02:00:00Z", "datacontenttype": "application/json", "seq": seq,
+            "ring": "0000000000000001", "clock": "ntp", "boot": 1, "mono": 1, "data": {}});
+        self.message("km-17", "event", &event);
+        let receipts = self.receipts.lock().unwrap();
+        while !receipts.recv_timeout(Duration::from_secs(30)).unwrap().contains(&id) {}
+        began.elapsed()
     }
 
     /// A file of a device, as the archive thread takes it; returns when pages can read it.

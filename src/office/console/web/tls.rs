@@ -14,6 +14,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::regular_file::{Links, TEXT_MAX, read_text};
+use crate::units::Digest;
 
 /// Certificate and key of the web listener, as files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,13 +37,12 @@ const OWN_DAYS: i64 = 800;
 ///
 /// # Errors
 /// When there is no certificate or no key, or they do not belong together.
-pub(crate) fn config(cert: &str, key: &str) -> anyhow::Result<(Arc<ServerConfig>, String)> {
+pub(crate) fn config(cert: &str, key: &str) -> anyhow::Result<(Arc<ServerConfig>, Digest)> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(cert.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|error| anyhow::anyhow!("no PEM certificate ({error})"))?;
     let first = chain.first().context("no PEM certificate")?;
-    let digest = ring::digest::digest(&ring::digest::SHA256, first);
-    let fingerprint: Vec<String> = digest.as_ref().iter().map(|b| format!("{b:02X}")).collect();
+    let fingerprint = Digest::of(first);
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
         .map_err(|error| anyhow::anyhow!("no PEM key ({error})"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -52,14 +52,14 @@ pub(crate) fn config(cert: &str, key: &str) -> anyhow::Result<(Arc<ServerConfig>
         .with_single_cert(chain, key)
         .context("certificate and key do not belong together")?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok((Arc::new(config), fingerprint.join(":")))
+    Ok((Arc::new(config), fingerprint))
 }
 
 /// Reads the files of an identity.
 ///
 /// # Errors
 /// Names the file that cannot be used.
-pub(crate) fn load(identity: &Identity) -> anyhow::Result<(Arc<ServerConfig>, String)> {
+pub(crate) fn load(identity: &Identity) -> anyhow::Result<(Arc<ServerConfig>, Digest)> {
     let read = |path: &Path| {
         read_text(path, Links::Follow, TEXT_MAX).with_context(|| path.display().to_string())
     };
@@ -139,7 +139,6 @@ mod tests {
         let names = ["office.local".to_owned(), "10.0.0.7".to_owned()];
         let identity = own(dir.path(), &names, NOW).unwrap();
         let (_, first) = load(&identity).unwrap();
-        assert_eq!(first.len(), 32 * 3 - 1);
         let mode = std::fs::metadata(&identity.key).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let made = std::fs::metadata(&identity.key).unwrap().modified().unwrap();

@@ -16,6 +16,7 @@ use crate::office::archive_link::ArchiveClient;
 use crate::office::console::Console;
 use crate::office::console::error::ConsoleError;
 use crate::office::console::people::session::Session;
+use crate::office::console::tables::map_tiles::MapTiles;
 use crate::office::console::tables::rows::PlaceRow;
 use crate::office::error::ArchiveError;
 use crate::office::pictures::Pictures;
@@ -43,6 +44,12 @@ pub(crate) struct Web {
     pub(crate) opened: Mutex<Opened>,
     pub(crate) indexes: Mutex<Indexes>,
     pub(crate) pictures: Pictures,
+    /// The map of the configuration.
+    pub(crate) tiles: Option<MapTiles>,
+    /// Entity tag of the plan that was made at this time.
+    pub(crate) plan_tag: Mutex<Option<(WallTime, String)>>,
+    /// Held while an image is decoded: its pixels have 80 MB.
+    pub(crate) decoding: Mutex<()>,
     /// Open streams of each session.
     pub(crate) streams: Mutex<HashMap<String, usize>>,
     /// Group of each site; a cache, read again when places change and every few seconds.

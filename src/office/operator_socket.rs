@@ -1,0 +1,236 @@
+//! Requests of the command line to the running office, over a socket in the archive's directory.
+//!
+//! The archive thread alone writes locks, so `taimat office lock` hands its request to the office that
+//! runs. Only processes of the same user, and root, are answered.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "shell: uses sockets, reads or writes files, starts a task, waits"
+)]
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
+
+use super::archive_link::{ArchiveClient, NewLock};
+use super::error::ArchiveError;
+use crate::units::WallTime;
+
+/// The socket in the archive's directory.
+const NAME: &str = "office.sock";
+/// Bytes of a request and of an answer at most: a reason has 200.
+const MESSAGE_MAX: u64 = 4 << 10;
+/// Time for a request to arrive, and for its answer to be taken.
+const IO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time that the command line waits: the archive thread may be in a slice of the retention.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "snake_case")]
+pub enum OperatorRequest {
+    /// Lock the files of a site between two times.
+    Lock {
+        /// Site id.
+        site: String,
+        /// Start, RFC 3339.
+        from: String,
+        /// End, RFC 3339.
+        to: String,
+        /// Reason.
+        reason: String,
+    },
+    /// End a lock.
+    Unlock {
+        /// Its number.
+        id: i64,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Reply {
+    #[serde(default)]
+    id: i64,
+    #[serde(default)]
+    error: Option<String>,
+}
+
+/// The socket's path by an open directory: a path of an archive may be longer than the 108 bytes that
+/// a socket's name may have.
+fn place(dir: &Path) -> io::Result<(File, PathBuf)> {
+    let dir = File::open(dir)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}/{NAME}", dir.as_raw_fd()));
+    Ok((dir, path))
+}
+
+/// Listens in the directory of an archive, inside of a runtime. The caller has the archive's lock, so
+/// a socket that is there is of an office that ended.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn listen(dir: &Path) -> io::Result<UnixListener> {
+    let (_open, path) = place(dir)?;
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    UnixListener::bind(&path)
+}
+
+/// Answers requests one after the other, until the runtime ends.
+pub async fn serve(listener: UnixListener, archive: ArchiveClient) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let answered = answer(stream, &archive).await;
+                if let Err(error) = answered {
+                    tracing::warn!(%error, "request of the command line not answered");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "requests of the command line not accepted; the office tries again in 5 s");
+                tokio::time::sleep(IO_TIMEOUT).await;
+            }
+        }
+    }
+}
+
+async fn answer(mut stream: UnixStream, archive: &ArchiveClient) -> io::Result<()> {
+    let (peer, own) = (stream.peer_cred()?.uid(), rustix::process::geteuid().as_raw());
+    if peer != own && peer != 0 {
+        return Err(io::Error::other(format!("it comes from the user with the number {peer}")));
+    }
+    let mut text = Vec::new();
+    let mut bounded = (&mut stream).take(MESSAGE_MAX);
+    timeout(IO_TIMEOUT, bounded.read_to_end(&mut text)).await??;
+    let outcome = match serde_json::from_slice(&text) {
+        Ok(request) => execute(request, archive).await.map_err(|error| error.line()),
+        Err(error) => Err(format!("the request cannot be read: {error}")),
+    };
+    let reply = match outcome {
+        Ok(id) => Reply { id, error: None },
+        Err(error) => Reply { id: 0, error: Some(error) },
+    };
+    let bytes = serde_json::to_vec(&reply)?;
+    timeout(IO_TIMEOUT, stream.write_all(&bytes)).await?
+}
+
+async fn execute(request: OperatorRequest, archive: &ArchiveClient) -> Result<i64, ArchiveError> {
+    match request {
+        OperatorRequest::Lock { site, from, to, reason } => {
+            let time = |text: &str| WallTime::parse(text).map_err(ArchiveError::Invalid);
+            let (from, to) = (time(&from)?, time(&to)?);
+            archive.lock(NewLock { site, from, to, reason }).await
+        }
+        OperatorRequest::Unlock { id } => archive.unlock(id).await.map(|()| id),
+    }
+}
+
+/// Hands a request to the office that runs on the archive in `dir`; returns the number of the lock.
+///
+/// # Errors
+/// No office answers, or it refuses.
+pub fn ask(dir: &Path, request: &OperatorRequest) -> anyhow::Result<i64> {
+    let (_open, path) = place(dir)?;
+    let silent = |error: io::Error| {
+        anyhow::anyhow!(
+            "{}: an office receives into this archive and does not answer here ({error}): stop it, or lock in its console",
+            dir.join(NAME).display()
+        )
+    };
+    let mut stream = BlockingStream::connect(path).map_err(silent)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.write_all(&serde_json::to_vec(request)?).map_err(silent)?;
+    stream.shutdown(std::net::Shutdown::Write).map_err(silent)?;
+    let mut text = Vec::new();
+    stream.take(MESSAGE_MAX).read_to_end(&mut text).map_err(silent)?;
+    let reply: Reply = serde_json::from_slice(&text)
+        .map_err(|error| silent(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+    match reply.error {
+        Some(error) => Err(anyhow::anyhow!(error)),
+        None => Ok(reply.id),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::office::archive::Archive;
+    use crate::office::archive_link::ArchiveLink;
+    use crate::office::archive_thread;
+    use crate::office::ingest_outcome::Now;
+    use crate::office::retention::Retention;
+
+    fn lock(site: &str) -> OperatorRequest {
+        let [from, to] = ["2026-11-24T02:00:00Z", "2026-11-24T03:00:00Z"].map(str::to_owned);
+        OperatorRequest::Lock { site: site.into(), from, to, reason: "theft".into() }
+    }
+
+    #[test]
+    fn the_running_office_makes_and_ends_locks() {
+        let temporary = tempfile::tempdir().unwrap();
+        // Longer than a socket's name may be.
+        let dir = temporary.path().join("x".repeat(120));
+        let mut archive = Archive::open(&dir).unwrap();
+        let state =
+            br#"{"v":1,"state":"online","ring":"0000000000000001","boot":1,"conn":1,"t":""}"#;
+        let now = Now { text: "2026-11-24T02:00:00.000Z", seconds: 1_795_485_600 };
+        archive.take_all(&[("taimat/v1/km-17/up/state".into(), state.to_vec())], now).unwrap();
+        let link = ArchiveLink::new(Arc::new(SystemClock::new()));
+        let client = link.client();
+        let (_intake, _answers) =
+            archive_thread::start(archive, Retention::new(0, 0), link).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let refused = ask(&dir, &lock("km-17")).unwrap_err().to_string();
+        assert!(refused.contains("does not answer here"), "{refused}");
+        // One that an office left behind is replaced.
+        std::fs::write(dir.join(NAME), "old").unwrap();
+        let inside = runtime.enter();
+        let listener = listen(&dir).unwrap();
+        drop(inside);
+        runtime.spawn(serve(listener, client));
+        let number = ask(&dir, &lock("km-17")).unwrap();
+        let locks = || Archive::open_read_only(&dir).unwrap().locks().unwrap();
+        assert_eq!((locks()[0].id, locks()[0].reason.as_str()), (number, "theft"));
+        for (request, says) in [
+            (lock("km-99"), "no site km-99"),
+            (OperatorRequest::Unlock { id: 4_711 }, "4711"),
+            (
+                OperatorRequest::Lock {
+                    site: "km-17".into(),
+                    from: "x".into(),
+                    to: "y".into(),
+                    reason: "r".into(),
+                },
+                "x",
+            ),
+        ] {
+            let error = ask(&dir, &request).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        // What is no request, and what is too long, is answered or cut off; the next one is served.
+        for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[b'['; 9_000]] {
+            let (_open, path) = place(&dir).unwrap();
+            let mut stream = BlockingStream::connect(path).unwrap();
+            let _ = stream.write_all(bytes);
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+        assert_eq!(ask(&dir, &OperatorRequest::Unlock { id: number }).unwrap(), number);
+        assert!(locks().is_empty());
+    }
+}
