@@ -16,6 +16,8 @@ use crate::uplink::wire::Command;
 const RANGES_MAX: usize = 32;
 /// The form of the argument `seq`.
 const RANGES: &str = "ranges of numbers, first and last of each, such as seq=[[1,20],[31,31]]";
+/// Highest number of an event: the office counts in signed 64 bits (docs/mqtt.md).
+const NUMBER_MAX: u64 = i64::MAX as u64;
 /// Characters of a wrong argument that its rejection repeats at most.
 const SHOWN_MAX: usize = 60;
 /// Events with resend priority at once: four windows of the outbox.
@@ -67,6 +69,13 @@ impl Agent {
         }
         if let Some((first, last)) = ranges.iter().find(|(first, last)| first > last) {
             return Err(format!("seq: [{first},{last}] ends before it begins"));
+        }
+        if let Some((first, last)) =
+            ranges.iter().find(|(first, last)| *first == 0 || *last > NUMBER_MAX)
+        {
+            return Err(format!(
+                "seq: [{first},{last}] names numbers that no event has: they count from 1 to {NUMBER_MAX}"
+            ));
         }
         let is_id = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
         if ring.len() != 16 || !ring.chars().all(is_id) {
@@ -121,10 +130,12 @@ impl Agent {
         let storage = self.gauges.storage;
         let oldest = self.gauges.oldest.map(|wall| wall.rfc3339());
         let backlog = self.outbox.backlog(now.mono);
+        // 0 stands for unknown, unless the card is worn out.
+        let days_left = (storage.days_left > 0 || storage.worn >= 100).then_some(storage.days_left);
         json!({
             "ring": self.ring, "boot": self.boot.0, "budget": storage.budget, "used": storage.used, "pinned": storage.pinned,
             "available": storage.available, "oldest": oldest, "durable": self.gauges.durable, "worn_percent": storage.worn,
-            "days_left": storage.days_left, "memory_only": storage.in_memory, "locks": self.locks.len(),
+            "days_left": days_left, "memory_only": storage.in_memory, "locks": self.locks.len(),
             "backlog": backlog, "dead_letters": self.outbox.dead_letters(), "confirmed": self.spool.confirmed(),
         })
     }

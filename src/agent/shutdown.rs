@@ -19,7 +19,7 @@ const CAMERA_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for the last drafts to become durable.
 const JOURNAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time to publish the state `stopping` and to disconnect.
-const UPLINK_TIMEOUT: Duration = Duration::from_secs(4);
+const UPLINK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time to flush the last fragment; SD cards stall for seconds.
 const STORAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -78,6 +78,8 @@ impl Agent {
 
     pub(super) fn camera_stopped(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
         if matches!(self.phase, AgentPhase::Stopping(ShutdownStep::Camera(_))) {
+            // The footage is whole before the slower steps: a supervisor may be impatient.
+            out.push(AgentEffect::Storage(StorageRequest::Flush));
             self.end_all(now, out);
             let unopened = self.take_unopened();
             self.event(

@@ -241,6 +241,7 @@ impl Bench {
                 self.cells.push((cell, bytes));
                 None
             }
+            StorageRequest::Flush => self.log_line("storage flush"),
             StorageRequest::Stop => self.log_line("storage stop"),
             StorageRequest::Resize { budget, pin_quota, .. } => {
                 self.log_line(&format!("resize {budget} {pin_quota}"))
@@ -773,6 +774,7 @@ fn a_shutdown_follows_the_data_and_storage_is_last() {
     bench.log.retain(|line| !line.starts_with("locate"));
     let order = [
         "camera stop",
+        "storage flush",
         "journal vn.taimat.motion.end.v1",
         "journal vn.taimat.stop.v1",
         "uplink close",
@@ -1280,6 +1282,19 @@ fn numbers_that_are_no_ranges_are_refused_with_the_right_form() {
         bench.command("event-get", &req_id, args);
         let named = bench.replies.pop().unwrap().detail;
         assert!(named.contains(what) && named.contains("[[1,20]"), "{named}");
+    }
+}
+
+#[test]
+fn numbers_that_no_event_has_are_refused_by_name() {
+    let mut bench = Bench::new();
+    bench.connect();
+    let ring = bench.agent.ring.to_string();
+    let seqs = [json!([[0, 5]]), json!([[0, 0]]), json!([[3, 1_u64 << 63]])];
+    for (at, seq) in seqs.into_iter().enumerate() {
+        bench.command("event-get", &format!("r{at}"), json!({"ring": ring, "seq": seq}));
+        let reply = bench.replies.pop().unwrap();
+        assert!(reply.detail.contains("no event has"), "{}", reply.detail);
     }
 }
 

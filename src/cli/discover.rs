@@ -72,7 +72,8 @@ pub struct Args {
     /// One JSON document instead of the table.
     #[arg(long)]
     json: bool,
-    /// Write a configuration for the camera; an existing file is never overwritten.
+    /// Write a configuration that records this camera, with its addresses, --login-file, --site and --ring; an
+    /// existing file is never overwritten. Set the broker in it, then run `taimat check-config FILE`.
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
     /// With --write: the number of the camera in the table, or its address.

@@ -233,12 +233,12 @@ fn show_sites(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
     show(
         json,
         &rows,
-        "site            state    last message              events  highest  missing  files",
+        "site            state    last message              rings  events  highest  missing  files",
         |row| {
             let (state, seen) = (&row.state, &row.seen);
             format!(
-                "{:15} {state:8} {seen:24} {:>7} {:>8} {:>8} {:>6}",
-                row.site, row.events, row.highest_seq, row.missing_seq, row.files
+                "{:15} {state:8} {seen:24} {:>6} {:>7} {:>8} {:>8} {:>6}",
+                row.site, row.rings, row.events, row.highest_seq, row.missing_seq, row.files
             )
         },
     )
@@ -283,8 +283,8 @@ fn show_gaps(dir: &Path, lines: &Wanted) -> anyhow::Result<ExitCode> {
     let archive = Archive::open_read_only(dir)?;
     let rows = archive.gaps(&wanted)?;
     explain_empty(&archive, lines, rows.is_empty(), &[])?;
-    show(lines.json, &rows, "site            ring                 first     last  why", |row| {
-        format!("{:15} {:16} {:>9} {:>8}  {}", row.site, row.ring, row.first, row.last, row.why)
+    show(lines.json, &rows, "site            numbers of ring  first     last      why", |row| {
+        format!("{:15} {:16} {:<9} {:<9} {}", row.site, row.ring, row.first, row.last, row.why)
     })
 }
 

@@ -234,7 +234,7 @@ fn missing_numbers_are_shown_requested_and_explained() {
     for seq in [1, 2, 5, 6, 9] {
         take(&mut archive, &up("event"), &event(seq));
     }
-    take(&mut archive, &up("event"), &shed(10, "[[3,3]]"));
+    take(&mut archive, &up("event"), &shed(10, "[[0,0],[3,3],[9,7]]"));
     let all = Filter { limit: 99, ..Filter::default() };
     let shown = |archive: &Archive| -> Vec<(u64, u64, String)> {
         archive.gaps(&all).unwrap().into_iter().map(|row| (row.first, row.last, row.why)).collect()

@@ -42,7 +42,11 @@ impl Archive {
         for range in
             ranges.as_array().into_iter().flatten().take(LOST_RANGES_MAX.saturating_sub(many))
         {
-            if let (Some(first), Some(last)) = (number(&range[0]), number(&range[1])) {
+            // Numbers count from 1: a range with 0 or of nothing says nothing.
+            let stretch = number(&range[0]).zip(number(&range[1]));
+            if let Some((first, last)) =
+                stretch.filter(|(first, last)| 1 <= *first && first <= last)
+            {
                 self.index.insert_lost(site.as_str(), ring, (first, last), &reason[..end])?;
             }
         }

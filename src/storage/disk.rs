@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::file_mark::{FileChange, FileMark};
+use super::wear::life_percent;
 use crate::regular_file::{self, Links, remove_if_there};
 
 /// A file of the ring directory.
@@ -69,22 +71,6 @@ pub struct DiskFault {
     pub reason: String,
     /// True when the file has no name in the directory: what it held is lost.
     pub gone: bool,
-}
-
-/// A file that changed under the agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileChange {
-    /// What became of it, to be read behind its name.
-    pub what: String,
-    /// True when another file, or none, has its name.
-    pub is_other: bool,
-}
-
-/// Device, inode and length of a file.
-type FileMark = (u64, u64, u64);
-
-fn mark_of(found: &std::fs::Metadata) -> FileMark {
-    (found.dev(), found.ino(), found.len())
 }
 
 /// The segment files among `files`: number and length.
@@ -145,8 +131,8 @@ pub trait Disk: Send + Sync {
     fn lost_dir(&self) -> Option<String> {
         None
     }
-    /// What became of a file that is no longer the one that was opened or made under its name. Told once
-    /// for each change; `None` while it is the same, or not known.
+    /// What became of a file that is no longer the one that was opened or made under its name, once for
+    /// each change; `None` while it is the same, or not known.
     fn take_change(&self, _file: FileId) -> Option<FileChange> {
         None
     }
@@ -236,6 +222,18 @@ impl RealDisk {
         (!found.is_file()).then(|| {
             "not a file: no agent can record here; remove it, an agent makes its own".to_owned()
         })
+    }
+
+    /// The names of ring files in `dir` that are no files, and what they are. Looks only.
+    pub fn no_files(dir: &Path) -> Vec<(String, String)> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let odd = entries.filter_map(|entry| {
+            let name = entry.file_name().to_str().map(str::to_owned)?;
+            FileId::parse(&name)?;
+            let what = regular_file::ensure_regular(entry.file_type().ok()?).err()?;
+            Some((name, format!("{what}: no part of the ring; move it away")))
+        });
+        odd.collect()
     }
 
     /// Whether `dir` can be opened for recording, as far as can be seen without making anything.
@@ -374,7 +372,7 @@ impl Disk for RealDisk {
                 let found = entry.metadata().map_err(fault)?;
                 // What is no file holds nothing of ours; reading it says what it is.
                 files.insert(file, if found.is_file() { found.len() } else { 0 });
-                self.known().entry(file).or_insert_with(|| mark_of(&found));
+                self.known().entry(file).or_insert_with(|| FileMark::of(&found));
             }
         }
         Ok(files)
@@ -391,7 +389,7 @@ impl Disk for RealDisk {
             self.fault(file, "create", 0)(error)
         })?;
         if let Ok(found) = std::fs::symlink_metadata(&path) {
-            self.known().insert(file, mark_of(&found));
+            self.known().insert(file, FileMark::of(&found));
         }
         Ok(())
     }
@@ -455,27 +453,17 @@ impl Disk for RealDisk {
         let mut known = self.known();
         let mark = known.get_mut(&file)?;
         let found = match std::fs::symlink_metadata(self.dir.join(file.name())) {
-            Ok(found) if mark_of(&found) == *mark => return None,
             Ok(found) => Some(found),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             // An I/O error says nothing about the file.
             Err(_) => return None,
         };
-        let len = mark.2;
-        let (what, is_other) = match found {
-            Some(found) if found.is_file() && (found.dev(), found.ino()) == (mark.0, mark.1) => {
-                *mark = mark_of(&found);
-                (format!("has {} bytes instead of {len}", found.len()), false)
-            }
-            Some(found) if found.is_file() => ("was replaced by another file".to_owned(), true),
-            Some(_) => ("was replaced by what is no file".to_owned(), true),
-            None => ("was removed or renamed".to_owned(), true),
-        };
-        if is_other {
+        let change = mark.change(found.as_ref())?;
+        if change.is_other {
             known.remove(&file);
             self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&file);
         }
-        Some(FileChange { what, is_other })
+        Some(change)
     }
 
     fn let_writer_finish(&self) {
@@ -504,15 +492,6 @@ impl Disk for RealDisk {
             .find_map(|dir| std::fs::read_to_string(dir.join("device/life_time")).ok());
         life_percent(&text?)
     }
-}
-
-/// Parses `life_time`: two hexadecimal numbers, one for each kind of memory, that count started
-/// tenths of its life. 0x0b means beyond its life (JESD84-B51 7.4.40).
-fn life_percent(text: &str) -> Option<u8> {
-    let tenths = text
-        .split_whitespace()
-        .filter_map(|word| u8::from_str_radix(word.trim_start_matches("0x"), 16).ok());
-    tenths.filter(|tenths| (1..=11).contains(tenths)).max().map(|tenths| tenths * 10)
 }
 
 #[cfg(test)]
@@ -596,13 +575,6 @@ mod tests {
             )
         });
         assert_eq!(answered.recv_timeout(std::time::Duration::from_secs(10)), Ok(true));
-    }
-
-    #[test]
-    fn emmc_life_is_the_worse_of_its_two_memory_types() {
-        assert_eq!(life_percent("0x01 0x03\n"), Some(30));
-        assert_eq!(life_percent("0x00 0x00\n"), None, "not defined");
-        assert_eq!(life_percent("0x0b 0x01"), Some(110));
     }
 
     #[test]

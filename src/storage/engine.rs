@@ -248,6 +248,7 @@ impl Engine {
                 self.ring.resize(budget, pin_quota);
                 out.extend(self.ring.lack_of_room(budget));
             }
+            StorageRequest::Flush => self.flush_all(out),
             StorageRequest::Stop => self.stop(out),
         }
     }

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::disk::{Disk, DiskFault, FileChange, FileId};
+use super::disk::{Disk, DiskFault, FileId};
+use super::file_mark::FileChange;
 
 /// First number of segment files in memory; larger than any number on a card.
 pub const MEMORY_FIRST: u32 = 1 << 31;

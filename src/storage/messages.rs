@@ -95,6 +95,8 @@ pub enum StorageRequest {
         /// Bytes that may be written to the card by its data sheet; 0 when not configured.
         endurance: u64,
     },
+    /// Write what is gathered; more may follow.
+    Flush,
     /// Write everything, record an orderly stop, and answer [`StorageUpdate::Stopped`].
     Stop,
 }

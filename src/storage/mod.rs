@@ -35,6 +35,8 @@
 //!   opens a journal and reads its content (`loaded_journal`).
 //! * [`placement`]: whether a ring fits where its settings place it.
 //! * [`snapshots`]: fixed slots for JPEGs that wait for the office.
+//! * `dir_check`: notices files that are removed or exchanged beside a running agent, by their
+//!   `file_mark`.
 //! * [`disk`]: the trait for the card, and the real file system. [`fallback`]: a disk that falls
 //!   back to memory. [`wear`]: remaining life of the card.
 //!
@@ -83,6 +85,7 @@ pub(crate) mod scrub;
 pub(crate) mod second_look;
 pub(crate) mod segment_index;
 mod dir_check;
+mod file_mark;
 pub(crate) mod side_files;
 pub(crate) mod snapshots;
 pub(crate) mod thread;

@@ -12,11 +12,13 @@ use super::fragment::NewFragment;
 use super::pins::Pins;
 use super::range_set::Ranges;
 use super::recovery::Recovery;
-use super::ring_geometry::{RingGeometry, SEGMENTS_MIN, covers, free_of, padded_len, start_of};
+use super::ring_geometry::{
+    RingGeometry, SEGMENTS_MIN, covers, free_of, head_tracks, padded_len, start_of,
+};
 use super::ring_growth::Growth;
 use super::segment_index::Index;
 use super::{StorageCounts, StorageUpdate};
-use crate::camera::{TrackKind, TrackParams};
+use crate::camera::TrackParams;
 use crate::format::block::{free_block, pad};
 use crate::format::card_id::CardId;
 use crate::format::mp4::move_times;
@@ -223,20 +225,12 @@ impl Ring {
         }
     }
 
-    /// The tracks of a segment that begins with a fragment of `tracks`. Where the current layout does
-    /// not cover them, its tracks of other kinds stay: pictures and sound that take turns would begin a
-    /// segment each time.
+    /// The tracks of a segment that begins with a fragment of `tracks`.
     pub fn head_tracks(&self, tracks: Vec<Arc<TrackParams>>) -> Vec<Arc<TrackParams>> {
-        let Some(current) = &self.current else { return tracks };
-        let layout = &current.segment.head.tracks;
-        if covers(layout, &tracks) && tracks.iter().any(|track| track.kind == TrackKind::Video) {
-            return tracks;
+        match &self.current {
+            Some(current) => head_tracks(&current.segment.head.tracks, tracks),
+            None => tracks,
         }
-        let of = |tracks: &[Arc<TrackParams>], kind| {
-            tracks.iter().find(|track| track.kind == kind).cloned()
-        };
-        let of_kind = |kind| of(&tracks, kind).or_else(|| of(layout, kind));
-        [TrackKind::Video, TrackKind::Audio].into_iter().filter_map(of_kind).collect()
     }
 
     /// Appends one record and flushes it. The record survives a power cut once this returns `Ok`.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::fragment::NewFragment;
-use crate::camera::TrackParams;
+use crate::camera::{TrackKind, TrackParams};
 use crate::format::block::{BLOCK, padded};
 use crate::format::record::RECORD_BOX;
 
@@ -47,4 +47,20 @@ pub(super) fn covers(layout: &[Arc<TrackParams>], tracks: &[Arc<TrackParams>]) -
     tracks.iter().all(|track| {
         layout.iter().any(|have| have.digest == track.digest && have.kind == track.kind)
     })
+}
+
+/// The tracks of the next segment, which begins with a fragment of `tracks` behind one of `layout`.
+/// Where `layout` does not cover them, its tracks of other kinds stay: pictures and sound that take
+/// turns would begin a segment each time.
+pub(super) fn head_tracks(
+    layout: &[Arc<TrackParams>],
+    tracks: Vec<Arc<TrackParams>>,
+) -> Vec<Arc<TrackParams>> {
+    if covers(layout, &tracks) && tracks.iter().any(|track| track.kind == TrackKind::Video) {
+        return tracks;
+    }
+    let of =
+        |tracks: &[Arc<TrackParams>], kind| tracks.iter().find(|track| track.kind == kind).cloned();
+    let of_kind = |kind| of(&tracks, kind).or_else(|| of(layout, kind));
+    [TrackKind::Video, TrackKind::Audio].into_iter().filter_map(of_kind).collect()
 }

@@ -58,9 +58,25 @@ impl WriteLoad {
     }
 }
 
+/// Parses `life_time`: two hexadecimal numbers, one for each kind of memory, that count started
+/// tenths of its life. 0x0b means beyond its life (JESD84-B51 7.4.40).
+pub(super) fn life_percent(text: &str) -> Option<u8> {
+    let tenths = text
+        .split_whitespace()
+        .filter_map(|word| u8::from_str_radix(word.trim_start_matches("0x"), 16).ok());
+    tenths.filter(|tenths| (1..=11).contains(tenths)).max().map(|tenths| tenths * 10)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn emmc_life_is_the_worse_of_its_two_memory_types() {
+        assert_eq!(life_percent("0x01 0x03\n"), Some(30));
+        assert_eq!(life_percent("0x00 0x00\n"), None, "not defined");
+        assert_eq!(life_percent("0x0b 0x01"), Some(110));
+    }
 
     fn load() -> WriteLoad {
         // 2 Mbit/s for a day on a card rated for 128 TB: 21.6 GB a day.

@@ -212,12 +212,12 @@ impl Sender {
         };
     }
 
-    /// Queues DISCONNECT.
-    pub fn disconnect(&self) {
-        let _ = match &self.client {
+    /// Queues DISCONNECT; false if the queue is full.
+    pub fn disconnect(&self) -> bool {
+        match &self.client {
             Client::V5(client) => client.try_disconnect().is_ok(),
             Client::V311(client) => client.try_disconnect().is_ok(),
-        };
+        }
     }
 }
 

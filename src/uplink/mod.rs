@@ -9,7 +9,7 @@
 //!   certificates.
 //! * [`client`]: one connection, in either MQTT version. [`tls`]: its TLS configuration.
 //!   [`task`]: connects, drives the delivery and reconnects.
-//!   `subscriptions`: its topic filters, fewer after an oversized message.
+//!   `closing`: ends a session on request. `subscriptions`: its topic filters, fewer after an oversized message.
 //!   `broker_address`: another address of a broker.
 //!
 //! What belongs here: everything between the agent's messages and the broker's socket. What does
@@ -22,6 +22,7 @@ pub(crate) mod delivery;
 pub(crate) mod integrations;
 pub(crate) mod task;
 pub(crate) mod bandwidth;
+mod closing;
 mod file_reader;
 mod broker_address;
 pub(crate) mod broker_reason;

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument as _;
 
 use super::broker_address::{address, name};
 use super::client::{self, ClientEvent, Connection, Disconnected, Options, Sender};
+use super::closing::Closing;
 use super::connection_end;
 use super::delivery::{Delivery, DeliveryEffect, Token, connection_number};
 use super::failover::{Attempt, BrokerSelector, ConnectFault};
@@ -31,8 +32,6 @@ use crate::watchdog::Heartbeat;
 const TICK: Duration = Duration::from_millis(100);
 /// Longest time between two heartbeats during a pause.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
-/// Time for the broker to acknowledge `stopping` at the end.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest delay of files after a connect. It is a random part of a tenth of the outage, so that
 /// devices that lost the same broker do not resume their files at once.
 const FILE_DELAY_MAX: Duration = Duration::from_secs(60);
@@ -233,7 +232,9 @@ impl Uplink {
                     return Some(connection_end::of_qos_0());
                 }
                 TaskEvent::Client(Ok(event)) => {
-                    self.handle_client_event(event, conn, &broker, &sender).await
+                    // What waits stays in the outbox once the session ends.
+                    let sender = closing.is_none().then_some(&sender);
+                    self.handle_client_event(event, conn, &broker, sender).await
                 }
             }
         }
@@ -284,22 +285,23 @@ impl Uplink {
         sender: &Sender,
         connection: &mut Connection,
         conn: u64,
-        closing: &mut Option<Instant>,
+        closing: &mut Option<Closing>,
     ) -> TaskEvent {
         let mut poll = pin!(connection.poll());
         loop {
             self.heartbeat.beat();
             let mut out = Vec::new();
             let now = self.clock.now();
+            closing.iter_mut().for_each(|closing| closing.advance(sender));
             tokio::select! {
                 event = &mut poll => return TaskEvent::Client(event),
                 request = self.requests.recv(), if closing.is_none() => match request {
                     Some(UplinkRequest::Close) | None if !self.delivery.is_connected() => return TaskEvent::Closed,
                     Some(UplinkRequest::Close) | None => {
-                        *closing = Some(Instant::now() + CLOSE_TIMEOUT);
-                        let stopping = self.delivery.state("stopping", conn, now);
-                        sender.publish(0, &topics::up(&self.site, "state"), stopping, self.delivery.retains());
-                        sender.disconnect();
+                        self.unsent.clear();
+                        let state = self.delivery.state("stopping", conn, now);
+                        *closing = Some(Closing::new(now.mono, &self.site, state, self.delivery.retains()));
+                        continue;
                     }
                     Some(request) => {
                         self.handle_request(now, request, &mut out);
@@ -308,12 +310,11 @@ impl Uplink {
                         }
                     }
                 },
-                Some((entry_id, offset, bytes)) = self.pieces.recv() => self.delivery.chunk(now, entry_id, offset, bytes, &mut out),
-                () = sleep_until(closing.unwrap_or_else(|| Instant::now() + TICK)) => {
-                    if closing.is_some() {
-                        return TaskEvent::Closed;
-                    }
-                    self.delivery.advance(now, &mut out);
+                Some((entry_id, offset, bytes)) = self.pieces.recv(), if closing.is_none() => self.delivery.chunk(now, entry_id, offset, bytes, &mut out),
+                () = sleep(TICK) => match closing {
+                    Some(closing) if closing.is_over(self.clock.now().mono) => return TaskEvent::Closed,
+                    Some(_) => continue,
+                    None => self.delivery.advance(now, &mut out),
                 }
             }
             if self.delivery.is_overdue(now.mono) {
@@ -334,7 +335,7 @@ impl Uplink {
         event: ClientEvent,
         conn: u64,
         broker: &Broker,
-        sender: &Sender,
+        sender: Option<&Sender>,
     ) {
         let mut out = Vec::new();
         let now = self.clock.now();
@@ -358,7 +359,7 @@ impl Uplink {
             }
             ClientEvent::Subscribed(_) | ClientEvent::Other => {}
         }
-        self.execute(out, Some(sender)).await;
+        self.execute(out, sender).await;
     }
 
     /// Raises an alarm once a day for each certificate that expires soon.
@@ -482,8 +483,7 @@ impl Uplink {
         loop {
             self.heartbeat.beat();
             let left = until.saturating_duration_since(Instant::now());
-            let now = self.clock.now();
-            let mut out = Vec::new();
+            let (now, mut out) = (self.clock.now(), Vec::new());
             match timeout(left.min(HEARTBEAT_INTERVAL), self.requests.recv()).await {
                 Err(_) if left <= HEARTBEAT_INTERVAL => return true,
                 Err(_) => {}

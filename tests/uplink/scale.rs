@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use taimat::sim::faulty_proxy::FaultyProxy;
 
@@ -196,6 +196,47 @@ fn offices_that_share_sites_archive_each_event_once() {
             sites.map(|site| (site.to_owned(), 2000, 2)),
             "office {host}"
         );
+    }
+}
+
+/// Stops a device with 2,000 waiting events while they go over a link of `rate` bytes a second, or over
+/// one that went silent. Returns the time that the stop took.
+fn stop_with_a_full_outbox(rate: u64, is_silent: bool) -> Option<Duration> {
+    let broker = Mosquitto::start("")?;
+    let camera = camera();
+    let way = FaultyProxy::start(local(broker.port)).unwrap();
+    way.way.closed.store(true, Ordering::Relaxed);
+    way.way.rate_up.store(rate, Ordering::Relaxed);
+    way.way.latency_ms.store(150, Ordering::Relaxed);
+    let rig = Rig::new(&camera, way.port, broker.port, "");
+    rig.configure("[clip]", "[clip]\nenabled = false\nsnapshot = false");
+    let mut agent = rig.agent_with(Show { motions: 20, updates: 98, rate: 2_000 });
+    wait_for("the outbox does not fill", 120, || rig.log().matches("motion.end").count() >= 20);
+    agent.kill();
+    let _office = rig.office();
+    let mut agent = rig.agent();
+    way.way.closed.store(false, Ordering::Relaxed);
+    wait_for("nothing arrives", 60, || rig.site().is_some_and(|site| site.events > 20));
+    way.way.half_open.store(is_silent, Ordering::Relaxed);
+    pause(500);
+    let started = Instant::now();
+    assert_eq!(agent.terminate(), Some(0));
+    let took = started.elapsed();
+    println!("{rate} bytes/s, silent {is_silent}: stopped within {took:?}");
+    if !is_silent {
+        wait_for("the state does not arrive", 10, || {
+            rig.site().is_some_and(|site| site.state != "online")
+        });
+        println!("the office shows {:?}", rig.site().unwrap().state);
+    }
+    Some(took)
+}
+
+#[test]
+fn a_full_outbox_delays_no_stop() {
+    for (rate, is_silent) in [(8_000, false), (1_000_000, true)] {
+        let Some(took) = stop_with_a_full_outbox(rate, is_silent) else { return };
+        assert!(took.as_millis() < 2_000, "{took:?}");
     }
 }
 

@@ -59,6 +59,14 @@ fn lock_problem(dir: &Path) -> Option<CheckProblem> {
     Some(CheckProblem { file: "lock".into(), offset: 0, what, remedy: Remedy::Person })
 }
 
+/// Names what is no file as what it is: nothing in it can be damaged.
+fn name_no_files(dir: &Path, problems: &mut Vec<CheckProblem>) {
+    for (file, what) in RealDisk::no_files(dir) {
+        problems.retain(|problem| problem.file != file);
+        problems.push(CheckProblem { file, offset: 0, what, remedy: Remedy::Person });
+    }
+}
+
 /// The next step for the worst problem.
 fn next_step(problems: &[CheckProblem]) -> Option<&'static str> {
     let any = |remedy: Remedy| problems.iter().any(|problem| problem.remedy == remedy);
@@ -106,6 +114,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let mut progress = Progress::new("checking");
     let mut checked = check(&disk, |done, all| progress.at(done as u64, all as u64))?;
+    name_no_files(&args.dir.dir, &mut checked.problems);
     checked.problems.extend(lock_problem(&args.dir.dir));
     let told: Vec<_> = repairs
         .iter()
@@ -179,6 +188,34 @@ mod tests {
         std::fs::remove_file(dir.path().join("lock")).unwrap();
         std::fs::create_dir(dir.path().join("lock")).unwrap();
         assert!(lock_problem(dir.path()).unwrap().to_string().contains("not a file"));
+    }
+
+    #[test]
+    fn what_is_no_file_is_named_as_what_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(at("seg-00001.mp4"))
+                .status()
+                .unwrap()
+                .success()
+        );
+        std::fs::create_dir(at("seg-00002.mp4")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", at("seg-00003.mp4")).unwrap();
+        std::fs::create_dir(at("seg-odd")).unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open_read_only(dir.path()).unwrap());
+        let mut problems = check(&disk, |_, _| {}).unwrap().problems;
+        name_no_files(dir.path(), &mut problems);
+        problems.sort_by(|one, other| one.file.cmp(&other.file));
+        let of_segments: Vec<_> =
+            problems.iter().filter(|problem| problem.file.starts_with("seg")).collect();
+        let words = ["a named pipe", "a directory", "a symbolic link"];
+        assert_eq!(of_segments.len(), words.len(), "{problems:?}");
+        for (problem, word) in of_segments.iter().zip(words) {
+            assert!(problem.what.contains(word), "{problem}");
+            assert_eq!(problem.remedy, Remedy::Person);
+        }
     }
 
     #[test]
