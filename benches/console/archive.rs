@@ -92,7 +92,7 @@ pub fn make(dir: &Path, shape: Shape) -> WallTime {
 
 fn add_site(db: &Connection, dir: &Path, number: u64, now: WallTime) {
     let (site, seen) = (site(number), now.rfc3339());
-    let ring = format!("{:032x}", number + 1);
+    let ring = format!("{:016x}", number + 1);
     let birth =
         json!({"v": 1, "t": seen, "clock": "ntp", "ring": ring, "boot": 3, "version": "0.1.0"});
     let counters = json!({"storage.written": 1_234_567_890_u64, "uplink.bytes_today": 48_000_000, "uplink.bytes_month": 900_000_000,
@@ -146,7 +146,7 @@ fn add(
     data: serde_json::Value,
 ) {
     let (site, time, ring) =
-        (site(site_number), time.rfc3339(), format!("{:032x}", site_number + 1));
+        (site(site_number), time.rfc3339(), format!("{:016x}", site_number + 1));
     let event = json!({"specversion": "1.0", "id": id, "source": format!("taimat/{site}"), "type": format!("vn.taimat.{kind}.v1"), "time": time,
         "datacontenttype": "application/json", "seq": seq, "ring": ring, "clock": "ntp", "boot": 3, "mono": 1_000_000, "data": data});
     db.prepare_cached("INSERT INTO events (site, id, seq, kind, time, payload, received, ring) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?5, ?7)")
