@@ -7,10 +7,27 @@ use std::collections::BTreeMap;
 
 use crate::analytics::{AnalyticsCounts, SUPPRESS_REASONS};
 use crate::camera::{CameraCounts, CameraFault, StreamRole};
+use crate::settings::{Settings, ZoneKind};
 use crate::storage::StorageCounts;
 use crate::units::{Boot, MonoTime, RingId, Timestamp, WallTime};
 use crate::uplink::UplinkCounts;
 use crate::uplink::wire::{Backlog, Birth, Health, Watermarks};
+
+impl Birth {
+    /// With what the office must know of the settings.
+    pub fn with_settings(self, settings: &Settings) -> Birth {
+        let zones = settings.motion.zones.iter();
+        let privacy_zones = zones.filter(|zone| zone.kind == ZoneKind::Privacy).count() as u32;
+        let (uplink, pace) = (&settings.uplink, settings.uplink.pace);
+        Birth {
+            privacy_zones: Some(privacy_zones),
+            health_every: Some(uplink.health_every.into()),
+            day_budget: Some(pace.day_budget),
+            month_budget: Some(pace.month_budget),
+            ..self
+        }
+    }
+}
 
 /// State of one camera stream.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -173,7 +190,7 @@ impl Gauges {
         }
     }
 
-    /// The birth message.
+    /// The birth message, without what only the settings know ([`Birth::with_settings`]).
     pub fn birth(&self, now: Timestamp, ring: RingId, boot: Boot, ring_bytes: u64) -> Birth {
         let camera = match &self.main {
             CameraState::Up { tracks } => tracks.clone(),
@@ -190,6 +207,10 @@ impl Gauges {
             oldest: self.oldest.map(WallTime::rfc3339),
             clock: now.quality,
             clean_start: self.clean_start,
+            privacy_zones: None,
+            health_every: None,
+            day_budget: None,
+            month_budget: None,
         }
     }
 
@@ -264,7 +285,7 @@ impl Gauges {
         ]
     }
 
-    fn uplink_counters(&self) -> [(&'static str, u64); 17] {
+    fn uplink_counters(&self) -> [(&'static str, u64); 18] {
         let u = &self.uplink;
         [
             ("commands.refused", self.commands.unauthorized),
@@ -284,6 +305,7 @@ impl Gauges {
             ("uplink.rate", u.rate),
             ("uplink.bytes_today", u.spent.today),
             ("uplink.bytes_month", u.spent.month),
+            ("uplink.certificate_end", u.certificate_end),
         ]
     }
 }

@@ -56,6 +56,8 @@ fn level(kind: &str, data: &Value) -> Level {
         kind::FILE_LOST if data["recorded"] == false => Level::WARN,
         kind::FILE_LOST | kind::SHED | kind::REFUSED => Level::ERROR,
         kind::GAP if is("reason", "stopped") => Level::INFO,
+        // Its outbreak is one warning (`Agent::track_changes`).
+        kind::GAP if is("reason", "parameter_changes") => Level::INFO,
         kind::GAP if NOT_RECORDED.iter().any(|reason| is("reason", reason)) => Level::WARN,
         kind::GAP => Level::ERROR,
         kind::STORAGE if data["lost"] == true => Level::ERROR,

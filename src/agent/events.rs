@@ -12,7 +12,7 @@ use crate::camera::clock_belief::{ClockFault, ClockReport};
 use crate::settings::rules::RulePriority;
 use crate::storage::locks::Lock;
 use crate::storage::missing_records::MissingRecords;
-use crate::storage::{Gap, Repair};
+use crate::storage::{Gap, Repair, TrackChangeReport};
 use crate::units::{Boot, RingId, SiteId, Timestamp};
 use crate::uplink::wire;
 
@@ -44,6 +44,8 @@ pub mod kind {
     pub const CAMERA_UP: &str = "camera.up";
     /// The camera's time stamps cannot be trusted, or can again.
     pub const CAMERA_CLOCK: &str = "camera.clock";
+    /// The camera changes its parameter sets again and again, or no longer does.
+    pub const CAMERA_PARAMETERS: &str = "camera.parameters";
     /// Footage is missing.
     pub const GAP: &str = "gap";
     /// A promised clip or snapshot cannot be delivered.
@@ -159,6 +161,13 @@ pub fn motion(motion: &MotionUpdate, event: &str) -> Value {
         data["suppressed"] = json!(motion.suppressed);
     }
     data
+}
+
+/// Data of a report about parameter sets that change again and again.
+pub fn camera_parameters(report: &TrackChangeReport) -> Value {
+    let TrackChangeReport { is_stable, changes, left_out } = report;
+    let state = if *is_stable { "stable" } else { "unstable" };
+    json!({"stream": "main", "state": state, "changes": changes, "left_out": left_out})
 }
 
 /// Data of a gap event. It does not end before it begins: a clock that was set back is named.

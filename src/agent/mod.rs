@@ -211,6 +211,7 @@ pub struct Agent {
     connected: bool,
     next_health: MonoTime,
     storage_faults: FaultEventLimiter,
+    parameter_gaps: FaultEventLimiter,
     /// When an event last reported each uplink alarm.
     alarms: BTreeMap<Alarm, MonoTime>,
 }
@@ -247,6 +248,7 @@ impl Agent {
             connected: false,
             next_health: MonoTime(0),
             storage_faults: FaultEventLimiter::default(),
+            parameter_gaps: FaultEventLimiter::default(),
             alarms: BTreeMap::new(),
             settings,
         }
@@ -486,6 +488,8 @@ impl Agent {
     }
 
     fn birth(&self, now: Timestamp) -> crate::uplink::wire::Birth {
-        self.gauges.birth(now, self.ring, self.boot, self.settings.storage.budget)
+        self.gauges
+            .birth(now, self.ring, self.boot, self.settings.storage.budget)
+            .with_settings(&self.settings)
     }
 }

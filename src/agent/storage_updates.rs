@@ -11,22 +11,35 @@ use super::events::{self, kind};
 use super::maintenance_commands::ResendRanges;
 use super::{Agent, AgentEffect};
 use crate::remote_config::action;
-use crate::storage::StorageUpdate;
 use crate::storage::clock_history::ClockSet;
 use crate::storage::messages::Repair;
 use crate::storage::open::StorageFault;
+use crate::storage::{Gap, GapReason, StorageUpdate, TrackChangeReport};
 use crate::units::{Digest, MonoTime, RingId, Timestamp};
 use crate::uplink::UplinkRequest;
 
-/// Minimum time between two [`kind::STORAGE`] events. A failing card reports faults continuously,
-/// and one event per fault would fill the outbox.
-const STORAGE_FAULT_INTERVAL: Duration = Duration::from_secs(60);
+/// Minimum time between two [`kind::STORAGE`] events, and between two gaps of changing parameters. A
+/// failing card or camera reports faults continuously, and one event per fault would fill the outbox.
+const FAULT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Limits storage fault events to one per [`STORAGE_FAULT_INTERVAL`].
+/// Limits events about a fault to one per [`FAULT_INTERVAL`].
 #[derive(Default)]
 pub(super) struct FaultEventLimiter {
     quiet_until: MonoTime,
     suppressed_count: u64,
+}
+
+impl FaultEventLimiter {
+    /// The number of events suppressed since the last one, if another one may be sent now; else this
+    /// one is counted.
+    fn pass(&mut self, now: MonoTime) -> Option<u64> {
+        if now < self.quiet_until {
+            self.suppressed_count += 1;
+            return None;
+        }
+        self.quiet_until = now.plus(FAULT_INTERVAL);
+        Some(std::mem::take(&mut self.suppressed_count))
+    }
 }
 
 impl Agent {
@@ -61,7 +74,8 @@ impl Agent {
             }
             StorageUpdate::CellSaved { .. } => {}
             StorageUpdate::Located { pin, span } => self.located(now, pin, span, out),
-            StorageUpdate::Gap(gap) => self.event(gap.from, kind::GAP, None, events::gap(&gap)),
+            StorageUpdate::Gap(gap) => self.gap(now, &gap),
+            StorageUpdate::TrackChanges(report) => self.track_changes(now, report),
             StorageUpdate::Repaired(repair) => self.repaired(now, &repair),
             StorageUpdate::PinLost { .. } => self.gauges.pins_lost += 1,
             StorageUpdate::Locked { id, outcome } => {
@@ -165,6 +179,32 @@ impl Agent {
         self.event(now, kind::CARD, None, data);
     }
 
+    /// Reports a gap. All gaps are on the card; those of changing parameters come so often that only
+    /// one a minute is an event.
+    fn gap(&mut self, now: Timestamp, gap: &Gap) {
+        let mut data = events::gap(gap);
+        if gap.reason == GapReason::ParameterChanges {
+            let Some(suppressed_count) = self.parameter_gaps.pass(now.mono) else { return };
+            data["suppressed_count"] = json!(suppressed_count);
+        }
+        self.event(gap.from, kind::GAP, None, data);
+    }
+
+    /// Reports a camera that changes its parameter sets again and again, or no longer does.
+    fn track_changes(&mut self, now: Timestamp, report: TrackChangeReport) {
+        let TrackChangeReport { is_stable, changes, left_out } = report;
+        if is_stable {
+            tracing::info!(changes, left_out, "camera parameters are stable again");
+        } else {
+            tracing::warn!(
+                changes,
+                left_out,
+                "the camera changes its parameter sets again and again: one change in 10 s is recorded, the frames between are a gap (parameter_changes); check the camera's resolution, codec and firmware"
+            );
+        }
+        self.event(now, kind::CAMERA_PARAMETERS, None, events::camera_parameters(&report));
+    }
+
     fn trouble(&mut self, now: Timestamp, detail: &str, lost: bool) {
         if lost {
             tracing::error!(detail, "storage fault, data lost; check the card");
@@ -175,13 +215,7 @@ impl Agent {
             );
         }
         self.gauges.storage_faults += 1;
-        if now.mono < self.storage_faults.quiet_until {
-            self.storage_faults.suppressed_count += 1;
-            return;
-        }
-        let suppressed_count = std::mem::take(&mut self.storage_faults.suppressed_count);
-        self.storage_faults.quiet_until =
-            now.mono.plus_micros(STORAGE_FAULT_INTERVAL.as_micros() as u64);
+        let Some(suppressed_count) = self.storage_faults.pass(now.mono) else { return };
         self.event(
             now,
             kind::STORAGE,

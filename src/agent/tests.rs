@@ -14,7 +14,7 @@ use crate::outbox::Priority;
 use crate::remote_config::known_ring::KnownRing;
 use crate::remote_config::state_machine::{ConfigMachine, ProvenSettings};
 use crate::storage::clock_history::ClockSet;
-use crate::storage::{Cell, FragmentRef, PinId, ReadFault, Recovered, Span};
+use crate::storage::{Cell, FragmentRef, PinId, ReadFault, Recovered, Span, TrackChangeReport};
 use crate::units::{ClockQuality, Digest, WallTime};
 use crate::uplink::wire::{self, Command};
 use crate::uplink::{Message, ReturnReason};
@@ -725,6 +725,23 @@ fn a_camera_outage_becomes_a_gap_record_and_two_events() {
     bench.give(AgentInput::Camera(CameraUpdate::Clock { role: StreamRole::Main, report }));
     assert!(bench.has("camera.clock"));
     assert_eq!(bench.log.iter().filter(|line| *line == "note gap camera_down").count(), 1);
+}
+
+#[test]
+fn gaps_of_changing_parameters_are_one_event_a_minute() {
+    let mut bench = Bench::new();
+    let report = TrackChangeReport { is_stable: false, changes: 2, left_out: 1 };
+    bench.give(AgentInput::Storage(StorageUpdate::TrackChanges(report)));
+    for second in 2..62 {
+        let (from, to) = (stamp(second), stamp(second + 1));
+        let gap = Gap { from, to, reason: GapReason::ParameterChanges, bytes: 1 };
+        bench.give(AgentInput::Storage(StorageUpdate::Gap(gap)));
+    }
+    let gaps = bench.data("gap");
+    let counts: Vec<_> = gaps.iter().map(|gap| gap["suppressed_count"].as_u64()).collect();
+    assert!(counts.len() <= 2 && counts[0] == Some(0), "{counts:?}");
+    let reports = bench.data("camera.parameters");
+    assert_eq!((reports.len(), &reports[0]["state"]), (1, &serde_json::json!("unstable")));
 }
 
 #[test]

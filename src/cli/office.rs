@@ -24,10 +24,12 @@ use crate::office::archive::Archive;
 use crate::office::archive_link::ArchiveLink;
 use crate::office::archive_lock::claim;
 use crate::office::command_client::{CommandError, DeviceCommand, send};
-use crate::office::index;
+use crate::office::console::retention::rules_of;
 use crate::office::office_config::OfficeConfig;
 use crate::office::retention::Retention;
+use crate::office::retention_rules::RetentionRules;
 use crate::office::service::{self, OfficeService};
+use crate::office::store;
 use crate::regular_file::{Links, TEXT_MAX, read_text};
 use crate::remote_config::rejection::Rejection;
 use crate::units::SiteId;
@@ -337,13 +339,29 @@ fn export(
 
 /// Warns that the disk of an archive is almost full: the office then rejects messages.
 fn warn_of_full(dir: &Path) {
-    if let Some(free) = index::free(dir).ok().filter(|free| *free < ALMOST_FULL) {
+    if let Some(free) = store::free(dir).ok().filter(|free| *free < ALMOST_FULL) {
         let dir = shown_path(dir);
         eprintln!(
             "WARNING: {dir}: the archive's disk has {free} free bytes. On a full disk the office stores nothing and sends no receipts; \
              the devices keep their messages and send them again. Free some space"
         );
     }
+}
+
+/// The rules of retention of the archive's console. The office receives without them, too: it then
+/// keeps everything up to its ceilings.
+fn rules_without_web(dir: &Path) -> Option<RetentionRules> {
+    rules_of(dir).unwrap_or_else(|error| {
+        warn_of_rules(&error.to_string());
+        None
+    })
+}
+
+fn warn_of_rules(detail: &str) {
+    tracing::warn!(
+        detail,
+        "rules of the retention not in force, files stay up to the ceilings; check the directory console/, then start again"
+    );
 }
 
 fn receive(
@@ -360,13 +378,26 @@ fn receive(
     let any_version = broker.any_version();
     let link = ArchiveLink::new(Arc::new(SystemClock::new()));
     let console = (&options, any_version);
-    let _web = start_web(web, config, dir, console, link.client())?;
+    let web = start_web(web, config, dir, console, link.client())?;
+    let rules = match web {
+        // The listener hands them over itself.
+        Some(_) => None,
+        None => rules_without_web(dir),
+    };
+    let client = link.client();
     let office = OfficeService { options, any_version, host, sites, retention, link };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop = on_signal()?;
         let (_none, commands) = mpsc::channel(1);
         let mut lines = Lines::start()?;
+        if let Some(rules) = rules {
+            tokio::spawn(async move {
+                if let Err(error) = client.set_rules(rules).await {
+                    warn_of_rules(&error.line());
+                }
+            });
+        }
         service::run(archive, office, commands, stop, |notice| lines.report(notice)).await?;
         anyhow::Ok(ExitCode::SUCCESS)
     })

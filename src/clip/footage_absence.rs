@@ -38,7 +38,8 @@ fn explain_gap(gap: &Gap) -> String {
         | GapReason::PowerCut
         | GapReason::Stopped
         | GapReason::TooLarge
-        | GapReason::NoKeyFrame => format!("never recorded ({})", gap.reason.as_str()),
+        | GapReason::NoKeyFrame
+        | GapReason::ParameterChanges => format!("never recorded ({})", gap.reason.as_str()),
     };
     format!("{cause}, {} to {}", gap.from.wall.rfc3339(), gap.to.wall.rfc3339())
 }

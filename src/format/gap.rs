@@ -55,6 +55,9 @@ pub enum GapReason {
     NoKeyFrame = 9,
     /// No file holds the records, and no head lists them as evicted.
     Missing = 10,
+    /// The camera changed its parameter sets too soon after the last change: each change that is
+    /// recorded begins a segment.
+    ParameterChanges = 11,
 }
 
 impl GapReason {
@@ -72,6 +75,7 @@ impl GapReason {
             TooLarge,
             NoKeyFrame,
             Missing,
+            ParameterChanges,
         ];
         all.into_iter().find(|reason| *reason as u8 == byte)
     }
@@ -94,6 +98,7 @@ impl GapReason {
             GapReason::TooLarge => "too_large",
             GapReason::NoKeyFrame => "no_key_frame",
             GapReason::Missing => "missing",
+            GapReason::ParameterChanges => "parameter_changes",
         }
     }
 }

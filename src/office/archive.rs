@@ -1,27 +1,23 @@
 //! Archive of the office: ingest of MQTT messages in batches, and their receipts.
 //!
-//! The archive is `DIR/taimat.sqlite` and `DIR/files/{site}/{date}/{name}`. A message has no
+//! The archive is an index and a store of files ([`super::store`]). A message has no
 //! receipt before it is flushed; a repeated message is stored once. The archive checks names, sizes
 //! and offsets of devices before they reach the disk.
 //!
 //! One batch is one transaction with one flush. Receipts leave after the commit, and memory changes
 //! after it. When the index rejects one message, the whole batch is rolled back, and the state in
 //! memory of its files is dropped and read again.
-#![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{Connection, params};
-
 use super::error::{ArchiveError, Named as _};
-use super::file_store::{DiskStore, FileStore};
-use super::index::{self, Index};
 use super::ingest_outcome::{IngestOutcome, Now};
 use super::notice::{Fault, office_span};
 use super::part_cache::{Key, PartialFile};
 use super::safeguards::IngestRule;
+use super::store::{self, FileStore, Index};
 use crate::fault_switch::FaultSwitch;
 use crate::units::SiteId;
 use crate::uplink::topics;
@@ -31,8 +27,7 @@ const SITES_MAX: u64 = 10_000;
 
 /// The archive: index, files, and the state of unfinished files.
 pub struct Archive {
-    pub(super) dir: PathBuf,
-    pub(super) index: Index,
+    pub(super) index: Box<dyn Index>,
     pub(super) files: Arc<dyn FileStore>,
     /// A cache: the index knows all unfinished files.
     pub(super) parts: HashMap<Key, PartialFile>,
@@ -54,15 +49,8 @@ impl Archive {
     /// # Errors
     /// When directory or index cannot be used.
     pub fn open(dir: &Path) -> Result<Archive, ArchiveError> {
-        std::fs::create_dir_all(dir).named(|| dir.display().to_string())?;
-        index::ensure_room(dir)?;
-        let path = dir.join(index::NAME);
-        index::check_files(dir)?;
-        let db = Connection::open(&path).named(|| path.display().to_string())?;
-        let archive =
-            Archive::open_over(dir, Index::over(db, None), Arc::new(DiskStore::new(dir)))?;
-        index::reserve(dir)?;
-        Ok(archive)
+        let (index, files) = store::open(dir)?;
+        Archive::open_over(index, files)
     }
 
     /// Opens an archive for writing, and makes none.
@@ -70,31 +58,35 @@ impl Archive {
     /// # Errors
     /// `NotFound` when `dir` holds no archive; otherwise as [`Archive::open`].
     pub fn open_existing(dir: &Path) -> Result<Archive, ArchiveError> {
-        super::queries::ensure_there(dir)?;
+        store::ensure_there(dir)?;
         Archive::open(dir)
     }
 
-    /// Opens an archive over any index and file store, or makes one; `dir` only names it in errors.
+    /// Opens an archive for queries, beside the office that writes it.
+    ///
+    /// # Errors
+    /// `NotFound` when `dir` holds no archive; otherwise the failure of the database.
+    pub fn open_read_only(dir: &Path) -> Result<Archive, ArchiveError> {
+        let (index, files) = store::open_read_only(dir)?;
+        Ok(Archive::over(index, files))
+    }
+
+    /// Opens an archive over any index and file store, or makes one.
     ///
     /// # Errors
     /// When index or file store fails.
-    pub fn open_over(
-        dir: &Path,
-        index: Index,
+    pub(crate) fn open_over(
+        index: Box<dyn Index>,
         files: Arc<dyn FileStore>,
     ) -> Result<Archive, ArchiveError> {
-        for part in ["files", "partial"] {
-            files.make_dir(part).named(|| dir.join(part).display().to_string())?;
-        }
-        files.flush_dir("").named(|| dir.display().to_string())?;
-        index.migrate(&dir.join(index::NAME))?;
-        Ok(Archive::over(dir.to_owned(), index, files))
+        files.prepare()?;
+        index.migrate()?;
+        Ok(Archive::over(index, files))
     }
 
     /// An archive over an open index, with an empty cache.
-    pub(super) fn over(dir: PathBuf, index: Index, files: Arc<dyn FileStore>) -> Archive {
+    fn over(index: Box<dyn Index>, files: Arc<dyn FileStore>) -> Archive {
         Archive {
-            dir,
             index,
             files,
             parts: HashMap::new(),
@@ -106,12 +98,6 @@ impl Archive {
         }
     }
 
-    /// An index with fault injection, for [`Archive::open_over`].
-    #[cfg(any(test, feature = "sim"))]
-    pub fn guarded(db: Connection, guard: Arc<dyn index::IndexGuard>) -> Index {
-        Index::over(db, Some(guard))
-    }
-
     /// Removes a safeguard, to show that the simulator notices.
     #[cfg(any(test, feature = "sim"))]
     pub fn take_away(&mut self, rule: IngestRule) {
@@ -119,8 +105,9 @@ impl Archive {
     }
 
     /// The index.
-    pub fn index(&self) -> &Index {
-        &self.index
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn index(&self) -> &dyn Index {
+        &*self.index
     }
 
     /// The file store, for the thread that flushes and hashes.
@@ -130,22 +117,18 @@ impl Archive {
 
     /// Schedules the removal of unfinished files that the index does not know; a crash left them.
     pub(super) fn find_left_parts(&mut self) -> Result<(), ArchiveError> {
-        let found = self.files.list("partial").named(|| "partial".to_owned())?;
-        let known = "SELECT EXISTS (SELECT 1 FROM parts WHERE 'partial/' || site || '-' || fid || '.part' = ?1)";
+        let found =
+            self.files.list_unfinished().named(|| "list of the unfinished files".to_owned())?;
         let mut left = Vec::new();
-        for (path, _) in found {
-            if !self.index.db.query_row(known, [&path], |row| row.get::<_, bool>(0))? {
-                left.push(path);
+        for (key, _) in found {
+            if !self.index.is_part_key(&key)? {
+                left.push(key);
             }
         }
         if left.is_empty() {
             return Ok(());
         }
-        self.index.within(|index| {
-            left.iter().try_for_each(|path| {
-                index.change("INSERT OR IGNORE INTO removals VALUES (?1)", [path]).map(|_| ())
-            })
-        })
+        self.index.within(|index| left.iter().try_for_each(|key| index.insert_removal(key)))
     }
 
     /// Stores messages of `taimat/v1/{site}/up/…` in one transaction. The returned receipts are
@@ -254,21 +237,14 @@ impl Archive {
 
     /// Records the time of a site's last message; false for a new site beyond the bound.
     fn note_site(&self, site: &SiteId, now: &str) -> Result<bool, ArchiveError> {
-        let seen = self
-            .index
-            .change("UPDATE sites SET seen = ?2 WHERE site = ?1", params![site.as_str(), now])?;
-        if seen > 0 {
+        let site = site.as_str();
+        if self.index.set_seen(site, now)? {
             return Ok(true);
         }
-        let many: u64 =
-            self.index.db.query_row("SELECT count(*) FROM sites", [], |row| row.get(0))?;
-        if many >= SITES_MAX {
+        if self.index.count_sites()? >= SITES_MAX {
             return Ok(false);
         }
-        self.index.change(
-            "INSERT INTO sites (site, seen) VALUES (?1, ?2)",
-            params![site.as_str(), now],
-        )?;
+        self.index.insert_site(site, now)?;
         Ok(true)
     }
 }

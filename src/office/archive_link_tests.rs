@@ -141,8 +141,10 @@ fn store(archive: &mut Archive, site: &str, days: i64) {
     ];
     for (_, outcome) in archive.take_all(&messages, at).unwrap() {
         if let Some(check) = outcome.check {
-            let digest =
-                super::super::file_store::flush_and_hash(&*archive.files_below(), &check.path);
+            let digest = super::super::store::file_store::flush_and_hash(
+                &*archive.files_below(),
+                &check.path,
+            );
             archive.checked(&check, &digest, at).unwrap();
         }
     }

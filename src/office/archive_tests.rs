@@ -1,11 +1,15 @@
 //! Unit tests of the archive: messages of devices, one by one.
 
-use rusqlite::Connection;
+use std::path::PathBuf;
+
 use serde_json::json;
 
-use super::super::file_store::flush_and_hash;
 use super::super::queries::Filter;
 use super::super::retention::Retention;
+use super::super::store::file_store::flush_and_hash;
+use super::super::store::files::{DirectoryStore, FileOps as _};
+use super::super::store::index::NewFile;
+use super::super::store::sqlite::simulated::{Damage, MemoryIndex};
 use super::*;
 use crate::evidence::manifest::{Manifest, of_still};
 use crate::units::{Digest, Timestamp, WallTime};
@@ -198,15 +202,7 @@ fn rings_that_are_online_by_turns_are_two_devices() {
 #[test]
 fn an_archive_without_ring_ids_is_upgraded() {
     let dir = tempfile::tempdir().unwrap();
-    let old = Connection::open(dir.path().join("taimat.sqlite")).unwrap();
-    old.execute_batch(
-        "CREATE TABLE sites (site TEXT PRIMARY KEY, state TEXT, conn INTEGER NOT NULL DEFAULT 0, seen TEXT, birth TEXT, health TEXT);
-         CREATE TABLE events (site TEXT NOT NULL, id TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, time TEXT NOT NULL,
-         payload BLOB NOT NULL, received TEXT NOT NULL, PRIMARY KEY (site, id));
-         INSERT INTO sites (site) VALUES ('km-17'); INSERT INTO events VALUES ('km-17', 'E', 1, 't', 't', x'', 'now');",
-    )
-    .unwrap();
-    drop(old);
+    Damage::of(dir.path()).make_without_rings();
     let mut archive = Archive::open(dir.path()).unwrap();
     take(&mut archive, &up("event"), &event(1));
     let row = &archive.sites().unwrap()[0];
@@ -296,9 +292,9 @@ fn chunks_in_any_order_make_one_whole_file() {
 }
 
 /// The one unfinished file has this target, whose directory is there: as right before its move. Gives where it goes.
-fn begin_move(archive: &Archive, target: &str) -> PathBuf {
-    archive.index.db.execute("UPDATE parts SET target = ?1", [target]).unwrap();
-    let target = archive.dir.join(target);
+fn begin_move(dir: &Path, target: &str) -> PathBuf {
+    Damage::of(dir).set_targets(target);
+    let target = dir.join(target);
     std::fs::create_dir_all(target.parent().unwrap()).unwrap();
     target
 }
@@ -314,7 +310,7 @@ fn a_file_moved_by_a_killed_office_is_listed_at_the_next_run() {
     take(&mut archive, &topic("init"), &manifest.bytes());
     take(&mut archive, &topic("0"), &bytes);
     // As `checked` leaves it between the move and the list.
-    let target = begin_move(&archive, "files/km-17/1970-01-01/moved.jpg");
+    let target = begin_move(dir.path(), "files/km-17/1970-01-01/moved.jpg");
     std::fs::rename(dir.path().join(format!("partial/km-17-{fid}.part")), target).unwrap();
     drop(archive);
     let mut archive = Archive::open(dir.path()).unwrap();
@@ -364,7 +360,7 @@ fn expired_files_are_released_unless_locked() {
     assert_eq!((gone.files, gone.bytes), (1, 1000), "the second is locked, the third is new");
     assert_eq!(kept(&archive), ["e2", "e3"]);
     assert_eq!(
-        Archive::open(dir.path()).unwrap().files_below().list("files").unwrap().len(),
+        Archive::open(dir.path()).unwrap().files_below().list().unwrap().len(),
         2,
         "its bytes are still on the disk"
     );
@@ -393,11 +389,7 @@ fn only_the_site_over_its_share_loses_files() {
     let gone = archive.release_expired(&retention, day(101)).unwrap();
     assert_eq!((gone.sites.len(), gone.sites["km-18"].files, gone.over), (1, 45, 0), "{gone:?}");
     assert_eq!(archive.sites().unwrap().iter().map(|row| row.files).collect::<Vec<_>>(), [5, 5]);
-    let claimed: String = archive
-        .index
-        .db
-        .query_row("SELECT claimed FROM files WHERE site = 'km-18'", [], |row| row.get(0))
-        .unwrap();
+    let claimed = Damage::of(dir.path()).claimed_of("km-18");
     assert!(claimed.starts_with("9999"), "the claimed time is not recorded");
     // Every site is at its share, so the archive stays over its limit and reports that.
     let gone = archive
@@ -410,8 +402,9 @@ fn only_the_site_over_its_share_loses_files() {
 fn an_archive_with_one_day_of_retention_stops_growing() {
     let dir = tempfile::tempdir().unwrap();
     let files = Arc::new(crate::sim::office::files::SimFiles::default());
-    let index = Index::over(Connection::open_in_memory().unwrap(), None);
-    let mut archive = Archive::open_over(dir.path(), index, files.clone()).unwrap();
+    let index = MemoryIndex::new().unwrap().open(None).unwrap();
+    let store = Arc::new(DirectoryStore::over(dir.path(), files.clone()));
+    let mut archive = Archive::open_over(index, store).unwrap();
     let (start, minute) = (day(100), 60_000_000);
     let (mut after_a_day, mut most) = (0, 0);
     // 17 devices, each with an event a minute: a clip and a snapshot. One transaction lists an
@@ -420,14 +413,26 @@ fn an_archive_with_one_day_of_retention_stops_growing() {
         let now = start.plus_micros(hour * 60 * minute);
         archive
             .transaction(|archive| {
-                let mut insert = archive.index.db.prepare_cached(
-                    "INSERT INTO files (site, fid, name, path, purpose, event, size, sha256, start, end, manifest, received)
-                     VALUES (?1, ?2, '', ?3, 'clip', '', 1000, '', ?4, ?4, x'', ?4)",
-                )?;
+                let time = now.rfc3339();
                 for n in 0..17 * 60 * 2 {
-                    let fid = format!("{hour}-{n}");
-                    insert.execute(params![format!("km-{}", n % 17), fid, format!("files/{fid}"), now.rfc3339()])?;
-                    files.write_at(&format!("files/{fid}"), 0, b"x")?;
+                    let (site, fid) = (format!("km-{}", n % 17), format!("{hour}-{n}"));
+                    let key = format!("files/{fid}");
+                    archive.index.insert_file(&NewFile {
+                        site: &site,
+                        fid: &fid,
+                        name: "",
+                        key: &key,
+                        purpose: "clip",
+                        event: "",
+                        size: 1000,
+                        sha256: "",
+                        start: &time,
+                        end: &time,
+                        manifest: b"",
+                        received: &time,
+                        claimed: None,
+                    })?;
+                    files.write_at(&key, 0, b"x")?;
                 }
                 Ok(())
             })
@@ -465,13 +470,13 @@ fn unfinished_files_are_bounded_and_dropped_after_a_week() {
     }
     let mut archive = Archive::open(dir.path()).unwrap();
     assert_eq!(
-        archive.files_below().list("partial").unwrap().len(),
+        archive.files_below().list_unfinished().unwrap().len(),
         64,
         "a restart resets the bound"
     );
     assert_eq!(archive.release_expired(&Retention::default(), day(106)).unwrap().parts, 0);
     assert_eq!(archive.release_expired(&Retention::default(), day(108)).unwrap().parts, 64);
-    assert!(archive.files_below().list("partial").unwrap().is_empty());
+    assert!(archive.files_below().list_unfinished().unwrap().is_empty());
 }
 
 #[test]
@@ -501,11 +506,10 @@ fn an_event_id_with_other_bytes_is_kept_beside_the_first() {
         let ack = take(&mut archive, &up("event"), payload).ack;
         assert_eq!(ack, Some(Ack::Event { id: "E1-1".into(), sha256: Digest::of(payload) }));
     }
-    let query = "SELECT payload FROM events ORDER BY id";
-    let mut query = archive.index.db.prepare(query).unwrap();
-    let there: Vec<Vec<u8>> =
-        query.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
-    assert_eq!(there, [event(1), other]);
+    let second = format!("E1-1~{}", &Digest::of(&other).hex()[..16]);
+    assert_eq!(archive.index.event_equals("km-17", "E1-1", &event(1)).unwrap(), Some(true));
+    assert_eq!(archive.index.event_equals("km-17", &second, &other).unwrap(), Some(true));
+    assert_eq!(archive.sites().unwrap()[0].events, 2);
 }
 
 #[test]
@@ -577,11 +581,7 @@ fn an_index_that_refuses_once_leaves_no_receipt_without_bytes() {
     let topic = |verb: &str| up(&format!("file/{}/{verb}", manifest.fid()));
     take(&mut archive, &topic("init"), &manifest.bytes());
     take(&mut archive, &topic("0"), &bytes);
-    archive
-        .index
-        .db
-        .execute_batch("CREATE TRIGGER full BEFORE INSERT ON files BEGIN SELECT raise(ABORT, 'disk full'); END")
-        .unwrap();
+    Damage::of(dir.path()).refuse_files();
     let fin = |archive: &mut Archive| {
         let taken = archive.take_all(&[(topic("fin"), b"{}".to_vec())], NOON).unwrap();
         taken.into_iter().filter_map(|(_, o)| o.check).collect::<Vec<_>>()
@@ -592,7 +592,7 @@ fn an_index_that_refuses_once_leaves_no_receipt_without_bytes() {
             assert!(archive.checked(&check, &digest, NOON).is_err());
         }
     }
-    archive.index.db.execute_batch("DROP TRIGGER full").unwrap();
+    Damage::of(dir.path()).accept_files();
     drop(archive);
     let mut archive = Archive::open(dir.path()).unwrap();
     let ack = take(&mut archive, &topic("init"), &manifest.bytes()).ack;
@@ -699,7 +699,7 @@ fn exported_names_are_files_on_fat_and_windows() {
     }
     // Names that an older archive accepted.
     for (from, to) in [("b.mp4", "A.JPG"), ("last.", "last. ")] {
-        archive.index.db.execute("UPDATE files SET name = ?2 WHERE name = ?1", [from, to]).unwrap();
+        Damage::of(dir.path()).rename_files(from, to);
     }
     let out = dir.path().join("out");
     assert_eq!(archive.export("km-17", "E1-1", &out).unwrap(), (9, 0));
@@ -818,14 +818,10 @@ fn a_move_that_an_older_office_emptied_is_asked_for_again() {
     let topic = |verb: &str| up(&format!("file/{fid}/{verb}"));
     let mut archive = Archive::open(dir.path()).unwrap();
     take(&mut archive, &topic("init"), &manifest.bytes());
-    std::fs::write(begin_move(&archive, "files/km-17/1970-04-11/moved.jpg"), b"").unwrap();
+    std::fs::write(begin_move(dir.path(), "files/km-17/1970-04-11/moved.jpg"), b"").unwrap();
     // As an archive of before: no sums, no version.
-    archive
-        .index
-        .db
-        .execute_batch("DROP TRIGGER file_comes; DROP TRIGGER file_goes; DROP TABLE kept; PRAGMA user_version = 0")
-        .unwrap();
     drop(archive);
+    Damage::of(dir.path()).forget_sums();
     let mut archive = Archive::open(dir.path()).unwrap();
     let checks = archive.moves(NOON).unwrap();
     let digest = flush_and_hash(&*archive.files_below(), &checks[0].path);
@@ -838,14 +834,6 @@ fn a_move_that_an_older_office_emptied_is_asked_for_again() {
     assert!(matches!(send(&mut archive, &manifest, &bytes, day(100)), Some(Ack::Stored { .. })));
     archive.sweep().unwrap();
     assert_eq!(archive.check(true).unwrap().differences, []);
-}
-
-#[test]
-fn the_index_keeps_a_mebibyte_of_pages_in_memory() {
-    let dir = tempfile::tempdir().unwrap();
-    let archive = Archive::open(dir.path()).unwrap();
-    let kept: i64 = archive.index.db.query_row("PRAGMA cache_size", [], |row| row.get(0)).unwrap();
-    assert_eq!(kept, -1024, "KiB are negative; SQLite's own limit is twice that");
 }
 
 /// Inodes of the files on which this process holds a POSIX lock.
@@ -884,9 +872,8 @@ fn announced_files_cost_no_other_site_a_file() {
             topics::up(&SiteId::parse("km-18").unwrap(), &format!("file/{}/init", manifest.fid()));
         take_at(&mut archive, &topic, &manifest.bytes(), day(101));
     }
-    let announced: u64 =
-        archive.index.db.query_row("SELECT sum(size) FROM parts", [], |row| row.get(0)).unwrap();
-    assert_eq!(announced, 8 << 30, "four of the largest at most");
+    let (files, announced) = archive.index.sum_of_parts("km-18").unwrap();
+    assert_eq!((files, announced), (4, 8 << 30), "four of the largest at most");
     let retention = Retention { floor: 0, ..Retention::new(0, 6 << 30) };
     let gone = archive.release_expired(&retention, day(102)).unwrap();
     assert_eq!((gone.files, gone.parts, gone.over), (0, 2, 0), "the announcing site pays");

@@ -18,13 +18,14 @@ use super::archive_link::{ArchiveRequest, LinkShared};
 use super::change::Change;
 use super::error::ArchiveError;
 use super::fault_log::{FaultLog, Rejections};
-use super::file_store::{DigestError, FileStore, flush_and_hash};
 use super::ingest_outcome::{Complaint, IngestOutcome, Now};
 use super::ingest_queue::Message;
 use super::notice::{Fault, Notice};
 use super::part_cache::{Check, Flush};
 use super::retention::{Released, Retention};
 use super::retention_rules::SiteDays;
+use super::store::FileStore;
+use super::store::file_store::{DigestError, flush_and_hash};
 use crate::units::{Digest, SiteId, Timestamp};
 use crate::uplink::topics;
 

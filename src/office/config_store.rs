@@ -3,7 +3,6 @@
 //! A device that asks gets the newest document of its site. A device that runs a document on trial
 //! gets its confirmation.
 
-use rusqlite::{OptionalExtension as _, params};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -41,11 +40,14 @@ impl Archive {
     pub fn store_config(&self, document: &Document, now: &str) -> Result<(), ArchiveError> {
         let Document { site, version, sig, .. } = document;
         let key = sig.as_ref().map(|sig| sig.key.clone()).unwrap_or_default();
-        self.index.db.execute(
-            "INSERT OR REPLACE INTO configs (site, id, version, sha256, document, made) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![site, format!("{key}-{version}"), version, document.sha256().hex(), document.encode(), now],
-        )?;
-        Ok(())
+        let entry = ConfigRow {
+            id: format!("{key}-{version}"),
+            version: *version,
+            sha256: document.sha256().hex(),
+            made: now.to_owned(),
+            outcome: String::new(),
+        };
+        self.index.insert_config(site, &entry, &document.encode())
     }
 
     /// Ingests one message of `taimat/v1/{site}/up/config/…` in the transaction of its batch.
@@ -65,10 +67,7 @@ impl Archive {
     /// Answers a device's request with the newest document.
     fn config_requested(&self, site: &SiteId) -> Result<IngestOutcome, ArchiveError> {
         // A document that the device rejected is sent too: the device knows its version as used.
-        let query =
-            "SELECT document FROM configs WHERE site = ?1 ORDER BY made DESC, version DESC LIMIT 1";
-        let document: Option<Vec<u8>> =
-            self.index.db.query_row(query, params![site.as_str()], |row| row.get(0)).optional()?;
+        let document = self.index.newest_document(site.as_str())?;
         let publish = document.map(|document| (topics::dn(site, "config/answer"), document));
         Ok(IngestOutcome { publish, ..IngestOutcome::default() })
     }
@@ -89,18 +88,12 @@ impl Archive {
             ));
         };
         let before = self.reported(site)?;
-        self.index.change(
-            "INSERT OR REPLACE INTO reported (site, payload, received) VALUES (?1, ?2, ?3)",
-            params![site.as_str(), payload, now],
-        )?;
+        self.index.set_reported(site.as_str(), payload, now)?;
         for (part, last) in [("last", &report["last"]), ("refused", &report["refused"])] {
             if let Some(id) = last["id"].as_str() {
                 // A repetition is rejected as `replayed`; the first outcome says what happened.
-                let change = "UPDATE configs SET outcome = ?3 WHERE site = ?1 AND id = ?2 AND (?4 OR outcome = '' OR outcome LIKE 'busy:%')";
-                self.index.change(
-                    change,
-                    params![site.as_str(), id, outcome(part, last), part == "last"],
-                )?;
+                let (outcome, is_last) = (outcome(part, last), part == "last");
+                self.index.set_config_outcome(site.as_str(), id, &outcome, is_last)?;
             }
         }
         let (phase, id) = (&report["phase"], &report["id"]);
@@ -125,12 +118,10 @@ impl Archive {
             return Ok(None);
         };
         let (id, sha256) = (text(&report["id"]), text(&report["sha256"]));
-        let query = "SELECT count(*) FROM configs WHERE site = ?1 AND id = ?2 AND sha256 = ?3";
-        let ours: u64 =
-            self.index.db.query_row(query, params![site.as_str(), id, sha256], |row| row.get(0))?;
+        let is_ours = self.index.knows_config(site.as_str(), id, sha256)?;
         let is_local = report["origin"] == "file" || report["origin"] == "rollback";
         let confirm = json!({"id": id, "sha256": sha256, "nonce": nonce});
-        Ok((ours > 0 || is_local).then(|| confirm.to_string().into_bytes()))
+        Ok((is_ours || is_local).then(|| confirm.to_string().into_bytes()))
     }
 
     /// A device's newest report of its configuration.
@@ -138,9 +129,7 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn reported(&self, site: &SiteId) -> Result<Option<Value>, ArchiveError> {
-        let query = "SELECT payload FROM reported WHERE site = ?1";
-        let payload: Option<Vec<u8>> =
-            self.index.db.query_row(query, params![site.as_str()], |row| row.get(0)).optional()?;
+        let payload = self.index.reported(site.as_str())?;
         Ok(payload.and_then(|payload| serde_json::from_slice(&payload).ok()))
     }
 
@@ -153,12 +142,7 @@ impl Archive {
         site: &SiteId,
         sha256: &Digest,
     ) -> Result<Option<String>, ArchiveError> {
-        let query = "SELECT document FROM configs WHERE site = ?1 AND sha256 = ?2 LIMIT 1";
-        let document: Option<Vec<u8>> = self
-            .index
-            .db
-            .query_row(query, params![site.as_str(), sha256.hex()], |row| row.get(0))
-            .optional()?;
+        let document = self.index.document_of(site.as_str(), &sha256.hex())?;
         Ok(document
             .and_then(|bytes| Document::decode(&bytes, bytes.len()).ok())
             .map(|document| document.config))
@@ -169,12 +153,7 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn documents(&self, site: &SiteId) -> Result<Vec<Document>, ArchiveError> {
-        let mut query = self
-            .index
-            .db
-            .prepare("SELECT document FROM configs WHERE site = ?1 ORDER BY made, version")?;
-        let rows = query.query_map(params![site.as_str()], |row| row.get::<_, Vec<u8>>(0))?;
-        let documents = rows.collect::<Result<Vec<_>, _>>()?;
+        let documents = self.index.documents(site.as_str())?;
         Ok(documents.iter().filter_map(|bytes| Document::decode(bytes, bytes.len()).ok()).collect())
     }
 
@@ -183,18 +162,7 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn configs(&self, site: &SiteId) -> Result<Vec<ConfigRow>, ArchiveError> {
-        let query = "SELECT id, version, sha256, made, outcome FROM configs WHERE site = ?1 ORDER BY made, version";
-        let mut query = self.index.db.prepare(query)?;
-        let rows = query.query_map(params![site.as_str()], |row| {
-            Ok(ConfigRow {
-                id: row.get(0)?,
-                version: row.get(1)?,
-                sha256: row.get(2)?,
-                made: row.get(3)?,
-                outcome: row.get(4)?,
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        self.index.configs(site.as_str())
     }
 }
 

@@ -4,8 +4,6 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use rusqlite::ErrorCode;
-
 /// Failure of an archive operation. [`ArchiveError::http_status`] gives the status of a web
 /// console.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +25,7 @@ pub enum ArchiveError {
     DiskFull {
         /// The path or step that failed.
         context: String,
-        /// The error of the file system or of SQLite.
+        /// The error of the file system or of the index.
         source: Box<dyn Error + Send + Sync>,
     },
     /// A file operation failed.
@@ -38,13 +36,13 @@ pub enum ArchiveError {
         /// The error of the file system.
         source: io::Error,
     },
-    /// SQLite failed, for another reason than a full disk or a lock.
+    /// The index failed, for another reason than a full disk or a lock.
     #[error("{context}")]
     Index {
         /// The path or step that failed.
         context: String,
-        /// The error of SQLite.
-        source: rusqlite::Error,
+        /// The error of the database.
+        source: Box<dyn Error + Send + Sync>,
     },
     /// A newer taimat wrote the archive.
     #[error("{}: index version {found} is newer than {supported}, the newest that this taimat reads; use the newer taimat", path.display())]
@@ -123,19 +121,6 @@ impl From<io::Error> for ArchiveError {
     }
 }
 
-impl From<rusqlite::Error> for ArchiveError {
-    fn from(source: rusqlite::Error) -> ArchiveError {
-        let context = "index".to_owned();
-        match source.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => ArchiveError::DiskFull { context, source: source.into() },
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                ArchiveError::Locked(format!("another process holds the index: {source}"))
-            }
-            _ => ArchiveError::Index { context, source },
-        }
-    }
-}
-
 /// Names the path or step of a failure.
 pub(super) trait Named<T> {
     /// Replaces the generic context of an error by `place`.
@@ -150,23 +135,13 @@ impl<T, E: Into<ArchiveError>> Named<T> for Result<T, E> {
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::ffi;
-
     use super::*;
 
-    fn sqlite(code: i32) -> ArchiveError {
-        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None).into()
-    }
-
     #[test]
-    fn errors_of_disk_and_index_get_their_http_status() {
+    fn errors_of_disk_and_caller_get_their_http_status() {
         let statuses = [
             (ArchiveError::from(io::Error::from_raw_os_error(28)), 507),
             (io::Error::from(io::ErrorKind::PermissionDenied).into(), 500),
-            (sqlite(ffi::SQLITE_FULL), 507),
-            (sqlite(ffi::SQLITE_BUSY), 409),
-            (sqlite(ffi::SQLITE_LOCKED), 409),
-            (sqlite(ffi::SQLITE_CORRUPT), 500),
             (ArchiveError::NotFound("no archive".into()), 404),
             (ArchiveError::Invalid("too long".into()), 400),
             (ArchiveError::Exists("out".into()), 409),

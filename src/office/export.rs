@@ -5,21 +5,20 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read, Seek as _, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
-use rusqlite::{OptionalExtension as _, params};
 
 use super::archive::Archive;
-use super::file_store::{DiskStore, FileStore as _, hash};
+use super::store::file_store::{hash, read_all};
+use super::store::list_index::EventFile;
 use crate::units::Digest;
 
+/// Bytes of one read for a digest.
+const PIECE: usize = 256 << 10;
 /// What is said of an export that one bad file ended.
 const NOTHING: &str = "Nothing was exported: --skip-bad leaves out what is bad, and taimat office check --deep names all of it";
-
-/// A file to be written out: name, path, digest, manifest.
-type Exported = (String, String, String, Vec<u8>);
 
 impl Archive {
     /// Writes everything about `event` of `site`, and of the event it belongs to, into the new directory `out`: `EVENTS.jsonl` (payloads as they were received), each
@@ -54,23 +53,11 @@ impl Archive {
         out: &Path,
         bad: Option<&mut Vec<String>>,
     ) -> anyhow::Result<(usize, usize)> {
-        let started = self.start_of(site, event)?;
+        // Of the end of a motion event its start, whose id the clip carries.
+        let started = self.index.event_of(site, event)?;
         let event = started.as_deref().unwrap_or(event);
-        let mut query = self.index.db.prepare(
-            "SELECT payload FROM events WHERE site = ?1 AND (id = ?2 OR substr(id, 1, length(?2) + 1) = ?2 || '~' OR
-             CASE WHEN json_valid(CAST(payload AS TEXT)) THEN json_extract(CAST(payload AS TEXT), '$.data.event') = ?2 END)
-             ORDER BY seq",
-        )?;
-        let events: Vec<Vec<u8>> =
-            query.query_map(params![site, event], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        let mut query = self.index.db.prepare(
-            "SELECT name, path, sha256, manifest FROM files WHERE site = ?1 AND event = ?2 AND gone IS NULL ORDER BY start, fid",
-        )?;
-        let files: Vec<Exported> = query
-            .query_map(params![site, event], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-            })?
-            .collect::<Result<_, _>>()?;
+        let events = self.index.payloads_of(site, event)?;
+        let files = self.index.event_files(site, event)?;
         ensure!(!events.is_empty() || !files.is_empty(), "{site} has no event or request {event}");
         ensure!(!out.exists(), "{} exists already", out.display());
         let mut name =
@@ -89,20 +76,21 @@ impl Archive {
         Ok((files.len(), events.len()))
     }
 
-    /// The event that `event` belongs to by its `data.event`: of the end of a motion event its start, whose id the clip carries.
-    fn start_of(&self, site: &str, event: &str) -> anyhow::Result<Option<String>> {
-        let mut query = self.index.db.prepare(
-            "SELECT json_extract(CAST(payload AS TEXT), '$.data.event') FROM events WHERE site = ?1 AND id = ?2
-             AND json_valid(CAST(payload AS TEXT)) AND json_type(CAST(payload AS TEXT), '$.data.event') = 'text'",
-        )?;
-        Ok(query.query_row(params![site, event], |row| row.get(0)).optional()?)
+    /// Copies a stored file into the new file `to`; returns the SHA-256 of what was written, read
+    /// again after the flush.
+    fn copy_out(&self, key: &str, to: &Path) -> std::io::Result<Digest> {
+        let mut copy = File::options().read(true).write(true).create_new(true).open(to)?;
+        read_all(&*self.files, key, |piece| copy.write_all(piece))?;
+        copy.sync_all()?;
+        copy.rewind()?;
+        digest_of(&mut copy)
     }
 
     fn write_out(
         &self,
         out: &Path,
         events: &[Vec<u8>],
-        files: &[Exported],
+        files: &[EventFile],
         mut bad: Option<&mut Vec<String>>,
     ) -> anyhow::Result<()> {
         let write = |name: &str, bytes: &[u8]| -> anyhow::Result<String> {
@@ -116,30 +104,42 @@ impl Archive {
             events.iter().flat_map(|payload| [&payload[..], b"\n"]).collect::<Vec<_>>().concat();
         let mut sums = write("EVENTS.jsonl", &lines)?;
         let mut used = Names::default();
-        for (name, path, sha256, manifest) in files {
+        for EventFile { name, key, sha256, manifest } in files {
             // Before the copy, so that only a bad source is left out, and a disk that refuses ends it all.
-            match (hash(&DiskStore::new(&self.dir), path), bad.as_deref_mut()) {
+            match (hash(&*self.files, key), bad.as_deref_mut()) {
                 (Ok(digest), _) if digest.hex() == *sha256 => {}
                 (judged, bad) => {
                     let reason = judged
                         .map_or_else(|error| error.to_string(), |digest| changed(&digest, sha256));
-                    let line = format!("{}: {reason}", self.dir.join(path).display());
+                    let line = format!("{}: {reason}", self.files.location(key).display());
                     bad.with_context(|| format!("{line}. {NOTHING}"))?.push(line);
                     continue;
                 }
             }
             let name = used.free(name);
             sums += &write(&format!("{name}.MANIFEST.json"), manifest)?;
-            std::fs::copy(self.dir.join(path), out.join(&name)).with_context(|| path.clone())?;
-            let disk = DiskStore::new(out);
-            disk.flush(&name)?;
-            let digest = hash(&disk, &name)?;
-            ensure!(digest.hex() == *sha256, "{path}: {}", changed(&digest, sha256));
+            let copied = self.copy_out(key, &out.join(&name)).with_context(|| key.clone())?;
+            ensure!(copied.hex() == *sha256, "{key}: {}", changed(&copied, sha256));
             sums += &format!("{sha256}  {name}\n");
         }
         write("SHA256SUMS", sums.as_bytes())?;
         Ok(())
     }
+}
+
+/// The SHA-256 of what is left to read.
+fn digest_of(from: &mut impl Read) -> std::io::Result<Digest> {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    let mut piece = vec![0; PIECE];
+    loop {
+        match from.read(&mut piece)? {
+            0 => break,
+            n => context.update(&piece[..n]),
+        }
+    }
+    let mut digest = Digest::default();
+    digest.0.copy_from_slice(context.finish().as_ref());
+    Ok(digest)
 }
 
 fn changed(digest: &Digest, stored: &str) -> String {

@@ -3,8 +3,6 @@
 //! Each step is durable before the next one. A file with a wrong SHA-256 is requested again
 //! instead.
 
-use rusqlite::params;
-
 use super::archive::Archive;
 use super::change::Change;
 use super::error::ArchiveError;
@@ -13,6 +11,8 @@ use super::notice::{Fault, Notice};
 use super::part_cache::{Key, Unflushed, partial};
 use super::range_set::Ranges;
 use super::safeguards::IngestRule;
+use super::store::file_key;
+use super::store::index::NewFile;
 use crate::units::WallTime;
 use crate::uplink::wire::{Ack, Manifest};
 
@@ -26,12 +26,8 @@ impl Archive {
         let (site, fid) = key;
         let target = self.parts.get(key).and_then(|part| part.target.clone());
         self.index.within(|index| {
-            let clear =
-                "UPDATE parts SET ranges = '[]', target = NULL WHERE site = ?1 AND fid = ?2";
-            index.change(clear, params![site.as_str(), fid])?;
-            target.iter().try_for_each(|path| {
-                index.change("INSERT OR IGNORE INTO removals VALUES (?1)", [path]).map(|_| ())
-            })
+            index.clear_part(site.as_str(), fid)?;
+            target.iter().try_for_each(|key| index.insert_removal(key))
         })?;
         self.turns += 1;
         let turn = self.turns;
@@ -66,24 +62,18 @@ impl Archive {
         }
         if moved.is_none() {
             if !self.switch.disables(IngestRule::TargetFirst) && !list_first {
-                let set = "UPDATE parts SET target = ?3 WHERE site = ?1 AND fid = ?2";
-                self.index
-                    .within(|index| index.change(set, params![site.as_str(), fid, target]))?;
+                self.index.within(|index| index.set_part_target(site.as_str(), fid, &target))?;
             }
-            self.files.make_dir(dir_of(&target))?;
-            self.files.rename(&partial(key), &target)?;
+            self.files.put(&partial(key), &target)?;
+        } else if !list_first {
+            self.files.settle(&target)?;
         }
         if !list_first {
-            let mut dir = target.as_str();
-            while !dir_of(dir).is_empty() {
-                dir = dir_of(dir);
-                self.files.flush_dir(dir)?;
-            }
             self.list(key, &manifest, &target, now)?;
         }
         self.parts.remove(key);
         let ack = Some(Ack::Stored { fid: fid.clone(), sha256: manifest.sha256 });
-        let (purpose, path) = (purpose_name(&manifest), self.dir.join(&target));
+        let (purpose, path) = (purpose_name(&manifest), self.files.location(&target));
         let change = Some(Change::File {
             site: site.to_string(),
             fid: fid.clone(),
@@ -94,7 +84,7 @@ impl Archive {
         Ok(IngestOutcome { ack, notice, change, ..IngestOutcome::default() })
     }
 
-    /// A path that neither disk nor index uses.
+    /// A key that neither file store nor index uses.
     fn free_target(
         &self,
         (site, fid): &Key,
@@ -102,25 +92,14 @@ impl Archive {
         now: Now<'_>,
     ) -> Result<String, ArchiveError> {
         let (from, _) = clamped(&manifest.from, now);
-        let day = format!("files/{site}/{}", day_of(&from));
-        let name = &manifest.name;
-        for target in [
-            format!("{day}/{name}"),
-            format!("{day}/{}-{name}", &fid[..8]),
-            format!("{day}/{fid}-{name}"),
-        ] {
-            let query = "SELECT EXISTS (SELECT 1 FROM files WHERE path = ?1 AND gone IS NULL)
-                OR EXISTS (SELECT 1 FROM parts WHERE target = ?1 AND (site != ?2 OR fid != ?3))
-                OR EXISTS (SELECT 1 FROM removals WHERE path = ?1)";
-            let taken: bool =
-                self.index
-                    .db
-                    .query_row(query, params![target, site.as_str(), fid], |row| row.get(0))?;
-            if !taken && self.files.size(&target)?.is_none() {
+        let day = day_of(&from);
+        for target in file_key::finished(site.as_str(), &day, &manifest.name, fid) {
+            let is_taken = self.index.is_key_taken(&target, site.as_str(), fid)?;
+            if !is_taken && self.files.size(&target)?.is_none() {
                 return Ok(target);
             }
         }
-        Err(ArchiveError::Exists(format!("{day}: all names for file {fid} are in use")))
+        Err(ArchiveError::Exists(format!("{site}, {day}: all names for file {fid} are in use")))
     }
 
     /// Lists a moved file in the index.
@@ -128,36 +107,29 @@ impl Archive {
         &self,
         (site, fid): &Key,
         manifest: &Manifest,
-        path: &str,
+        target: &str,
         now: Now<'_>,
     ) -> Result<(), ArchiveError> {
         let (purpose, sha256) = (purpose_name(manifest), manifest.sha256.hex());
         let ((from, early), (to, late)) =
             (clamped(&manifest.from, now), clamped(&manifest.to, now));
         let claimed = (early || late).then(|| format!("{}/{}", manifest.from, manifest.to));
-        self.index.within(|index| {
-            index.change(
-                "INSERT OR IGNORE INTO files (site, fid, name, path, purpose, event, size, sha256, start, end, manifest, received,
-                 claimed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-                params![
-                    site.as_str(),
-                    fid,
-                    manifest.name,
-                    path,
-                    purpose,
-                    manifest.event,
-                    manifest.size,
-                    sha256,
-                    from,
-                    to,
-                    manifest.bytes(),
-                    now.text,
-                    claimed
-                ],
-            )?;
-            index.change("DELETE FROM parts WHERE site = ?1 AND fid = ?2", params![site.as_str(), fid])
-        })?;
-        Ok(())
+        let file = NewFile {
+            site: site.as_str(),
+            fid,
+            name: &manifest.name,
+            key: target,
+            purpose: &purpose,
+            event: &manifest.event,
+            size: manifest.size,
+            sha256: &sha256,
+            start: &from,
+            end: &to,
+            manifest: &manifest.bytes(),
+            received: now.text,
+            claimed: claimed.as_deref(),
+        };
+        self.index.within(|index| index.insert_file(&file))
     }
 }
 
@@ -174,11 +146,6 @@ fn clamped(time: &str, now: Now<'_>) -> (String, bool) {
 
 fn purpose_name(manifest: &Manifest) -> String {
     format!("{:?}", manifest.purpose).to_lowercase()
-}
-
-/// The directory of a key; empty at the top.
-fn dir_of(key: &str) -> &str {
-    key.rsplit_once('/').map_or("", |(dir, _)| dir)
 }
 
 /// The date of an RFC 3339 time; `undated` for other text.

@@ -3,19 +3,17 @@
 //! docs/mqtt.md gives the limits of sizes, numbers and texts. A message beyond them is neither
 //! stored nor receipted.
 
-use rusqlite::{OptionalExtension as _, params};
 use serde_json::{Map, Value};
 
 use super::archive::Archive;
 use super::change::Change;
 use super::error::ArchiveError;
-use super::history::gap_in;
 use super::history::health::{figures, line_counts};
 use super::history::motion::{MotionEvent, short_kind};
-use super::index::Index;
+use super::history::{HOUR, gap_in};
 use super::ingest_outcome::{IngestOutcome, Now};
 use super::notice::{Fault, Notice};
-use super::store::sqlite::history::HOUR;
+use super::store::index::{HistoryIndex, NewEvent};
 use crate::units::{ClockQuality, Digest, RingId, SiteId, WallTime};
 use crate::uplink::wire::{Ack, Health, State};
 
@@ -128,7 +126,7 @@ pub(super) fn event_in(payload: &[u8]) -> Result<Envelope, String> {
 /// Writes what pages show of an event, in the transaction that stores it; `received` is the time of
 /// the receipt as the index has it, and as a value.
 pub(super) fn add_history(
-    index: &Index,
+    index: &dyn HistoryIndex,
     site: &str,
     event: &Envelope,
     received: (&str, WallTime),
@@ -169,50 +167,39 @@ impl Archive {
             Err(reason) => return Ok(rejected(payload, reason)),
         };
         let (ring, sha256) = (event.ring.to_string(), Digest::of(payload));
-        let query = "SELECT payload = ?3 FROM events WHERE site = ?1 AND id = ?2";
-        let mut query = self.index.db.prepare_cached(query)?;
-        let same: Option<bool> = query
-            .query_row(params![site.as_str(), event.id, payload], |row| row.get(0))
-            .optional()?;
-        drop(query);
+        let same = self.index.event_equals(site.as_str(), &event.id, payload)?;
         let id = if same == Some(false) {
             format!("{}~{}", event.id, &sha256.hex()[..16])
         } else {
             event.id.clone()
         };
-        let mut kept = 0;
-        if same != Some(true) {
-            kept = self.index.change(
-                "INSERT OR IGNORE INTO events (site, id, seq, kind, time, payload, received, ring)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                params![
-                    site.as_str(),
-                    id,
-                    event.seq,
-                    event.kind,
-                    event.time,
-                    payload,
-                    now.text,
-                    ring
-                ],
-            )?;
-        }
-        if event.kind == "vn.taimat.shed.v1" && kept > 0 {
+        let is_new = same != Some(true)
+            && self.index.insert_event(&NewEvent {
+                site: site.as_str(),
+                id: &id,
+                seq: event.seq,
+                kind: &event.kind,
+                time: &event.time,
+                payload,
+                received: now.text,
+                ring: &ring,
+            })?;
+        if event.kind == "vn.taimat.shed.v1" && is_new {
             let reason = event.data["reason"].as_str().unwrap_or("shed");
             self.record_shed(site, &ring, &event.data["seq"], reason)?;
         }
         let mut change = None;
-        if kept > 0 && same.is_none() {
+        if is_new && same.is_none() {
             let at = WallTime::parse(now.text).unwrap_or_default();
-            change = add_history(&self.index, site.as_str(), &event, (now.text, at))?;
+            change = add_history(&*self.index, site.as_str(), &event, (now.text, at))?;
         }
-        let outcome = if kept > 0 && same == Some(false) {
+        let outcome = if is_new && same == Some(false) {
             IngestOutcome::fault(Fault::EventConflict, id)
         } else {
             IngestOutcome::default()
         };
         let Envelope { id, kind, time, seq, .. } = event;
-        let notice = (kept > 0).then(|| Notice::Event { site: site.clone(), seq, time, kind });
+        let notice = is_new.then(|| Notice::Event { site: site.clone(), seq, time, kind });
         Ok(IngestOutcome { ack: Some(Ack::Event { id, sha256 }), notice, change, ..outcome })
     }
 
@@ -234,27 +221,15 @@ impl Archive {
             return Ok(invalid("a state"));
         }
         let ring = state.ring.to_string();
-        let before = self
-            .index
-            .db
-            .query_row("SELECT ring FROM sites WHERE site = ?1", [site.as_str()], |row| {
-                row.get::<_, Option<String>>(0)
-            })
-            .optional()?
-            .flatten();
-        let changed = self.index.change(
-            "UPDATE sites SET state = ?2, conn = ?3, ring = ?4
-             WHERE site = ?1 AND (state IS NULL OR ring = ?4 AND conn <= ?3 OR ring != ?4 AND ?2 = 'online')",
-            params![site.as_str(), state.state, state.conn, ring],
-        )?;
-        if changed > 0 {
+        let before = self.index.ring_of(site.as_str())?;
+        let is_set = self.index.set_state(site.as_str(), &state.state, state.conn, &ring)?;
+        if is_set {
             let at = WallTime::parse(now.text).unwrap_or_default();
             let State { state, .. } = &state;
             self.index.add_presence(site.as_str(), state, at)?;
         }
-        let notice =
-            (changed > 0).then(|| Notice::State { site: site.clone(), state: state.state });
-        let outcome = match before.filter(|before| changed > 0 && *before != ring) {
+        let notice = is_set.then(|| Notice::State { site: site.clone(), state: state.state });
+        let outcome = match before.filter(|before| is_set && *before != ring) {
             Some(before) => self.ring_replaced(site, before, &ring, now.seconds),
             None => IngestOutcome::default(),
         };
@@ -288,8 +263,7 @@ impl Archive {
             return Ok(invalid("a birth"));
         }
         let text = String::from_utf8_lossy(payload);
-        self.index
-            .change("UPDATE sites SET birth = ?2 WHERE site = ?1", params![site.as_str(), text])?;
+        self.index.set_birth(site.as_str(), &text)?;
         Ok(IngestOutcome { change: Some(Change::of_site(site)), ..IngestOutcome::default() })
     }
 
@@ -307,10 +281,7 @@ impl Archive {
             self.add_health_history(site.as_str(), health, now.seconds)?;
         }
         let text = String::from_utf8_lossy(payload);
-        self.index.change(
-            "UPDATE sites SET health = ?2, health_at = ?3 WHERE site = ?1",
-            params![site.as_str(), text, now.seconds],
-        )?;
+        self.index.set_health(site.as_str(), &text, now.seconds)?;
         let outcome = match &health {
             Some(health) => self.find_gaps(site, health, now.seconds)?,
             None => IngestOutcome::default(),
@@ -353,16 +324,7 @@ impl Archive {
         }
         let value: Value = serde_json::from_slice(payload).unwrap_or_default();
         if let Some(req_id) = value["req_id"].as_str().filter(|req_id| is_plain(req_id, ID_MAX)) {
-            self.index.change(
-                "INSERT OR REPLACE INTO replies (site, req_id, payload, received) VALUES (?1, ?2, ?3, ?4)",
-                params![site.as_str(), req_id, payload, now.text],
-            )?;
-            // A replaced row gets the highest rowid.
-            self.index.change(
-                "DELETE FROM replies WHERE site = ?1 AND rowid <=
-                 (SELECT rowid FROM replies WHERE site = ?1 ORDER BY rowid DESC LIMIT 1 OFFSET ?2)",
-                params![site.as_str(), REPLIES_MAX],
-            )?;
+            self.index.insert_reply(site.as_str(), req_id, payload, now.text, REPLIES_MAX)?;
         }
         let ring = value["data"]["ring"]
             .as_str()

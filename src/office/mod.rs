@@ -12,9 +12,10 @@
 //!   checked file into place.
 //! * [`history`]: motion events, gaps, presence, health and counts as rows of their own.
 //!   [`change`]: what changed, for pages.
-//! * [`store`]: the index, which is SQLite, with its transactions ([`index`]) and its schema.
-//!   [`file_store`]: single operations on files. [`error`]: the error type.
-//! * [`queries`]: lists for the operator, and the reader for pages; their SQL is in [`store`]. [`retention`]: release of old files, and locks;
+//! * [`store`]: the interfaces of the index and of the bytes of files, with their implementations,
+//!   SQLite and a directory: all SQL and all paths. [`error`]: the error type.
+//! * [`queries`]: lists for the operator, and the reader for pages; their SQL is in [`store`].
+//!   [`retention`]: release of old files, and locks;
 //!   [`retention_rules`]: its rules by purpose and site.
 //!   [`export`]: an event with its files. [`consistency_check`]: index against files.
 //! * [`sequence_gaps`]: missing sequence numbers. [`range_set`]: sets of ranges.
@@ -47,7 +48,6 @@ pub(crate) mod error;
 pub(crate) mod export;
 pub(crate) mod fault_log;
 pub(crate) mod file_commit;
-pub(crate) mod file_store;
 pub(crate) mod history;
 pub(crate) mod ingest_outcome;
 pub(crate) mod ingest_queue;
@@ -73,4 +73,3 @@ mod safeguards;
 pub(crate) mod sequence_gaps;
 pub(crate) mod service;
 pub(crate) mod store;
-pub(crate) use store::sqlite::index;

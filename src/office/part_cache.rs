@@ -1,6 +1,7 @@
 //! The cached state of an unfinished file; the index holds what a restart needs of it.
 
 use super::range_set::Ranges;
+use super::store::file_key;
 use crate::units::SiteId;
 use crate::uplink::wire::{Ack, Manifest};
 
@@ -69,6 +70,7 @@ impl PartialFile {
     }
 }
 
+/// Key of the unfinished file.
 pub(super) fn partial((site, fid): &Key) -> String {
-    format!("partial/{site}-{fid}.part")
+    file_key::part(site.as_str(), fid)
 }

@@ -1,22 +1,20 @@
 //! Unfinished files: manifest, chunks, flushed ranges, check of the SHA-256.
 //!
-//! The bytes of a file gather in `partial/`; the index holds the ranges that are flushed. A
-//! complete file is flushed and hashed on a thread of its own ([`super::archive_thread`]) and then
+//! The file store gathers the bytes; the index holds the ranges that are flushed. A complete file is flushed and hashed on a thread of its own ([`super::archive_thread`]) and then
 //! moved into place and receipted ([`super::file_commit`]). After a failure or a power cut between
 //! any two steps, index and disk alone give the state of the file. The state in memory is a cache
 //! of the index; a failure drops it.
 
-use rusqlite::{OptionalExtension as _, params};
-
 use super::archive::Archive;
 use super::error::{ArchiveError, Named as _, is_full};
-use super::file_store::DigestError;
 use super::ingest_outcome::{Complaint, IngestOutcome, Now};
 use super::manifest_check::{FILE_MAX, check_manifest};
 use super::notice::{Fault, Notice};
 use super::part_cache::{Check, Flush, Key, PartialFile, Unflushed, partial};
 use super::range_set::Ranges;
 use super::safeguards::IngestRule;
+use super::store::file_store::DigestError;
+use super::store::index::StoredPart;
 use crate::units::{Digest, SiteId};
 use crate::uplink::wire::{Ack, Manifest};
 
@@ -70,12 +68,7 @@ impl Archive {
     }
 
     fn stored(&self, (site, fid): &Key) -> Result<Option<Digest>, ArchiveError> {
-        let mut query = self
-            .index
-            .db
-            .prepare_cached("SELECT sha256 FROM files WHERE site = ?1 AND fid = ?2")?;
-        let hex: Option<String> =
-            query.query_row(params![site.as_str(), fid], |row| row.get(0)).optional()?;
+        let hex = self.index.stored_digest(site.as_str(), fid)?;
         Ok(hex.and_then(|hex| Digest::from_hex(&hex)))
     }
 
@@ -86,15 +79,8 @@ impl Archive {
             part.used = self.turns;
             return Ok(true);
         }
-        let query = "SELECT manifest, ranges, target FROM parts WHERE site = ?1 AND fid = ?2";
-        let row: Option<(Vec<u8>, String, Option<String>)> = self
-            .index
-            .db
-            .query_row(query, params![key.0.as_str(), key.1], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })
-            .optional()?;
-        let Some((manifest, ranges, target)) = row else {
+        let part = self.index.part(key.0.as_str(), &key.1)?;
+        let Some(StoredPart { manifest, ranges, target }) = part else {
             return Ok(false);
         };
         let Ok(manifest) = serde_json::from_slice::<Manifest>(&manifest) else {
@@ -162,18 +148,12 @@ impl Archive {
                 let detail = format!("{fid}: {PARTS_MAX} files are being checked");
                 return Ok(IngestOutcome::fault(Fault::TooManyParts, detail));
             }
-            self.index.change(
-                "INSERT OR REPLACE INTO parts (site, fid, manifest, ranges, size, touched) VALUES (?1, ?2, ?3, '[]', ?4, ?5)",
-                params![site.as_str(), fid, manifest.bytes(), manifest.size, now.seconds],
-            )?;
             // New bytes overwrite those of a dropped file with the same id.
-            self.index.change("DELETE FROM removals WHERE path = ?1", [partial(key)])?;
+            let Manifest { size, .. } = manifest;
+            self.index.insert_part(site.as_str(), fid, &manifest.bytes(), size, now.seconds)?;
             self.remember(key.clone(), manifest, Ranges::default(), None);
         } else {
-            self.index.change(
-                "UPDATE parts SET touched = ?3 WHERE site = ?1 AND fid = ?2",
-                params![site.as_str(), fid, now.seconds],
-            )?;
+            self.index.touch_part(site.as_str(), fid, now.seconds)?;
         }
         self.parts.get_mut(key).into_iter().for_each(|part| part.is_doubtful = false);
         let moved = self.parts.get(key).is_some_and(|part| part.target.is_some());
@@ -190,10 +170,7 @@ impl Archive {
     /// Drops the oldest unfinished files of a site until one of `size` bytes fits; false when the
     /// others are being checked.
     fn make_room(&mut self, (site, _): &Key, size: u64) -> Result<bool, ArchiveError> {
-        let sum =
-            "SELECT count(*), coalesce(sum(size), 0) FROM parts WHERE site = ?1 AND target IS NULL";
-        let (mut files, mut bytes): (usize, u64) =
-            self.index.db.query_row(sum, [site.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (mut files, mut bytes) = self.index.sum_of_parts(site.as_str())?;
         let full = |files: usize, bytes: u64| {
             files >= PARTS_MAX || bytes.saturating_add(size) > PARTS_BYTES
         };
@@ -213,11 +190,7 @@ impl Archive {
 
     /// Ids and sizes of the site's unfinished files that are not being checked, oldest first.
     pub(super) fn idle_parts(&self, site: &SiteId) -> Result<Vec<(String, u64)>, ArchiveError> {
-        let query = "SELECT fid, size FROM parts WHERE site = ?1 AND target IS NULL ORDER BY touched, rowid";
-        let mut query = self.index.db.prepare_cached(query)?;
-        let parts: Vec<(String, u64)> = query
-            .query_map([site.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?
-            .collect::<Result<_, _>>()?;
+        let parts = self.index.parts_by_age(site.as_str())?;
         let idle = |(fid, _): &(String, u64)| {
             self.parts.get(&(site.clone(), fid.clone())).is_none_or(|part| part.checking.is_none())
         };
@@ -244,7 +217,7 @@ impl Archive {
             );
         }
         // Bytes of a failed write are in no range, so the device sends them again.
-        if let Err(error) = self.files.write_at(&path, offset, payload) {
+        if let Err(error) = self.files.write(&path, offset, payload) {
             part.is_doubtful = true;
             return failed(Fault::ChunkNotStored, String::new(), &error);
         }
@@ -332,17 +305,12 @@ impl Archive {
         part.is_flushing = false;
         let ranges = serde_json::to_string(&flush.ranges).map_err(std::io::Error::from);
         let kept = flushed.and(ranges).named(|| format!("flush of {fid}")).and_then(|ranges| {
-            self.index.within(|index| {
-                index.change(
-                    "UPDATE parts SET ranges = ?3, touched = ?4 WHERE site = ?1 AND fid = ?2 AND target IS NULL",
-                    params![site.as_str(), fid, ranges, now],
-                )
-            })
+            self.index.within(|index| index.set_part_ranges(site.as_str(), fid, &ranges, now))
         });
         if kept.is_err() {
             self.parts.remove(&(site.clone(), fid.clone()));
         }
-        kept.map(|_| ())
+        kept
     }
 
     /// Takes the result of a check. The right SHA-256 commits and receipts the file; a wrong one
@@ -385,14 +353,7 @@ impl Archive {
     /// Drops an unfinished file from the index; [`Archive::sweep`] removes its bytes after the
     /// commit.
     pub(super) fn drop_part(&mut self, key: &Key) -> Result<(), ArchiveError> {
-        let (site, fid) = key;
-        let remove = "INSERT OR IGNORE INTO removals SELECT target FROM parts WHERE site = ?1 AND fid = ?2 AND target IS NOT NULL";
-        self.index.change(remove, params![site.as_str(), fid])?;
-        self.index.change("INSERT OR IGNORE INTO removals VALUES (?1)", [partial(key)])?;
-        self.index.change(
-            "DELETE FROM parts WHERE site = ?1 AND fid = ?2",
-            params![site.as_str(), fid],
-        )?;
+        self.index.drop_part(key.0.as_str(), &key.1)?;
         self.parts.remove(key);
         Ok(())
     }
@@ -404,11 +365,7 @@ impl Archive {
     /// When index or disk cannot be read.
     pub fn moves(&mut self, now: Now<'_>) -> Result<Vec<Check>, ArchiveError> {
         self.find_left_parts()?;
-        let mut query =
-            self.index.db.prepare("SELECT site, fid FROM parts WHERE target IS NOT NULL")?;
-        let moving: Vec<(String, String)> =
-            query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
-        drop(query);
+        let moving = self.index.moving_parts()?;
         let mut checks = Vec::new();
         for key in
             moving.into_iter().filter_map(|(site, fid)| Some((SiteId::parse(&site).ok()?, fid)))

@@ -1,6 +1,6 @@
 //! Retention: release of old files and events, size limit with fair shares, evidence locks.
 
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
 
 use serde::Serialize;
 
@@ -332,28 +332,20 @@ impl Archive {
     /// # Errors
     /// When index or disk fails; the next sweep tries again.
     pub fn sweep(&mut self) -> Result<u64, ArchiveError> {
-        let paths = self.index.removals(SWEEP)?;
-        if paths.is_empty() {
+        let removals = self.index.removals(SWEEP)?;
+        if removals.is_empty() {
             return Ok(0);
         }
-        let mut dirs = BTreeSet::new();
-        for path in &paths {
-            // A newer file may use the path since.
-            if !self.index.is_path_used(path)? {
-                self.files.remove(path)?;
-                path.rsplit_once('/').map(|(dir, _)| dirs.insert(dir.to_owned()));
+        let mut unused = Vec::with_capacity(removals.len());
+        for key in &removals {
+            // A newer file may use the key since.
+            if !self.index.is_key_used(key)? {
+                unused.push(key.clone());
             }
         }
-        for dir in dirs {
-            match self.files.flush_dir(&dir) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error.into());
-                }
-                _ => {}
-            }
-        }
-        self.index.forget_removals(&paths)?;
-        Ok(paths.len() as u64)
+        self.files.delete(&unused)?;
+        self.index.within(|index| index.delete_removals(&removals))?;
+        Ok(removals.len() as u64)
     }
 
     /// Locks all files and events of a site in a time range until [`Archive::unlock`]; returns the

@@ -1,13 +1,11 @@
 //! Missing sequence numbers: search below the confirmed watermark, request, record of losses.
 
-use rusqlite::params;
 use serde_json::{Value, json};
 
 use super::archive::Archive;
 use super::error::ArchiveError;
 use super::ingest_outcome::{IngestOutcome, SiteCommand};
 use super::notice::Notice;
-use super::range_set::Ranges;
 use crate::units::SiteId;
 use crate::uplink::wire::Health;
 
@@ -36,12 +34,7 @@ impl Archive {
         reason: &str,
     ) -> Result<(), ArchiveError> {
         let number = |value: &Value| value.as_u64().and_then(|number| i64::try_from(number).ok());
-        let many = "SELECT count(*) FROM given_up WHERE site = ?1 AND ring = ?2";
-        let many: usize = self
-            .index
-            .db
-            .prepare_cached(many)?
-            .query_row(params![site.as_str(), ring], |row| row.get(0))?;
+        let many = self.index.count_lost(site.as_str(), ring)?;
         let end = (0..=reason.len().min(REASON_MAX))
             .rev()
             .find(|at| reason.is_char_boundary(*at))
@@ -50,10 +43,7 @@ impl Archive {
             ranges.as_array().into_iter().flatten().take(LOST_RANGES_MAX.saturating_sub(many))
         {
             if let (Some(first), Some(last)) = (number(&range[0]), number(&range[1])) {
-                self.index.change(
-                    "INSERT OR IGNORE INTO given_up (site, ring, first, last, reason) VALUES (?1, ?2, ?3, ?4, ?5)",
-                    params![site.as_str(), ring, first, last, &reason[..end]],
-                )?;
+                self.index.insert_lost(site.as_str(), ring, (first, last), &reason[..end])?;
             }
         }
         Ok(())
@@ -71,28 +61,18 @@ impl Archive {
         let lately = |seen: &i64| now - *seen < SEARCH_INTERVAL && now >= *seen;
         if i64::try_from(confirmed).is_err()
             || self.looked_at.get(site).is_some_and(lately)
-            || !self.has_room_for(site, &ring)?
+            || !self.index.has_room_for_ring(site.as_str(), &ring, RINGS_MAX)?
         {
             return Ok(IngestOutcome::default());
         }
         self.looked_at.insert(site.clone(), now);
-        self.index.change(
-            "INSERT INTO rings (site, ring, confirmed) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET confirmed = max(confirmed, ?3)",
-            params![site.as_str(), ring, confirmed],
-        )?;
-        let query = "SELECT complete, asked FROM rings WHERE site = ?1 AND ring = ?2";
-        let (complete, asked): (u64, i64) =
-            self.index.db.query_row(query, params![site.as_str(), ring], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?;
+        let (complete, asked) = self.index.confirm_ring(site.as_str(), &ring, confirmed)?;
         let until = confirmed.min(complete + SEARCH_MAX);
         let missing = self.missing(site.as_str(), &ring, complete + 1, until)?;
         let complete = missing.first().map_or(until, |(first, _)| first - 1);
         let is_due = !missing.is_empty() && now - asked >= REQUEST_INTERVAL;
-        self.index.change(
-            "UPDATE rings SET complete = ?3, asked = ?4 WHERE site = ?1 AND ring = ?2",
-            params![site.as_str(), ring, complete, if is_due { now } else { asked }],
-        )?;
+        let asked = if is_due { now } else { asked };
+        self.index.set_ring_search(site.as_str(), &ring, complete, asked)?;
         let ranges: Vec<[u64; 2]> =
             missing.iter().take(REQUEST_RANGES_MAX).map(|(first, last)| [*first, *last]).collect();
         if !is_due {
@@ -104,29 +84,6 @@ impl Archive {
         Ok(IngestOutcome { command, notice, ..IngestOutcome::default() })
     }
 
-    /// True for a known ring, and for a new one within the bound.
-    fn has_room_for(&self, site: &SiteId, ring: &str) -> Result<bool, ArchiveError> {
-        let query = "SELECT count(*) < ?3 OR max(ring = ?2) FROM rings WHERE site = ?1";
-        Ok(self
-            .index
-            .db
-            .prepare_cached(query)?
-            .query_row(params![site.as_str(), ring, RINGS_MAX], |row| row.get(0))?)
-    }
-
-    /// The sequence numbers of the stored events of a ring.
-    pub(super) fn received(&self, site: &str, ring: &str) -> Result<Ranges, ArchiveError> {
-        let mut received = Ranges::default();
-        let query = "SELECT seq FROM events WHERE site = ?1 AND ring = ?2 ORDER BY seq";
-        let mut query = self.index.db.prepare_cached(query)?;
-        let mut rows = query.query(params![site, ring])?;
-        while let Some(row) = rows.next()? {
-            let seq: u64 = row.get(0)?;
-            received.add(seq, seq + 1);
-        }
-        Ok(received)
-    }
-
     /// The ranges `[first, last]` of `from..=to` that are neither stored nor recorded as lost.
     pub(super) fn missing(
         &self,
@@ -135,15 +92,7 @@ impl Archive {
         from: u64,
         to: u64,
     ) -> Result<Vec<(u64, u64)>, ArchiveError> {
-        let mut there = Ranges::default();
-        let mut query = self.index.db.prepare_cached(
-            "SELECT seq, seq FROM events WHERE site = ?1 AND ring = ?2 AND seq BETWEEN ?3 AND ?4
-             UNION ALL SELECT first, last FROM given_up WHERE site = ?1 AND ring = ?2 AND last >= ?3 AND first <= ?4",
-        )?;
-        let mut rows = query.query(params![site, ring, from, to])?;
-        while let Some(row) = rows.next()? {
-            there.add(row.get(0)?, row.get::<_, u64>(1)?.saturating_add(1));
-        }
+        let there = self.index.accounted(site, ring, from, to)?;
         let missing = there.missing(from, to.saturating_add(1), usize::MAX);
         Ok(missing.into_iter().map(|(first, end)| (first, end - 1)).collect())
     }

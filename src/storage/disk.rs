@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::regular_file::{self, Links, remove_if_there};
@@ -71,6 +71,22 @@ pub struct DiskFault {
     pub gone: bool,
 }
 
+/// A file that changed under the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileChange {
+    /// What became of it, to be read behind its name.
+    pub what: String,
+    /// True when another file, or none, has its name.
+    pub is_other: bool,
+}
+
+/// Device, inode and length of a file.
+type FileMark = (u64, u64, u64);
+
+fn mark_of(found: &std::fs::Metadata) -> FileMark {
+    (found.dev(), found.ino(), found.len())
+}
+
 /// The segment files among `files`: number and length.
 pub fn segments(files: &BTreeMap<FileId, u64>) -> BTreeMap<u32, u64> {
     let number = |(file, len): (&FileId, &u64)| {
@@ -129,6 +145,11 @@ pub trait Disk: Send + Sync {
     fn lost_dir(&self) -> Option<String> {
         None
     }
+    /// What became of a file that is no longer the one that was opened or made under its name. Told once
+    /// for each change; `None` while it is the same, or not known.
+    fn take_change(&self, _file: FileId) -> Option<FileChange> {
+        None
+    }
     /// Waits until an agent that writes beside this reader has probably finished the write it is in.
     fn let_writer_finish(&self) {}
     /// Longest flush since the last call, microseconds; 0 if not measured.
@@ -147,6 +168,8 @@ pub struct RealDisk {
     dir: PathBuf,
     writable: bool,
     open: Mutex<BTreeMap<FileId, Arc<File>>>,
+    /// The files that this agent found or made.
+    known: Mutex<BTreeMap<FileId, FileMark>>,
     /// Longest flush since the last report, microseconds.
     slowest: AtomicU64,
     /// Lock against a second agent. The kernel releases it when the process ends, even when killed.
@@ -198,6 +221,7 @@ impl RealDisk {
                 dir: dir.to_owned(),
                 writable: true,
                 open: Mutex::default(),
+                known: Mutex::default(),
                 slowest: AtomicU64::new(0),
                 _lock: Some(lock),
             }),
@@ -256,6 +280,7 @@ impl RealDisk {
             dir: dir.to_owned(),
             writable: false,
             open: Mutex::default(),
+            known: Mutex::default(),
             slowest: AtomicU64::new(0),
             _lock: None,
         })
@@ -285,6 +310,11 @@ impl RealDisk {
         }
         open.insert(file, handle.clone());
         Ok(handle)
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<FileId, FileMark>> {
+        // Every change is one insert or removal, so a panic elsewhere leaves the map valid.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fault(
@@ -344,6 +374,7 @@ impl Disk for RealDisk {
                 let found = entry.metadata().map_err(fault)?;
                 // What is no file holds nothing of ours; reading it says what it is.
                 files.insert(file, if found.is_file() { found.len() } else { 0 });
+                self.known().entry(file).or_insert_with(|| mark_of(&found));
             }
         }
         Ok(files)
@@ -354,14 +385,20 @@ impl Disk for RealDisk {
         let partial = self.dir.join(file.name() + ".new");
         // A file of another size may have had this name.
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&file);
+        self.known().remove(&file);
         self.make(&partial, &path, len).map_err(|error| {
             let _ = std::fs::remove_file(&partial);
             self.fault(file, "create", 0)(error)
-        })
+        })?;
+        if let Ok(found) = std::fs::symlink_metadata(&path) {
+            self.known().insert(file, mark_of(&found));
+        }
+        Ok(())
     }
 
     fn remove(&self, file: FileId) -> Result<(), DiskFault> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&file);
+        self.known().remove(&file);
         let removed = std::fs::remove_file(self.dir.join(file.name()));
         let synced = removed.and_then(|()| File::open(&self.dir)?.sync_all());
         synced.map_err(self.fault(file, "remove", 0))
@@ -412,6 +449,33 @@ impl Disk for RealDisk {
             let dir = self.dir.display();
             format!("ring directory {dir} was {what}: put it back, then restart taimat")
         })
+    }
+
+    fn take_change(&self, file: FileId) -> Option<FileChange> {
+        let mut known = self.known();
+        let mark = known.get_mut(&file)?;
+        let found = match std::fs::symlink_metadata(self.dir.join(file.name())) {
+            Ok(found) if mark_of(&found) == *mark => return None,
+            Ok(found) => Some(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            // An I/O error says nothing about the file.
+            Err(_) => return None,
+        };
+        let len = mark.2;
+        let (what, is_other) = match found {
+            Some(found) if found.is_file() && (found.dev(), found.ino()) == (mark.0, mark.1) => {
+                *mark = mark_of(&found);
+                (format!("has {} bytes instead of {len}", found.len()), false)
+            }
+            Some(found) if found.is_file() => ("was replaced by another file".to_owned(), true),
+            Some(_) => ("was replaced by what is no file".to_owned(), true),
+            None => ("was removed or renamed".to_owned(), true),
+        };
+        if is_other {
+            known.remove(&file);
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&file);
+        }
+        Some(FileChange { what, is_other })
     }
 
     fn let_writer_finish(&self) {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::dir_check::DirCheck;
 use super::disk::{Disk as _, FileId};
 use super::fallback::FallbackDisk;
 use super::fragment::{Anchor, Fragment, FragmentBuilder, NewFragment};
@@ -14,6 +15,7 @@ use super::pending_query::PendingQuery;
 use super::ring::{AppendFault, Ring};
 use super::scrub::Scrub;
 use super::snapshots::SnapshotStore;
+use super::track_changes::TrackChanges;
 use super::wear::{ALARM, WriteLoad};
 use super::{Cell, Gap, GapReason, StorageRequest, StorageUpdate};
 use crate::camera::{Frame, TrackKind, TrackParams};
@@ -67,6 +69,7 @@ pub struct Engine {
     /// Parameters of the latest video frame that was gathered: without a key frame only frames with
     /// the same parameters can be decoded behind it.
     pub(super) decodable: Option<Digest>,
+    pub(super) track_changes: TrackChanges,
     /// End of the footage on the media clock, microseconds.
     pub(super) media_end: u64,
     /// Latest picture of the newest fragment of this boot on the media clock, microseconds.
@@ -88,8 +91,7 @@ pub struct Engine {
     /// The newest fragments, oldest first.
     pub(super) recent: VecDeque<RecentFragment>,
     pub(super) next_counts: MonoTime,
-    /// Next check that the ring directory is still there.
-    pub(super) next_dir_check: MonoTime,
+    pub(super) dir_check: DirCheck,
     /// Time of the first of the rejected fragments; `None` when the last write succeeded.
     pub(super) refused_since: Option<MonoTime>,
     /// Rejected journal writes in a row.
@@ -116,6 +118,9 @@ impl Engine {
             || self.need_key && !(video && frame.key)
         {
             return self.skip_frame(frame);
+        }
+        if !self.track_changes.admits(frame) {
+            return self.leave_out(frame, out);
         }
         self.need_key = false;
         if !video {
@@ -313,6 +318,7 @@ impl Engine {
         self.learn_clock(now, out);
         self.scrub.step(now.mono, &self.card, &mut self.ring, out);
         self.check_dir(now.mono, out);
+        out.extend(self.track_changes.report(now.mono).map(StorageUpdate::TrackChanges));
         if now.mono >= self.next_counts {
             self.next_counts = now.mono.plus(COUNTS_INTERVAL);
             if self.ring.grow(now.mono) {
@@ -378,7 +384,7 @@ impl Engine {
             return;
         };
         let bytes = self.builder.bytes() as u64;
-        let tracks = self.builder.tracks();
+        let tracks = self.ring.head_tracks(self.builder.tracks());
         let layout = self.ring.layout_for(&tracks);
         let next = next.filter(|next| next.run == anchor.run).map(Arc::as_ref);
         let number = self.ring.newest() as u32 + 1;

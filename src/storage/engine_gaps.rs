@@ -51,6 +51,31 @@ impl Engine {
         self.skip_frame(frame);
     }
 
+    /// Leaves out a frame whose parameters changed too soon. Pictures are left out up to a key frame
+    /// that may be recorded again, in a gap of their own; sound is counted, and the pictures go on.
+    pub(super) fn leave_out(&mut self, frame: &Frame, out: &mut Vec<StorageUpdate>) {
+        self.track_changes.note_left_out();
+        self.ring.counts.skipped += 1;
+        if frame.kind() == TrackKind::Video {
+            let mut from = frame.at;
+            if !self.need_key {
+                self.flush_all(out);
+                if self.until != Timestamp::default() && self.until.mono < from.mono {
+                    from = self.until;
+                }
+            }
+            self.need_key = true;
+            let reason = GapReason::ParameterChanges;
+            if let Some(open) = self.open_gap.take_if(|open| open.reason != reason) {
+                let OpenGap { from: begin, reason, bytes } = open;
+                from = frame.at;
+                self.queue_gap(Gap { from: begin, to: from, reason, bytes });
+            }
+            self.extend_open_gap(from, reason, frame.data.len() as u64);
+        }
+        out.extend(self.track_changes.report(frame.at.mono).map(StorageUpdate::TrackChanges));
+    }
+
     /// Counts a frame that cannot be decoded. The gap is recorded when the footage continues.
     pub(super) fn skip_frame(&mut self, frame: &Frame) {
         if frame.kind() == TrackKind::Video && self.ring.newest() > 0 {

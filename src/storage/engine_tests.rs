@@ -22,8 +22,8 @@ pub(super) struct Bench {
     pub(super) disk: FaultyDisk,
     settings: StorageSettings,
     pub(super) engine: Engine,
-    now: Timestamp,
-    run: u32,
+    pub(super) now: Timestamp,
+    pub(super) run: u32,
     /// Frames of the current run.
     frames: i64,
     pub(super) update: Vec<StorageUpdate>,
@@ -124,7 +124,7 @@ impl Bench {
         self.frames = 0;
     }
 
-    fn frame(&mut self, params: &Arc<TrackParams>, pts: i64, key: bool, len: usize) {
+    pub(super) fn frame(&mut self, params: &Arc<TrackParams>, pts: i64, key: bool, len: usize) {
         let (params, data) = (params.clone(), vec![self.frames as u8; len].into());
         let frame = Frame {
             role: StreamRole::Main,
@@ -185,7 +185,7 @@ impl Bench {
         span.map_or(Vec::new(), |span| span.fragments.iter().map(|fragment| fragment.seq).collect())
     }
     /// Gaps reported, with their times in tenths of a second since noon.
-    fn gaps(&self) -> Vec<(GapReason, i64, i64)> {
+    pub(super) fn gaps(&self) -> Vec<(GapReason, i64, i64)> {
         let second = |stamp: Timestamp| (stamp.wall.0 - NOON) / 100_000;
         let gap_of = |update: &StorageUpdate| match update {
             StorageUpdate::Gap(gap) => Some((gap.reason, second(gap.from), second(gap.to))),

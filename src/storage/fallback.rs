@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::disk::{Disk, DiskFault, FileId};
+use super::disk::{Disk, DiskFault, FileChange, FileId};
 
 /// First number of segment files in memory; larger than any number on a card.
 pub const MEMORY_FIRST: u32 = 1 << 31;
@@ -106,6 +106,10 @@ impl Disk for FallbackDisk {
 
     fn lost_dir(&self) -> Option<String> {
         self.disk.lost_dir()
+    }
+
+    fn take_change(&self, file: FileId) -> Option<FileChange> {
+        if self.holds(file) { None } else { self.disk.take_change(file) }
     }
 
     fn forget(&self, file: FileId) {

@@ -221,7 +221,7 @@ fn a_segment_deleted_while_recording_is_reported_as_lost() {
     bench.update.clear();
     bench.record(10);
     let reported = bench.update.iter().find_map(|update| match update {
-        StorageUpdate::Trouble { detail, lost } if detail.contains("unlinked") => {
+        StorageUpdate::Trouble { detail, lost } if detail.contains("was removed") => {
             Some((detail, lost))
         }
         _ => None,

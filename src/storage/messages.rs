@@ -221,6 +221,8 @@ pub enum StorageUpdate {
     },
     /// Damage was found or repaired while recording.
     Repaired(Repair),
+    /// The camera changes its tracks again and again, or no longer does.
+    TrackChanges(super::TrackChangeReport),
     /// Counters, every 30 seconds.
     Counts(StorageCounts),
     /// Answer to [`StorageRequest::Stop`].
@@ -318,7 +320,8 @@ pub struct StorageCounts {
     pub syncs: u64,
     /// Frames recorded.
     pub frames: u64,
-    /// Frames dropped: the frame queue was full, or no key frame preceded them.
+    /// Frames dropped: the frame queue was full, no key frame preceded them, or their parameters
+    /// changed too soon.
     pub skipped: u64,
     /// Bytes of segments with footage.
     pub used: u64,

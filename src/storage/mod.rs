@@ -6,6 +6,7 @@
 //!   `ring_growth` says when a card that was full is checked for room,
 //!   `record_inventory` lists present and evicted records for segment heads,
 //!   [`ring_geometry`] has its sizes.
+//! * [`track_changes`]: which change of parameter sets may begin a segment.
 //! * [`pins`]: footage that must not be evicted. [`locks`]: evidence locks, which outlive restarts.
 //! * [`engine`]: owns ring, journal and snapshots; frames and requests in, updates out.
 //!   `engine_gaps` records gaps (`open_gap`: one without an end), `engine_audio` keeps audio and
@@ -76,6 +77,7 @@ pub(crate) mod ring;
 pub(crate) mod ring_geometry;
 mod ring_growth;
 mod record_inventory;
+mod track_changes;
 pub mod scan;
 pub(crate) mod scrub;
 pub(crate) mod second_look;
@@ -104,6 +106,8 @@ mod power_tests;
 mod recovery_tests;
 #[cfg(all(test, feature = "sim"))]
 mod rot_tests;
+#[cfg(all(test, feature = "sim"))]
+mod track_change_tests;
 
 use std::sync::Arc;
 
@@ -112,6 +116,7 @@ pub use crate::format::gap::{Gap, GapReason};
 pub use messages::{
     Cell, Recovered, Repair, RepairKind, StorageCounts, StorageRequest, StorageUpdate,
 };
+pub use track_changes::TrackChangeReport;
 
 use crate::camera::TrackParams;
 use crate::units::{Boot, EntryId, MonoTime, WallTime};

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::dir_check::DirCheck;
 use super::disk::{DirFault, Disk, DiskFault, FileId, segments};
 use super::engine::Engine;
 use super::fallback::FallbackDisk;
@@ -21,6 +22,7 @@ use super::ring::Ring;
 use super::ring_geometry::{RECYCLED_MIN, RingGeometry};
 use super::scrub::Scrub;
 use super::snapshots::SnapshotStore;
+use super::track_changes::TrackChanges;
 use super::{Cell, GapReason, Recovered, Repair, RepairKind, StorageUpdate, side_files, snapshots};
 use crate::format::card_id::CardId;
 use crate::settings::StorageSettings;
@@ -151,13 +153,14 @@ impl Engine {
             waiting: Vec::new(),
             recent: VecDeque::new(),
             next_counts: now,
-            next_dir_check: now,
+            dir_check: DirCheck::default(),
             refused_since: None,
             refusals: 0,
             wear_reported: false,
             scrub: Scrub::default(),
             unreported: Vec::new(),
             decodable: None,
+            track_changes: TrackChanges::default(),
         }
     }
 
@@ -207,6 +210,11 @@ impl Engine {
             Err(detail) => return vec![StorageUpdate::Trouble { detail, lost: true }],
         }
         self.pin_locks();
+        self.broken_locks()
+    }
+
+    /// Reports locks that lost more footage since they were reported last.
+    pub(super) fn broken_locks(&mut self) -> Vec<StorageUpdate> {
         let broken = self.locks.add_missing(&self.ring.index().lost);
         if broken.is_empty() {
             return Vec::new();

@@ -16,7 +16,7 @@ use super::ring_geometry::{RingGeometry, SEGMENTS_MIN, covers, free_of, padded_l
 use super::ring_growth::Growth;
 use super::segment_index::Index;
 use super::{StorageCounts, StorageUpdate};
-use crate::camera::TrackParams;
+use crate::camera::{TrackKind, TrackParams};
 use crate::format::block::{free_block, pad};
 use crate::format::card_id::CardId;
 use crate::format::mp4::move_times;
@@ -197,6 +197,16 @@ impl Ring {
         self.current.is_some()
     }
 
+    /// The file that is written; `None` if no segment is open.
+    pub(super) fn current_file(&self) -> Option<u32> {
+        self.current.as_ref().map(|current| current.segment.head.segment)
+    }
+
+    /// Ends the current segment if it lies in this file.
+    pub(super) fn close_file(&mut self, file: u32) {
+        self.current.take_if(|current| current.segment.head.segment == file);
+    }
+
     /// Sample bytes that always fit one fragment.
     pub fn room(&self) -> usize {
         (self.geometry.segment / 2) as usize
@@ -211,6 +221,22 @@ impl Ring {
             }
             _ => tracks.to_vec(),
         }
+    }
+
+    /// The tracks of a segment that begins with a fragment of `tracks`. Where the current layout does
+    /// not cover them, its tracks of other kinds stay: pictures and sound that take turns would begin a
+    /// segment each time.
+    pub fn head_tracks(&self, tracks: Vec<Arc<TrackParams>>) -> Vec<Arc<TrackParams>> {
+        let Some(current) = &self.current else { return tracks };
+        let layout = &current.segment.head.tracks;
+        if covers(layout, &tracks) && tracks.iter().any(|track| track.kind == TrackKind::Video) {
+            return tracks;
+        }
+        let of = |tracks: &[Arc<TrackParams>], kind| {
+            tracks.iter().find(|track| track.kind == kind).cloned()
+        };
+        let of_kind = |kind| of(&tracks, kind).or_else(|| of(layout, kind));
+        [TrackKind::Video, TrackKind::Audio].into_iter().filter_map(of_kind).collect()
     }
 
     /// Appends one record and flushes it. The record survives a power cut once this returns `Ok`.

@@ -287,4 +287,6 @@ pub struct UplinkCounts {
     pub rate: u64,
     /// Bytes published today and this month.
     pub spent: bandwidth::DataSpent,
+    /// Earliest end of the certificates in use, seconds since 1970; 0 without TLS.
+    pub certificate_end: u64,
 }

@@ -364,13 +364,12 @@ impl Uplink {
     /// Raises an alarm once a day for each certificate that expires soon.
     async fn check_certificates(&mut self, broker: &Broker) {
         let now: Timestamp = self.clock.now();
-        let Some(tls) = broker.tls.as_ref().filter(|_| {
-            self.warned_at == MonoTime(0)
-                || now.mono.since(self.warned_at) > CERTIFICATE_ALARM_INTERVAL.as_micros() as u64
-        }) else {
-            return;
-        };
-        for (key, end) in tls::expiries(tls) {
+        let expiries = broker.tls.as_ref().map(tls::expiries).unwrap_or_default();
+        let earliest = expiries.iter().map(|(_, end)| end.0 / 1_000_000).min();
+        self.delivery.note_certificate_end(earliest.unwrap_or_default().max(0) as u64);
+        let pause = CERTIFICATE_ALARM_INTERVAL.as_micros() as u64;
+        let is_early = self.warned_at != MonoTime(0) && now.mono.since(self.warned_at) <= pause;
+        for (key, end) in expiries.into_iter().filter(|_| !is_early) {
             let Some(detail) = cert_expiry::warning(key, end, now) else {
                 continue;
             };

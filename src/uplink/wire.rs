@@ -63,6 +63,18 @@ pub struct Birth {
     pub clock: ClockQuality,
     /// Whether the previous boot ended with an ordered shutdown.
     pub clean_start: bool,
+    /// Privacy zones of the configuration; `None` from a version that does not report them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy_zones: Option<u32>,
+    /// Seconds between two health messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_every: Option<u32>,
+    /// Bytes that may be published in a day (UTC); 0: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub day_budget: Option<u64>,
+    /// Bytes that may be published in a month (UTC); 0: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub month_budget: Option<u64>,
 }
 
 /// `up/health`, every minute. Counters accumulate since boot.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::units::{ClockQuality, WallTime};
 use crate::uplink::wire::Health;
 
-/// Seconds between two health messages where a device says nothing else (docs/mqtt.md).
+/// Seconds between two health messages where the birth says nothing else (docs/mqtt.md).
 pub const HEALTH_EVERY: u32 = 60;
 /// Health messages that may be missing before a site counts as silent: one is lost with a broken
 /// connection, the second while the device connects again.

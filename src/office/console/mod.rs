@@ -4,7 +4,7 @@
 //! * [`people`]: rights, log-in, sessions, purposes. [`audit`]: the trail of all acts.
 //! * [`writer`]: transactions and the thread `console-db`. [`acts`]: what changes something.
 //!   [`tables`]: all SQL.
-//! * [`board`]: judgement of a site. [`web`]: the web listener.
+//! * [`board`]: judgement of a site. [`retention`]: its rules as the archive takes them. [`web`]: the web listener.
 //!
 //! `console.sqlite` is a database of its own beside the archive's: an officer's click does not wait
 //! for a batch of messages, and people and trail are kept and handed over differently from footage.
@@ -20,6 +20,7 @@ pub mod board;
 pub mod error;
 pub mod handle;
 pub mod people;
+pub mod retention;
 pub mod tables;
 pub mod web;
 pub mod writer;

@@ -16,6 +16,10 @@ use serde_json::Value;
 
 use crate::units::WallTime;
 
+/// Seconds of a step of the recent health history.
+pub(crate) const MINUTE: i64 = 60;
+/// Seconds of a step of the old health history, and of the counts.
+pub(crate) const HOUR: i64 = 3_600;
 /// Bytes of a name (rule, zone, reason) in the history at most; a device's own names are shorter.
 const NAME_MAX: usize = 64;
 /// Microseconds that a device's clock may be ahead of the office's, as for files.

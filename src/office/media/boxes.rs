@@ -18,11 +18,6 @@ impl FoundBox {
     pub fn content(&self) -> Range<usize> {
         self.place.start + 8..self.place.end
     }
-
-    /// The offset of its type field.
-    pub fn name_at(&self) -> usize {
-        self.place.start + 4
-    }
 }
 
 /// The boxes that fill `within` of `bytes`.

@@ -101,10 +101,11 @@ pub fn index(manifest: &Manifest, read: impl ReadRange) -> Result<ClipIndex, Cli
     let mut source = Source::new(manifest.size, read);
     let head = head(&mut source)?;
     let found = fragments(&mut source, &head)?;
-    let has = |name| head.tracks.iter().any(|track| track.track == name);
-    let both = has(TrackName::Audio) && has(TrackName::Video);
+    let both = head.has_both();
     let sound = found.iter().flat_map(|fragment| &fragment.sound);
-    let names = if both { head.sound.iter().chain(sound).copied().collect() } else { Vec::new() };
+    let boxes = head.sound.iter().chain(sound).filter(|_| both).cloned();
+    let unseen = found.iter().flat_map(|fragment| &fragment.unseen).cloned();
+    let patches = Patches::new(boxes, unseen);
     Ok(ClipIndex {
         fragments: entries(manifest, &head.tracks, found),
         codecs: head.tracks,
@@ -115,7 +116,7 @@ pub fn index(manifest: &Manifest, read: impl ReadRange) -> Result<ClipIndex, Cli
         clock: manifest.clock,
         sha256: Some(manifest.sha256.hex()),
         video_only_init: both.then_some(VideoOnlyInit { length: head.init }),
-        patches: Patches::new(names),
+        patches,
         size: manifest.size,
     })
 }
@@ -180,6 +181,11 @@ impl ClipIndex {
         index.video_only_init = None;
         index.patches = Patches::default();
         Some(index)
+    }
+
+    /// True if the clip has a sound track.
+    pub fn has_sound(&self) -> bool {
+        self.codecs.iter().any(|track| track.track == TrackName::Audio)
     }
 
     /// The video track.

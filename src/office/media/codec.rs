@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::boxes::{be_u32, child, children, descend, header};
+use super::boxes::{FoundBox, be_u32, child, children, descend, header};
 use super::limits::TRACKS_MAX;
 
 /// Bytes of a `VisualSampleEntry` before its inner boxes.
@@ -42,17 +42,17 @@ pub struct TrackCodec {
     pub entry: Vec<u8>,
 }
 
-/// The tracks of a `moov` at `moov` of `bytes`, with the offset of each `trak`'s type field.
+/// The tracks of a `moov` at `moov` of `bytes`, each with its `trak`.
 ///
 /// # Errors
 /// Names what is missing or damaged.
 pub fn tracks(
     bytes: &[u8],
     moov: std::ops::Range<usize>,
-) -> Result<Vec<(TrackCodec, usize)>, &'static str> {
+) -> Result<Vec<(TrackCodec, FoundBox)>, &'static str> {
     let traks = children(bytes, moov)?.into_iter().filter(|found| found.name == *b"trak");
     let found: Vec<_> = traks
-        .map(|trak| Ok((track(bytes, trak.content())?, trak.name_at())))
+        .map(|trak| Ok((track(bytes, trak.content())?, trak)))
         .collect::<Result<_, &'static str>>()?;
     match found.len() {
         0 => Err("no track"),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::boxes::{FoundBox, be_u32, child, header};
+use super::boxes::{FoundBox, header};
 use super::clip_index::ClipIndex;
 use super::limits::{KEY_FRAME_MAX, MOOF_MAX};
+use super::samples::sample_runs;
 use super::walk::{traf_number, trafs};
 use super::{ClipFault, ReadRange};
 use crate::camera::rtp::params_of_sets;
@@ -81,26 +82,9 @@ fn first_sample(moof: &[u8], track: u32) -> Result<Range<u64>, &'static str> {
 }
 
 fn sample_of(moof: &[u8], traf: &FoundBox) -> Result<Range<u64>, &'static str> {
-    let tfhd = child(moof, traf.content(), b"tfhd")?.place;
-    let trun = child(moof, traf.content(), b"trun")?.place;
-    let field = |place: &Range<usize>, at: usize| {
-        be_u32(&moof[..place.end], place.start + at).ok_or("a short box")
-    };
-    let flags = |place: &Range<usize>| Ok::<u32, &str>(field(place, 8)? & 0x00ff_ffff);
-    let (of_track, of_run) = (flags(&tfhd)?, flags(&trun)?);
-    if of_track & 0x02_0001 != 0x02_0000 || of_run & 0x01 == 0 || field(&trun, 12)? == 0 {
-        return Err("samples whose place is not given");
-    }
-    let width = |bits: &[u32], flags: u32| 4 * bits.iter().filter(|bit| flags & **bit != 0).count();
-    let size = if of_run & 0x200 != 0 {
-        field(&trun, 20 + width(&[0x04, 0x100], of_run))?
-    } else if of_track & 0x10 != 0 {
-        field(&tfhd, 16 + width(&[0x02, 0x08], of_track))?
-    } else {
-        return Err("samples without a size");
-    };
-    let start = u64::from(field(&trun, 16)?);
-    Ok(start..start + u64::from(size))
+    let runs = sample_runs(moof, traf)?;
+    let run = runs.first().ok_or("a traf without samples")?;
+    Ok(run.place.start..run.place.start.saturating_add(run.first))
 }
 
 /// True if all length-prefixed NAL units of a sample are one NAL unit each.

@@ -10,6 +10,8 @@ pub const MOOF_MAX: u64 = 16 << 10;
 pub const TRACKS_MAX: usize = 4;
 /// Boxes at one level at most: the largest level of a head has 7.
 pub const BOXES_MAX: usize = 64;
+/// Runs of the samples of a track in one fragment at most: a device writes one.
+pub const RUNS_MAX: usize = 4;
 /// Fragments at most: a file of 2 GiB at 4 Mbit/s has 4,300; this is a day of 1 s each.
 pub const FRAGMENTS_MAX: usize = 90_000;
 /// Bytes read for one index at most: [`FRAGMENTS_MAX`] times [`WINDOW`], and the head.

@@ -2,7 +2,7 @@
 //!
 //! * [`clip_index`]: lists the fragments of a clip with their places and times.
 //!   [`walk`]: reads its boxes and records. [`boxes`]: boxes of bytes from a device.
-//!   [`limits`]: bounds of all that. [`wall_times`]: dates the fragments.
+//!   [`samples`]: places of samples. [`limits`]: bounds of all that. [`wall_times`]: dates the fragments.
 //! * [`codec`]: the codec string of a track (RFC 6381).
 //! * [`video_only`]: the same file without its sound.
 //! * [`key_frame`]: the key frame of a fragment, ready to be decoded. [`shrink`]: a smaller picture.
@@ -19,6 +19,7 @@ mod clip_index_tests;
 pub mod codec;
 pub mod key_frame;
 pub mod limits;
+mod samples;
 pub mod shrink;
 #[cfg(any(test, feature = "sim"))]
 pub mod test_clip;

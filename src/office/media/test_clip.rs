@@ -62,6 +62,25 @@ pub fn alaw_track() -> Arc<TrackParams> {
     track(TrackKind::Audio, Codec::PcmAlaw, 8_000, entry, (0, 0))
 }
 
+/// A sound track of AAC (low complexity, 48 kHz, mono).
+pub fn aac_track() -> Arc<TrackParams> {
+    let mut esds = vec![0, 0, 0, 0, 3, 25, 0, 0, 0, 4, 17, 0x40, 0x15];
+    esds.extend([0; 11]);
+    esds.extend([5, 2, 0x11, 0x88, 6, 1, 2]);
+    let mut entry = vec![0; 36];
+    entry[4..8].copy_from_slice(b"mp4a");
+    entry[15] = 1;
+    entry[25] = 1;
+    entry[27] = 16;
+    entry[32..36].copy_from_slice(&(48_000_u32 << 16).to_be_bytes());
+    entry.extend((esds.len() as u32 + 8).to_be_bytes());
+    entry.extend(b"esds");
+    entry.extend(esds);
+    let len = entry.len() as u32;
+    entry[..4].copy_from_slice(&len.to_be_bytes());
+    track(TrackKind::Audio, Codec::Aac, 48_000, entry, (0, 0))
+}
+
 fn track(
     kind: TrackKind,
     codec: Codec,

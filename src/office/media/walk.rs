@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::boxes::{FoundBox, be_u32, child, children, header};
 use super::codec::{TrackCodec, TrackName, tracks};
 use super::limits::{ABOUT_MAX, FRAGMENTS_MAX, INIT_MAX, MOOF_MAX, READ_MAX, WINDOW};
+use super::samples::sample_runs;
 use super::{ClipFault, ReadRange};
 use crate::evidence::manifest::ABOUT_BOX;
 use crate::format::record::{RECORD_BOX, RingRecord};
@@ -52,8 +53,19 @@ pub(super) struct Head {
     pub(super) records: u64,
     /// The tracks.
     pub(super) tracks: Vec<TrackCodec>,
-    /// Offsets of the type fields of all boxes that belong to sound.
-    pub(super) sound: Vec<u64>,
+    /// Places of all boxes that belong to sound.
+    pub(super) sound: Vec<Range<u64>>,
+}
+
+impl Head {
+    fn has(&self, kind: TrackName) -> bool {
+        self.tracks.iter().any(|track| track.track == kind)
+    }
+
+    /// True if the file without sound is another one.
+    pub(super) fn has_both(&self) -> bool {
+        self.has(TrackName::Video) && self.has(TrackName::Audio)
+    }
 }
 
 /// A fragment of a clip.
@@ -66,8 +78,10 @@ pub(super) struct Fragment {
     pub(super) len: u64,
     /// Decode time of its video, ticks of the track; `None` without video.
     pub(super) video: Option<u64>,
-    /// Offsets of the type fields of all boxes that belong to sound.
-    pub(super) sound: Vec<u64>,
+    /// Places of all boxes that belong to sound.
+    pub(super) sound: Vec<Range<u64>>,
+    /// What of the `mdat` is in no picture.
+    pub(super) unseen: Vec<Range<u64>>,
 }
 
 /// Reads the head of a clip.
@@ -93,21 +107,21 @@ pub(super) fn head<R: ReadRange>(source: &mut Source<R>) -> Result<Head, ClipFau
     }
     let content = ftyp + 8..init;
     let found = tracks(&bytes, content.clone()).map_err(damaged)?;
-    let mut sound: Vec<u64> = found
+    let place = |found: &FoundBox| found.place.start as u64..found.place.end as u64;
+    let mut sound: Vec<Range<u64>> = found
         .iter()
         .filter(|(track, _)| track.track == TrackName::Audio)
-        .map(|(_, name)| *name as u64)
+        .map(|(_, trak)| place(trak))
         .collect();
     let tracks: Vec<TrackCodec> = found.into_iter().map(|(track, _)| track).collect();
     if let Ok(mvex) = child(&bytes, content, b"mvex") {
         for trex in children(&bytes, mvex.content()).map_err(damaged)? {
             let number = be_u32(&bytes[..trex.place.end], trex.place.start + 12);
             if trex.name == *b"trex" && is_sound(&tracks, number) {
-                sound.push(trex.name_at() as u64);
+                sound.push(place(&trex));
             }
         }
     }
-    sound.sort_unstable();
     let about = about_len(&bytes, init)?;
     Ok(Head { init: init as u64, records: init as u64 + about, tracks, sound })
 }
@@ -188,30 +202,80 @@ fn fragment<R: ReadRange>(
     if at + RECORD + moof_len + mdat_len != end {
         return Err(damaged("an mdat does not end with its record"));
     }
-    let (video, sound) = runs(&bytes, &head.tracks, moof.clone()).map_err(damaged)?;
+    let runs = runs(&bytes, &head.tracks, moof.clone()).map_err(damaged)?;
+    let mdat = mdat..mdat + mdat_len as usize;
+    let unseen =
+        if head.has_both() { unseen(&runs, &moof, &mdat).map_err(damaged)? } else { vec![] };
     // Without its sound such a fragment has no samples: both boxes are left out.
-    let sound = if video.is_some() { sound } else { vec![moof.start + 4, mdat + 4] };
-    let sound = sound.into_iter().map(|name| at + name as u64).collect();
-    Ok(Fragment { record, moof: at + RECORD, len: moof_len + mdat_len, video, sound })
+    let sound = if runs.video.is_some() { runs.sound } else { vec![moof, mdat] };
+    let in_file = |part: Range<usize>| at + part.start as u64..at + part.end as u64;
+    Ok(Fragment {
+        record,
+        moof: at + RECORD,
+        len: moof_len + mdat_len,
+        video: runs.video,
+        sound: sound.into_iter().map(in_file).collect(),
+        unseen: unseen.into_iter().map(in_file).collect(),
+    })
 }
 
-/// The decode time of the video in a `moof`, and the type fields of the `traf` boxes of sound.
-fn runs(
-    bytes: &[u8],
-    tracks: &[TrackCodec],
-    moof: Range<usize>,
-) -> Result<(Option<u64>, Vec<usize>), &'static str> {
-    let (mut video, mut sound) = (None, Vec::new());
+/// What a `moof` says of its tracks.
+struct Runs {
+    /// Decode time of the video; `None` without video.
+    video: Option<u64>,
+    /// The samples of the video, from the start of the `moof`.
+    pictures: Vec<Range<u64>>,
+    /// The `traf` boxes of sound.
+    sound: Vec<Range<usize>>,
+}
+
+/// Reads the `traf` boxes of a `moof`.
+fn runs(bytes: &[u8], tracks: &[TrackCodec], moof: Range<usize>) -> Result<Runs, &'static str> {
+    let mut runs = Runs { video: None, pictures: Vec::new(), sound: Vec::new() };
+    let has_sound = tracks.iter().any(|track| track.track == TrackName::Audio);
     for traf in trafs(bytes, moof.start + 8..moof.end)? {
         let number = traf_number(bytes, &traf)?;
         let track = tracks.iter().find(|track| track.number == number);
         match track.map(|track| track.track) {
             None => return Err("a fragment of a track that the head does not have"),
-            Some(TrackName::Audio) => sound.push(traf.name_at()),
-            Some(TrackName::Video) => video = Some(decode_time(bytes, &traf)?),
+            Some(TrackName::Audio) => runs.sound.push(traf.place),
+            Some(TrackName::Video) => {
+                runs.video = Some(decode_time(bytes, &traf)?);
+                if has_sound {
+                    let found = sample_runs(bytes, &traf)?;
+                    runs.pictures.extend(found.into_iter().map(|run| run.place));
+                }
+            }
         }
     }
-    Ok((video, sound))
+    Ok(runs)
+}
+
+/// The parts of an `mdat` that no picture has. What is in none is taken for sound: a file that
+/// hides sound between its samples hides it in vain.
+fn unseen(
+    runs: &Runs,
+    moof: &Range<usize>,
+    mdat: &Range<usize>,
+) -> Result<Vec<Range<usize>>, &'static str> {
+    let mut pictures = runs.pictures.clone();
+    pictures.sort_unstable_by_key(|part| part.start);
+    let (mut unseen, mut at) = (Vec::new(), mdat.start + 8);
+    for part in pictures {
+        let start = usize::try_from(part.start).unwrap_or(usize::MAX).saturating_add(moof.start);
+        let end = usize::try_from(part.end).unwrap_or(usize::MAX).saturating_add(moof.start);
+        if start < at || end > mdat.end {
+            return Err("pictures outside of their mdat, or twice in it");
+        }
+        if start > at {
+            unseen.push(at..start);
+        }
+        at = end;
+    }
+    if at < mdat.end {
+        unseen.push(at..mdat.end);
+    }
+    Ok(unseen)
 }
 
 /// The `traf` boxes in the content of a `moof`.

@@ -12,13 +12,10 @@ use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use listing::ensure_there;
 pub use listing::{EventRow, FileRow, Filter, GapRow, SiteRow};
 
 use super::error::{ArchiveError, Named as _};
-use super::file_store::{DiskStore, FileStore};
-use super::store::ReadIndex;
-use super::store::sqlite::reader::SqliteReader;
+use super::store::{self, FileStore, ReadIndex};
 
 /// Bytes of one [`Reader::file_read`] at most. A caller reads piece by piece, so that a slow viewer
 /// holds no whole file in memory.
@@ -43,9 +40,8 @@ impl Reader {
     /// `NotFound` when `dir` holds no archive; `Outdated` for one of an older version; otherwise the
     /// failure of the database.
     pub fn open(dir: &Path) -> Result<Reader, ArchiveError> {
-        ensure_there(dir)?;
-        let index = Arc::new(SqliteReader::open(dir)?);
-        Ok(Reader { index, files: Arc::new(DiskStore::read_only(dir)) })
+        let (index, files) = store::open_reader(dir)?;
+        Ok(Reader { index, files })
     }
 
     /// Bytes of a stored file by its key ([`rows::StoredFile::key`]), at most [`READ_MAX`] of them;
@@ -54,18 +50,8 @@ impl Reader {
     /// # Errors
     /// When the file is gone or the disk fails.
     pub fn file_read(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>, ArchiveError> {
-        let len = range.end.saturating_sub(range.start).min(READ_MAX as u64);
-        let mut bytes = vec![0; len as usize];
-        let mut read = 0;
-        while read < bytes.len() {
-            let at = range.start.saturating_add(read as u64);
-            match self.files.read_at(key, at, &mut bytes[read..]).named(|| key.to_owned())? {
-                0 => break,
-                n => read += n,
-            }
-        }
-        bytes.truncate(read);
-        Ok(bytes)
+        let end = range.end.min(range.start.saturating_add(READ_MAX as u64));
+        self.files.read(key, range.start..end).named(|| key.to_owned())
     }
 }
 

@@ -1,7 +1,6 @@
 //! Unit tests of the reader: what messages of a device become on its pages, and upgrades of older
 //! archives.
 
-use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 
 use super::rows::{EventFilter, MotionFilter};
@@ -9,9 +8,10 @@ use super::*;
 use crate::evidence::manifest::of_still;
 use crate::office::archive::Archive;
 use crate::office::change::Change;
-use crate::office::file_store::flush_and_hash;
-use crate::office::index::NAME;
 use crate::office::ingest_outcome::{IngestOutcome, Now};
+use crate::office::store::file_store::flush_and_hash;
+use crate::office::store::index::NewEvent;
+use crate::office::store::sqlite::simulated::Damage;
 use crate::units::{RingId, SiteId, Timestamp, WallTime};
 use crate::uplink::topics;
 use crate::uplink::wire::Health;
@@ -290,10 +290,8 @@ fn a_reader_can_change_nothing_and_four_serve_many() {
 /// Fills an archive of an older schema with events, as its office stored them.
 fn older(schema: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let db = Connection::open(dir.path().join(NAME)).unwrap();
-    db.execute_batch(schema).unwrap();
-    db.execute("INSERT INTO sites (site, state, seen, ring) VALUES ('km-17', 'online', ?1, '0000000000000001')", [at(9).rfc3339()])
-        .unwrap();
+    let older = Damage::of(dir.path());
+    older.make_older(schema, &at(9).rfc3339());
     let motion =
         json!({"event": "M1", "started_at": at(0).rfc3339(), "rule": "gate", "zones": ["road"]});
     let mut end = motion.clone();
@@ -306,15 +304,28 @@ fn older(schema: &str) -> tempfile::TempDir {
         (6, "scene", "S1", json!({"change": "moved"})),
     ];
     for (seq, kind, id, data) in events {
-        db.execute(
-            "INSERT INTO events (site, id, seq, kind, time, payload, received, ring) VALUES ('km-17', ?1, ?2, ?3, ?4, ?5, ?6, '0000000000000001')",
-            params![id, seq, format!("vn.taimat.{kind}.v1"), at(0).rfc3339(), event(seq, kind, at(0), id, &data), at(1).rfc3339()],
-        )
-        .unwrap();
+        older.add_event(&NewEvent {
+            site: "km-17",
+            id,
+            seq,
+            kind: &format!("vn.taimat.{kind}.v1"),
+            time: &at(0).rfc3339(),
+            payload: &event(seq, kind, at(0), id, &data),
+            received: &at(1).rfc3339(),
+            ring: "0000000000000001",
+        });
     }
     // What an older office accepted and this one would not.
-    db.execute("INSERT INTO events VALUES ('km-17', 'OLD', 7, 't', 'yesterday', x'7b', 'after a restart', '0000000000000001')", [])
-        .unwrap();
+    older.add_event(&NewEvent {
+        site: "km-17",
+        id: "OLD",
+        seq: 7,
+        kind: "t",
+        time: "yesterday",
+        payload: b"{",
+        received: "after a restart",
+        ring: "0000000000000001",
+    });
     dir
 }
 
@@ -362,8 +373,7 @@ fn totals_stay_true_while_events_come_and_go() {
         (row.events, row.highest_seq, row.missing_seq)
     };
     assert_eq!(row(&office), (4, 4, 1));
-    let db = Connection::open(office.dir.path().join(NAME)).unwrap();
-    db.execute("DELETE FROM events WHERE seq <= 2", []).unwrap();
+    Damage::of(office.dir.path()).delete_events_to(2);
     assert_eq!(row(&office), (2, 4, 1), "what the retention took is not missing");
 }
 
@@ -389,20 +399,7 @@ fn a_million_events_are_read_within_their_budgets() {
 
     let dir = tempfile::tempdir().unwrap();
     drop(Archive::open(dir.path()).unwrap());
-    let db = Connection::open(dir.path().join(NAME)).unwrap();
-    // Only the filling: the readers have connections of their own.
-    db.execute_batch("PRAGMA cache_size = -400000; PRAGMA synchronous = OFF").unwrap();
-    let sites = "INSERT INTO sites (site, state, seen) SELECT 'km-' || value, 'online', '2026-11-18T10:13:20.000Z' FROM generate";
-    let events = "INSERT INTO events SELECT 'km-' || (value % 200), 'E' || value, value / 200 + 1, CASE value % 9 WHEN 0 THEN 'vn.taimat.camera.down.v1'
-        ELSE 'vn.taimat.motion.update.v1' END, t, json_object('id', 'E' || value, 'data', json_object('event', 'M' || value, 'rule', 'gate', 'pad',
-        hex(zeroblob(150)))), t, '0000000000000001' FROM (SELECT value, strftime('%Y-%m-%dT%H:%M:%fZ', 1790000000 + value * 3, 'unixepoch') AS t FROM generate)";
-    let motion = "INSERT INTO motion_events SELECT 'km-' || (value % 200), 'M' || value, 1790000000000000 + value * 3000000, 1790000000000000 + value * 3000000 + 1,
-        3, CASE value % 1000 WHEN 0 THEN 'rare' ELSE 'gate' END, '[\"road\"]', '', NULL, 0, 0.5, 1, 12, 1, 1, 'planned', '', '2026' FROM generate";
-    for (many, insert) in [(200, sites), (1_000_000, events), (1_000_000, motion)] {
-        let numbers = "WITH RECURSIVE generate(value) AS (SELECT 0 UNION ALL SELECT value + 1 FROM generate WHERE value + 1 <";
-        let (to, from) = insert.split_once("SELECT").unwrap();
-        db.execute_batch(&format!("{to} {numbers} {many}) SELECT {from}")).unwrap();
-    }
+    Damage::of(dir.path()).fill(200, 1_000_000);
     let archive = Archive::open_read_only(dir.path()).unwrap();
     let reader = Reader::open(dir.path()).unwrap();
     let newest = Filter { limit: 100, ..Filter::default() };

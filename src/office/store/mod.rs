@@ -1,93 +1,88 @@
 //! Storage of the archive: the index (all SQL) and the bytes of files.
 //!
-//! * [`ReadIndex`]: what pages read. [`sqlite`]: the index in SQLite.
+//! * [`index`]: what the archive thread asks of the index. [`list_index`]: what lists, the export
+//!   and the consistency check ask. [`read_index`]: what pages read. [`sqlite`]: the only index of now.
+//! * [`file_store`]: what is asked of a store of bytes. [`file_key`]: its keys. [`files`]: the only
+//!   store of now, a directory.
+//!
+//! Another database or store is another implementation of [`Index`] and [`ReadIndex`], or of
+//! [`FileStore`]; the functions here choose one.
 //!
 //! What belongs here: SQL, and file operations. What does not: judgement of messages
 //! (`office/message_ingest.rs`, `office/history`).
+#![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
 
+pub(crate) mod file_key;
+pub(crate) mod file_store;
+pub(crate) mod files;
+pub(crate) mod index;
+pub(crate) mod list_index;
+pub(crate) mod read_index;
 pub(crate) mod sqlite;
 
-use serde_json::Value;
+use std::path::Path;
+use std::sync::Arc;
 
-use super::error::ArchiveError;
-use super::queries::rows::{
-    CountRow, EventFilter, EventPage, FileFilter, FootageGap, HealthSeries, LockEntry,
-    MotionEventRow, MotionFilter, MotionPage, PresenceRow, RetentionPreview, SiteAxis, SiteStatus,
-    SnapshotRef, StorageTotals, StoredFile,
-};
-use super::retention::Retention;
-use super::retention_rules::RetentionRules;
-use crate::units::WallTime;
+pub use file_store::FileStore;
+pub(crate) use index::Index;
+pub use read_index::ReadIndex;
 
-/// What pages read of the index, beside the thread that writes it.
+use super::error::{ArchiveError, Named as _};
+use files::DirectoryStore;
+use sqlite::index::{self as database, SqliteIndex};
+use sqlite::reader::SqliteReader;
+
+/// Opens index and files in `dir` for writing, or makes them.
 ///
-/// Every function reads committed rows only, answers at most [`super::queries::ROWS_MAX`] rows, and
-/// fails when the index cannot be read or no connection gets free in time.
-pub trait ReadIndex: Send + Sync {
-    /// All sites, sorted by id, with their gaps since `gaps_since`.
-    fn board(&self, gaps_since: WallTime) -> Result<Vec<SiteStatus>, ArchiveError>;
-    /// One site; `None` for an unknown one.
-    fn site(&self, site: &str, gaps_since: WallTime) -> Result<Option<SiteStatus>, ArchiveError>;
-    /// A page of motion events, the newest first.
-    fn motion_events(&self, filter: &MotionFilter) -> Result<MotionPage, ArchiveError>;
-    /// One motion event.
-    fn motion_event(&self, site: &str, id: &str) -> Result<Option<MotionEventRow>, ArchiveError>;
-    /// A page of stored events, the last received first.
-    fn events(&self, filter: &EventFilter) -> Result<EventPage, ArchiveError>;
-    /// Footage, gaps and motion events of sites that touch the time from `from` until before `to`.
-    fn axis(
-        &self,
-        sites: &[String],
-        from: WallTime,
-        to: WallTime,
-    ) -> Result<Vec<SiteAxis>, ArchiveError>;
-    /// One file, a released one too.
-    fn file(&self, site: &str, fid: &str) -> Result<Option<StoredFile>, ArchiveError>;
-    /// The newest files that match and are not released.
-    fn files(&self, filter: &FileFilter) -> Result<Vec<StoredFile>, ArchiveError>;
-    /// The newest snapshot of a site.
-    fn snapshot_of(&self, site: &str) -> Result<Option<SnapshotRef>, ArchiveError>;
-    /// Health figures in steps of at least `step` seconds; the step grows until the answer has at
-    /// most 2,000 of them.
-    fn health(
-        &self,
-        site: &str,
-        from: WallTime,
-        to: WallTime,
-        step: i64,
-    ) -> Result<HealthSeries, ArchiveError>;
-    /// Intervals of the presence that touch the time.
-    fn presence(
-        &self,
-        site: &str,
-        from: WallTime,
-        to: WallTime,
-    ) -> Result<Vec<PresenceRow>, ArchiveError>;
-    /// Gaps in the footage that touch the time.
-    fn gaps(
-        &self,
-        site: &str,
-        from: WallTime,
-        to: WallTime,
-    ) -> Result<Vec<FootageGap>, ArchiveError>;
-    /// Counts of the hours that begin in the time.
-    fn counts(
-        &self,
-        site: &str,
-        from: WallTime,
-        to: WallTime,
-    ) -> Result<Vec<CountRow>, ArchiveError>;
-    /// Stored bytes by site and purpose; `now` ends the last 14 days.
-    fn storage_totals(&self, now: WallTime) -> Result<StorageTotals, ArchiveError>;
-    /// What the rules would release now, with the ceilings of `retention`.
-    fn retention_preview(
-        &self,
-        rules: &RetentionRules,
-        retention: &Retention,
-        now: WallTime,
-    ) -> Result<RetentionPreview, ArchiveError>;
-    /// The answer of a device to a command; `None` before it arrives.
-    fn reply_to(&self, site: &str, req_id: &str) -> Result<Option<Value>, ArchiveError>;
-    /// All locks, by number.
-    fn locks(&self) -> Result<Vec<LockEntry>, ArchiveError>;
+/// # Errors
+/// When directory or index cannot be used.
+pub(super) fn open(dir: &Path) -> Result<(Box<dyn Index>, Arc<dyn FileStore>), ArchiveError> {
+    std::fs::create_dir_all(dir).named(|| dir.display().to_string())?;
+    Ok((Box::new(SqliteIndex::open(dir)?), Arc::new(DirectoryStore::open(dir))))
+}
+
+/// Opens index and files in `dir` for the lists of the command line, beside the office that writes
+/// them.
+///
+/// # Errors
+/// `NotFound` when `dir` holds no archive; otherwise the failure of the database.
+pub(super) fn open_read_only(
+    dir: &Path,
+) -> Result<(Box<dyn Index>, Arc<dyn FileStore>), ArchiveError> {
+    ensure_there(dir)?;
+    Ok((Box::new(SqliteIndex::open_read_only(dir)?), Arc::new(DirectoryStore::read_only(dir))))
+}
+
+/// Opens index and files in `dir` for pages.
+///
+/// # Errors
+/// `NotFound` when `dir` holds no archive; `Outdated` for one of an older version; otherwise the
+/// failure of the database.
+pub(super) fn open_reader(
+    dir: &Path,
+) -> Result<(Arc<dyn ReadIndex>, Arc<dyn FileStore>), ArchiveError> {
+    ensure_there(dir)?;
+    Ok((Arc::new(SqliteReader::open(dir)?), Arc::new(DirectoryStore::read_only(dir))))
+}
+
+/// Checks that `dir` holds an archive.
+///
+/// # Errors
+/// `NotFound` with the directory.
+pub(crate) fn ensure_there(dir: &Path) -> Result<(), ArchiveError> {
+    if dir.join(database::NAME).symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let dir = dir.display();
+    Err(ArchiveError::NotFound(format!(
+        "no archive in {dir}; name the directory of taimat office run --dir"
+    )))
+}
+
+/// Free bytes on the disk of `dir`.
+///
+/// # Errors
+/// When `dir` does not exist.
+pub(crate) fn free(dir: &Path) -> std::io::Result<u64> {
+    Ok(rustix::fs::statvfs(dir).map(|about| about.f_bavail.saturating_mul(about.f_frsize))?)
 }

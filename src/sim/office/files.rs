@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::super::rng::Rng;
 use crate::listed_enum::listed_enum;
-use crate::office::file_store::FileStore;
-use crate::office::index::{IndexGuard, IndexStep};
+use crate::office::store::files::FileOps;
+use crate::office::store::index::{IndexGuard, IndexStep};
 
 listed_enum! {
     /// The current fault.
@@ -274,7 +274,7 @@ impl IndexGuard for SimFiles {
     }
 }
 
-impl FileStore for SimFiles {
+impl FileOps for SimFiles {
     fn make_dir(&self, dir: &str) -> Result<()> {
         let mut state = self.lock();
         let mut path = String::new();

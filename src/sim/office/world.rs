@@ -7,19 +7,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::rng::Rng;
 use super::files::{DiskFaults, SimFiles};
 use crate::evidence::manifest::{Manifest, of_still};
 use crate::office::archive::Archive;
-use crate::office::file_store::{FileStore as _, flush_and_hash};
 use crate::office::ingest_outcome::{IngestOutcome, Now};
 use crate::office::part_cache::{Check, Flush};
 use crate::office::retention::Retention;
 use crate::office::safeguards::IngestRule;
+use crate::office::store::FileStore;
+use crate::office::store::file_store::flush_and_hash;
+use crate::office::store::files::{DirectoryStore, FileOps as _};
+use crate::office::store::sqlite::simulated::MemoryIndex;
 use crate::units::{Digest, SiteId, Timestamp, WallTime};
 use crate::uplink::topics;
 use crate::uplink::wire::Ack;
@@ -34,9 +34,6 @@ const TURNS: u64 = 40;
 const CALM: u64 = 60;
 /// Largest number of times a device sends a whole file again.
 const ROUNDS_MAX: u32 = 5;
-
-/// Number of worlds in this process: each has an index of its own.
-static LIVED: AtomicU64 = AtomicU64::new(0);
 
 /// Result of a world.
 #[derive(Debug, Default, Clone, Copy)]
@@ -70,9 +67,8 @@ struct Sending {
 struct World {
     random: Rng,
     files: Arc<SimFiles>,
-    /// Keeps the in-memory index while no archive is open.
-    _anchor: Connection,
-    uri: String,
+    /// Outlives each archive.
+    index: MemoryIndex,
     archive: Option<Archive>,
     without: Option<IngestRule>,
     site: SiteId,
@@ -113,11 +109,6 @@ impl World {
     fn new(seed: u64, without: Option<IngestRule>) -> anyhow::Result<World> {
         let mut random = Rng::new(seed);
         let site = SiteId::parse("km-17").map_err(anyhow::Error::msg)?;
-        let uri = format!(
-            "file:world-{}?mode=memory&cache=shared",
-            LIVED.fetch_add(1, Ordering::Relaxed)
-        );
-        let anchor = Connection::open(&uri)?;
         let event = |n: u64| {
             let id = format!("E{n}");
             let event = format!(
@@ -146,8 +137,7 @@ impl World {
         let mut world = World {
             files: Arc::new(SimFiles::new(random.bits())),
             random,
-            _anchor: anchor,
-            uri,
+            index: MemoryIndex::new()?,
             archive: None,
             without,
             site,
@@ -196,8 +186,8 @@ impl World {
     }
 
     fn open(&mut self) -> anyhow::Result<()> {
-        let index = Archive::guarded(Connection::open(&self.uri)?, self.files.clone());
-        let mut archive = Archive::open_over(Path::new("/archive"), index, self.files.clone())?;
+        let index = self.index.open(Some(self.files.clone()))?;
+        let mut archive = Archive::open_over(index, self.store())?;
         self.without.into_iter().for_each(|rule| archive.take_away(rule));
         let text = self.now.rfc3339();
         let moves = archive.moves(Now { text: &text, seconds: self.seconds() });
@@ -208,19 +198,21 @@ impl World {
 
     /// Empties files that were moved and not listed, as a repair of the file system may do.
     fn spoil(&mut self) -> Result<(), String> {
-        let moved: Vec<String> = {
-            let db = Connection::open(&self.uri).map_err(|error| error.to_string())?;
-            let query = db.prepare("SELECT target FROM parts WHERE target IS NOT NULL");
-            let Ok(mut query) = query else { return Ok(()) };
-            let rows = query.query_map([], |row| row.get(0)).map_err(|error| error.to_string())?;
-            rows.flatten().collect()
-        };
-        for path in moved {
+        let index = self.index.open(None).map_err(|error| error.line())?;
+        // No table before the first office.
+        let Ok(moving) = index.moving_parts() else { return Ok(()) };
+        for (site, fid) in moving {
+            let part = index.part(&site, &fid).map_err(|error| error.line())?;
+            let Some(path) = part.and_then(|part| part.target) else { continue };
             if self.random.one_in(2) {
                 self.files.empty(&path);
             }
         }
         Ok(())
+    }
+
+    fn store(&self) -> Arc<dyn FileStore> {
+        Arc::new(DirectoryStore::over(Path::new("/archive"), self.files.clone()))
     }
 
     fn seconds(&self) -> i64 {
@@ -311,7 +303,7 @@ impl World {
 
     /// Runs jobs of the hash thread; some are late, and some results are lost.
     fn work(&mut self) -> Result<(), String> {
-        let text = self.now.rfc3339();
+        let (text, store) = (self.now.rfc3339(), self.store());
         while let Some(job) = self.jobs.pop_front() {
             if self.random.one_in(10) {
                 self.jobs.push_front(job);
@@ -326,7 +318,7 @@ impl World {
                 }
                 Job::Check(_) if lost => continue,
                 Job::Check(check) => {
-                    let digest = flush_and_hash(&*self.files, &check.path);
+                    let digest = flush_and_hash(&*store, &check.path);
                     archive.checked(&check, &digest, Now { text: &text, seconds })
                 }
             };
@@ -413,9 +405,11 @@ impl World {
 
     fn path(&self, fid: &str) -> Result<String, String> {
         let archive = self.archive.as_ref().ok_or("no archive")?;
-        let query = "SELECT path FROM files WHERE fid = ?1 AND gone IS NULL";
-        let path = archive.index().db.query_row(query, [fid], |row| row.get(0)).optional();
-        path.map_err(|error| error.to_string())?.ok_or_else(|| "it is not listed".to_owned())
+        let state = archive.index().file_state(self.site.as_str(), fid);
+        match state.map_err(|error| error.line())? {
+            Some((key, false)) => Ok(key),
+            _ => Err("it is not listed".to_owned()),
+        }
     }
 
     /// Checks that every receipt is still true.
@@ -438,13 +432,10 @@ impl World {
         }
         let archive = self.archive.as_ref().ok_or("no archive")?;
         for (id, (payload, _)) in self.events.iter().filter(|(_, (_, receipted))| *receipted) {
-            let query = "SELECT payload = ?2 FROM events WHERE id = ?1";
-            let there: Option<bool> = archive
+            let there = archive
                 .index()
-                .db
-                .query_row(query, params![id, payload], |row| row.get(0))
-                .optional()
-                .map_err(|error| error.to_string())?;
+                .event_equals(self.site.as_str(), id, payload)
+                .map_err(|error| error.line())?;
             if there != Some(true) {
                 return Err(format!("event {id} was receipted and is missing"));
             }

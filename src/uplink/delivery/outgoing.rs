@@ -16,6 +16,11 @@ use crate::settings::FileProtocol;
 use crate::units::{EntryId, MonoTime, Timestamp};
 
 impl Delivery {
+    /// Notes the earliest end of the certificates in use, seconds since 1970.
+    pub fn note_certificate_end(&mut self, end: u64) {
+        self.counts.certificate_end = end;
+    }
+
     /// Handles bytes of a file that were read.
     pub fn chunk(
         &mut self,

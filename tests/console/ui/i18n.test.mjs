@@ -35,7 +35,7 @@ test('every word of a closed list has its text', () => {
     ...['camera_down', 'fell_behind', 'power_cut', 'stopped', 'evicted_pinned', 'damaged', 'disk_error', 'too_large', 'no_key_frame', 'missing', 'several'].map((g) => `gap.${g}`),
     ...['recording', 'starting', 'stopping', 'not_recording', 'lost', 'silent', 'memory_only', 'camera_down', 'blind', 'backlog_old', 'card_worn', 'clock_poor', 'missing', 'sim_budget', 'certificate', 'never_heard'].map((r) => `reason.${r}`),
     ...[86400, 21600, 3600, 600, 60].map((z) => `axis.zoom_${z}`), ...[6, 24, 168, 720].map((h) => `site.span_${h}`),
-    ...['unreachable', 'login_failed', 'session_expired', 'forbidden', 'too_old', 'wrong_password', 'purpose_bad', 'purpose_missing', 'reason_missing', 'token_bad', 'weak_password', 'not_found', 'conflict', 'too_large', 'invalid', 'busy', 'unavailable', 'internal', 'audit_unavailable', 'no_reply', 'not_available', 'codec_unsupported'].map((p) => `problem.${p}`),
+    ...['unreachable', 'login_failed', 'session_expired', 'forbidden', 'too_old', 'privacy_zones', 'wrong_password', 'purpose_bad', 'purpose_missing', 'reason_missing', 'token_bad', 'weak_password', 'not_found', 'conflict', 'too_large', 'invalid', 'busy', 'unavailable', 'internal', 'audit_unavailable', 'no_reply', 'not_available', 'codec_unsupported'].map((p) => `problem.${p}`),
   ];
   for (const key of keys) assert.ok(key in vi, key);
 });

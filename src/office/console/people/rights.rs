@@ -19,7 +19,7 @@ listed_enum! {
         Clip,
         /// Hear recorded sound.
         Sound,
-        /// See moving pictures of sites that have privacy zones.
+        /// See moving pictures of sites that have privacy zones, or do not say whether they have.
         Unmasked,
         /// Mark events as handled, write notes.
         Handle,
@@ -77,7 +77,7 @@ pub const ALL_SITES: &str = "*";
 /// A condition on a right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// Only footage that ended at most this many hours ago.
+    /// Only footage that began at most this many hours ago.
     RecentHours(u32),
     /// Only the picture on which zones are drawn, masked.
     SetupPicture,

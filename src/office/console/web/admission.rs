@@ -57,7 +57,7 @@ pub(crate) fn admit(route: &Route, mut call: Call) -> Result<Call, Problem> {
 
 /// Records a request for what its user may not do; the answer stays the refusal.
 fn refused(route: &Route, call: &Call, problem: Problem) -> Problem {
-    if problem.code != Code::NotAllowed {
+    if !matches!(problem.code, Code::NotAllowed | Code::PrivacyZones) {
         return problem;
     }
     let written = call.web.note_denied(route, call);
@@ -76,18 +76,25 @@ fn admit_to_file(route: &Route, mut call: Call) -> Result<Call, Problem> {
     guard::decide(session, Asked::Site(Right::Board, group.as_deref()), call.now)?;
     let file = call.web.file(&site, &fid)?.ok_or_else(Problem::not_found)?;
     let right = if file.purpose == "snapshot" { Right::Snapshot } else { Right::Clip };
-    let allowed = guard::decide(session, Asked::Site(right, group.as_deref()), call.now)
-        .map_err(|problem| refused(route, &call, problem))?;
+    let decide = |right| guard::decide(session, Asked::Site(right, group.as_deref()), call.now);
+    let allowed = decide(right).map_err(|problem| refused(route, &call, problem))?;
+    // Snapshots have the zones black; the camera's own pictures have not.
+    if right == Right::Clip && call.web.may_have_privacy_zones(&site)? {
+        decide(Right::Unmasked).map_err(|problem| match problem.code {
+            Code::NotAllowed => refused(route, &call, Code::PrivacyZones.into()),
+            _ => problem,
+        })?;
+    }
     match allowed.and_then(|(_, limit)| limit) {
         Some(Limit::RecentHours(hours)) => {
             let oldest = call.now.plus_micros(-i64::from(hours) * HOUR);
-            if WallTime::parse(&file.to).map_or(true, |end| end < oldest) {
+            if WallTime::parse(&file.from).map_or(true, |start| start < oldest) {
                 return Err(Code::TooOld.into());
             }
         }
         // On the newest picture zones are drawn.
         Some(Limit::SetupPicture) if call.web.newest_snapshot(&site)?.as_deref() != Some(&fid) => {
-            return Err(Code::NotAllowed.into());
+            return Err(refused(route, &call, Code::NotAllowed.into()));
         }
         _ => {}
     }

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::problem::{Code, Problem};
 use super::range::{self, Wanted};
+use super::stream::OpenStream;
 
 /// Bytes that a handler reads while they are sent.
 pub(crate) trait Pieces: Send {
@@ -30,8 +31,9 @@ pub(crate) enum Body {
     Bytes(Bytes),
     /// A range of bytes, read piece by piece.
     Pieces(Box<dyn Pieces>, Range<u64>),
-    /// The stream of events, after the event with this number; `None` begins with the next one.
-    Stream(Option<u64>),
+    /// The stream of events, after the event with this number; `None` begins with the next one. It
+    /// has its place among those of its session.
+    Stream(Option<u64>, OpenStream),
 }
 
 /// An answer.
@@ -78,8 +80,8 @@ impl Answer {
     }
 
     /// The stream of events.
-    pub(crate) fn stream(after: Option<u64>) -> Answer {
-        Answer { body: Body::Stream(after), ..Answer::of("text/event-stream", Bytes::new()) }
+    pub(crate) fn stream(after: Option<u64>, place: OpenStream) -> Answer {
+        Answer { body: Body::Stream(after, place), ..Answer::of("text/event-stream", Bytes::new()) }
     }
 
     /// A representation, or the part of it that `range` asks for.

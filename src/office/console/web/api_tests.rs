@@ -10,15 +10,18 @@ use serde_json::{Value, json};
 
 use super::route::{Access, Field, Gives, Kind, Method, Route, Takes};
 use super::router::routes;
-use super::test_office::{SITES, TestOffice, ask, state};
+use super::test_office::{PRIVACY_ZONES, SITES, TestOffice, ask, state};
 use crate::office::console::people::rights::{ALL_SITES, Allowance, Right, Role, Scope, allows};
+use crate::office::console::tables::rows::RetentionRow;
+use crate::office::media::test_clip;
 
 const JPEG: &[u8] = b"\xff\xd8\xffan image";
 
-/// Query and body of a request that a row takes; `km-17` has the file ids.
+/// Query and body of a request that a row takes.
 fn sample(office: &TestOffice, route: &Route, site: &str) -> (String, Vec<u8>) {
-    let fid =
-        if route.path.ends_with("/files/{site}/{fid}") { &office.snapshot } else { &office.clip };
+    let at = SITES.iter().position(|(one, _)| *one == site).unwrap_or_default();
+    let (clip, snapshot) = &office.files[at];
+    let fid = if route.path.ends_with("/files/{site}/{fid}") { snapshot } else { clip };
     let mut path = route
         .path
         .replace("{site}", site)
@@ -103,7 +106,6 @@ fn is_answered(route: &Route, status: u16, code: &str) -> bool {
     status == odd
         || status == 200
         || status == 204
-        || (status == 403 && code == "too_old")
         || (route.path == "/api/v1/password" && code == "locked")
 }
 
@@ -118,71 +120,27 @@ fn every_row_answers_each_role_and_group_as_the_matrix() {
             people.push((name, vec![(role, scope)]));
         }
     }
+    let mut seen = BTreeSet::new();
     let mut checked = 0;
     for (name, grants) in &people {
         let user = office.user(name, grants);
         let mut cookie = office.session(user, true);
-        for route in routes() {
+        for route in routes().filter(|route| route.access != Access::Open) {
+            seen.insert((route.method.as_str(), route.path));
             if route.path == "/api/v1/stream" {
+                let may = scopes.iter().any(|scope| may(grants, Right::Board, scope));
+                let got = Events::open(&office, &cookie, "").next("HTTP/1.1 ").unwrap();
+                assert!(got.starts_with(if may { "200" } else { "403" }), "{name}: {got}");
                 continue;
             }
-            let sites: &[&str] = if route.path.contains("{site}") {
-                &["km-17", "km-18", "nowhere"]
-            } else {
-                &["km-17"]
-            };
-            for site in sites {
-                let group = SITES.iter().find(|(one, _)| one == site).map(|(_, group)| *group);
-                let right_status: Option<u16> = match route.access {
-                    Access::Open | Access::Machine | Access::Session => None,
-                    Access::AnySite(right) => {
-                        let anywhere = scopes.iter().any(|scope| may(grants, right, scope));
-                        (!anywhere).then_some(403)
-                    }
-                    Access::Office(right) => (!may(grants, right, ALL_SITES)).then_some(403),
-                    Access::Site(_) | Access::File => match group {
-                        Some(group) if may(grants, Right::Board, group) => {
-                            let right = match route.access {
-                                Access::Site(right) => right,
-                                _ if route.path.ends_with("{fid}") => Right::Snapshot,
-                                _ => Right::Clip,
-                            };
-                            (!may(grants, right, group)).then_some(403)
-                        }
-                        _ => Some(404),
-                    },
-                };
-                if matches!(route.access, Access::Open) {
-                    continue;
-                }
-                // The files are those of km-17.
-                let is_foreign_file = route.access == Access::File && *site != "km-17";
+            for site in sites_of(route) {
+                let expected = expected(route, site, grants);
                 let got = request(&office, route, site, &cookie);
                 let (status, code) = (got.status, got.code());
-                let about = format!(
-                    "{name}: {} {} {site}: {status} {code}",
-                    route.method.as_str(),
-                    route.path
-                );
-                match right_status {
-                    _ if is_foreign_file => assert_eq!(status, 404, "{about}"),
-                    Some(right) => {
-                        assert_eq!(status, right, "{about}");
-                        let right = if right == 404 { "not_found" } else { "forbidden" };
-                        assert_eq!(code, right, "{about}");
-                    }
-                    None if route.path == "/api/v1/axis" && !may(grants, Right::Board, "north") => {
-                        assert_eq!(status, 404, "{about}");
-                    }
-                    None if route.path == "/api/v1/locks"
-                        && route.method == Method::Post
-                        && !may(grants, Right::Lock, "north") =>
-                    {
-                        assert_eq!(status, 404, "{about}");
-                    }
-                    None if route.path == "/api/v1/shown" && !may(grants, Right::Clip, "north") => {
-                        assert_eq!(status, 404, "{about}");
-                    }
+                let (method, path) = (route.method.as_str(), route.path);
+                let about = format!("{name}: {method} {path} {site}: {status} {code}");
+                match expected {
+                    Some(refused) => assert_eq!((status, code.as_str()), refused, "{about}"),
                     None => assert!(is_answered(route, status, &code), "{about}: {:?}", got.json()),
                 }
                 checked += 1;
@@ -192,8 +150,85 @@ fn every_row_answers_each_role_and_group_as_the_matrix() {
             }
         }
     }
-    assert!(checked > 600, "{checked} requests only");
+    let rows = routes().filter(|route| route.access != Access::Open).count();
+    assert_eq!(seen.len(), rows, "each row was asked");
+    assert!(checked > 800, "{checked} requests only");
     assert!(office.console.verify().unwrap().ok);
+}
+
+/// Sites for which a row is asked: one of each group, one that does not exist.
+fn sites_of(route: &Route) -> &'static [&'static str] {
+    let has_site = route.path.contains("{site}");
+    if has_site { &["km-17", "km-18", "km-19", "nowhere"] } else { &["km-17"] }
+}
+
+/// The refusal of a row for grants, by the matrix alone; `None`: it is answered.
+fn expected(route: &Route, site: &str, grants: &[(Role, &str)]) -> Option<(u16, &'static str)> {
+    const FORBIDDEN: (u16, &str) = (403, "forbidden");
+    const NOT_FOUND: (u16, &str) = (404, "not_found");
+    let in_north = |right| (!may(grants, right, "north")).then_some(NOT_FOUND);
+    let anywhere = |right| [ALL_SITES, "north", "south"].iter().any(|at| may(grants, right, at));
+    let group = SITES.iter().find(|(one, _)| *one == site).map(|(_, group)| *group);
+    match route.access {
+        Access::Open | Access::Machine | Access::Session => None,
+        Access::Office(right) => (!may(grants, right, ALL_SITES)).then_some(FORBIDDEN),
+        Access::AnySite(right) if !anywhere(right) => Some(FORBIDDEN),
+        // These name a site of the group north in their query or body.
+        Access::AnySite(_) => match (route.method, route.path) {
+            (_, "/api/v1/axis") => in_north(Right::Board),
+            (Method::Post, "/api/v1/locks") => in_north(Right::Lock),
+            (_, "/api/v1/shown") => in_north(Right::Clip),
+            _ => None,
+        },
+        Access::Site(_) | Access::File => {
+            let Some(group) = group.filter(|group| may(grants, Right::Board, group)) else {
+                return Some(NOT_FOUND);
+            };
+            let right = match route.access {
+                Access::Site(right) => right,
+                _ if route.path.ends_with("{fid}") => Right::Snapshot,
+                _ => Right::Clip,
+            };
+            if !may(grants, right, group) {
+                return Some(FORBIDDEN);
+            }
+            let zones = PRIVACY_ZONES.iter().find(|(one, _)| *one == site).map(|(_, zones)| *zones);
+            let is_masked = right == Right::Clip && zones != Some(0);
+            (is_masked && !may(grants, Right::Unmasked, group)).then_some((403, "privacy_zones"))
+        }
+    }
+}
+
+#[test]
+fn ids_of_another_site_lead_nowhere() {
+    let office = TestOffice::new();
+    let user = office.user("ev", &[(Role::Evidence, "north"), (Role::Evidence, "south")]);
+    let cookie = office.session(user, true);
+    for (clip, snapshot) in &office.files[1..] {
+        for path in
+            [snapshot.clone(), clip.clone(), format!("{clip}/index"), format!("{clip}/pictures/0")]
+        {
+            let got = office.get(&format!("/api/v1/files/km-17/{path}"), &cookie);
+            assert_eq!((got.status, got.code().as_str()), (404, "not_found"), "{path}");
+        }
+    }
+    let event = office.get("/api/v1/motion-events/km-17/M-km-18", &cookie);
+    assert_eq!((event.status, event.code().as_str()), (404, "not_found"));
+    // A lock and a session that are there, and are of others.
+    let evidence = office.user("ev-all", &[(Role::Evidence, "*")]);
+    let all = office.session(evidence, true);
+    let lock = json!({"site": "km-19", "from": "2026-11-24T02:00:00Z", "to": "2026-11-24T03:00:00Z", "title": "t"});
+    let made = office.change("POST", "/api/v1/locks", &all, &lock);
+    assert_eq!(made.status, 200, "{:?}", made.json());
+    let path = format!("/api/v1/locks/{}", made.json()["id"]);
+    let end = |cookie: &str| office.change("DELETE", &path, cookie, &json!({"reason": "over"}));
+    assert_eq!((end(&cookie).status, end(&cookie).code().as_str()), (404, "not_found"));
+    assert_eq!(office.get("/api/v1/locks", &cookie).json()["locks"], json!([]));
+    let own = office.get("/api/v1/sessions", &all).json()["sessions"][0]["id"].clone();
+    let revoke = format!("/api/v1/sessions/{}", own.as_str().unwrap());
+    let got = office.change("DELETE", &revoke, &cookie, &json!({}));
+    assert_eq!((got.status, got.code().as_str()), (404, "not_found"));
+    assert_eq!(end(&all).status, 204);
 }
 
 #[test]
@@ -302,8 +337,16 @@ fn who_may_not_hear_gets_a_file_without_sound() {
     let cookie = office.session(operator, true);
     let path = format!("/api/v1/files/km-17/{}", office.clip);
     let silent = office.get(&path, &cookie);
-    assert_eq!(silent.status, 200);
-    assert_ne!(silent.body, office.clip_bytes);
+    assert_eq!((silent.status, silent.body.len()), (200, office.clip_bytes.len()));
+    // Sound samples of the test's clips are of 0x55; four of them stand nowhere else.
+    let has_sound = |bytes: &[u8]| bytes.windows(4).any(|four| four == [0x55; 4]);
+    assert!(has_sound(&office.clip_bytes) && !has_sound(&silent.body));
+    let at = office.clip_bytes.windows(4).position(|four| four == [0x55; 4]).unwrap();
+    for range in [(at, at), (at + 1, at + 1), (at - 9, at + 900), (at + 3, at + 4_000)] {
+        let ranged = format!("{cookie}range: bytes={}-{}\r\n", range.0, range.1);
+        let got = office.ask("GET", &path, &ranged, "");
+        assert_eq!((got.status, &got.body[..]), (206, &silent.body[range.0..=range.1]));
+    }
     let index = office.get(&format!("{path}/index"), &cookie).json();
     let tracks: Vec<&str> = index["codecs"]
         .as_array()
@@ -312,9 +355,115 @@ fn who_may_not_hear_gets_a_file_without_sound() {
         .filter_map(|codec| codec["track"].as_str())
         .collect();
     assert_eq!(tracks, ["video"]);
-    let viewer = office.user("viewer", &[(Role::Viewer, "*")]);
-    let old = office.get(&path, &office.session(viewer, true));
-    assert_eq!((old.status, old.code().as_str()), (403, "too_old"));
+    // The evidence officer hears it, unless he asks for the pictures alone.
+    let evidence = office.session(office.user("ev", &[(Role::Evidence, "*")]), true);
+    assert_eq!(office.get(&path, &evidence).body, office.clip_bytes);
+    assert_eq!(office.get(&format!("{path}?tracks=video"), &evidence).body, silent.body);
+}
+
+#[test]
+fn rules_of_a_group_count_from_the_start_of_the_office() {
+    let rule = |group: &str, days: u32| RetentionRow {
+        group: group.into(),
+        purpose: "clip".into(),
+        days,
+        ground: "Law 91/2025".into(),
+    };
+    // Files are two days old. Those of the group north stay for a year, the others for a day.
+    let office = TestOffice::built(2, &[rule("*", 1), rule("north", 365)], |_| {});
+    let user = office.user("op", &[(Role::Operator, "*")]);
+    let cookie = office.session(user, true);
+    let status = |at: usize| {
+        let (site, (clip, _)) = (SITES[at].0, &office.files[at]);
+        office.get(&format!("/api/v1/files/{site}/{clip}"), &cookie).status
+    };
+    let began = Instant::now();
+    while status(1) != 404 {
+        assert!(began.elapsed() < Duration::from_secs(20), "the rules are not in force");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(office.archive.run_retention()).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!((status(0), status(1)), (200, 404), "footage of the group north is gone");
+}
+
+#[test]
+fn a_clip_of_sound_alone_is_for_who_may_hear() {
+    let office = TestOffice::new();
+    let operator = office.session(office.user("op", &[(Role::Operator, "*")]), true);
+    let evidence = office.session(office.user("ev", &[(Role::Evidence, "*")]), true);
+    let seconds = [test_clip::Second { video: Vec::new(), ..test_clip::Second::at(3) }];
+    let (manifest, bytes) = test_clip::clip(&[test_clip::alaw_track()], &seconds);
+    let fid = office.file(&manifest, &bytes, &evidence);
+    let path = format!("/api/v1/files/km-17/{fid}");
+    for (path, status) in [(path.clone(), 404), (format!("{path}/index"), 404)] {
+        assert_eq!(office.get(&path, &operator).status, status, "{path}");
+        assert_eq!(office.get(&path, &evidence).status, 200, "{path}");
+        assert_eq!(office.get(&format!("{path}?tracks=video"), &evidence).status, 404, "{path}");
+    }
+}
+
+#[test]
+fn a_viewer_sees_clips_that_began_within_72_hours() {
+    let office = TestOffice::new();
+    let viewer = office.session(office.user("viewer", &[(Role::Viewer, "*")]), true);
+    let operator = office.session(office.user("op", &[(Role::Operator, "*")]), true);
+    let now = crate::clock::Clock::now(&crate::clock::SystemClock::new()).wall;
+    let hours_ago = |hours: i64| now.plus_micros(-hours * 3_600_000_000).rfc3339();
+    let seconds = [test_clip::Second::at(3)];
+    // The third one ended lately, and begins with what is too old.
+    for (from, to, is_recent) in [(71, 70, true), (80, 79, false), (80, 1, false)] {
+        let (mut manifest, bytes) = test_clip::clip(&[test_clip::avc_track()], &seconds);
+        (manifest.from, manifest.to) = (hours_ago(from), hours_ago(to));
+        let fid = office.file(&manifest, &bytes, &operator);
+        for tail in ["", "/index", "/pictures/0"] {
+            let got = office.get(&format!("/api/v1/files/km-17/{fid}{tail}"), &viewer);
+            let refused = (got.status, got.code() == "too_old") == (403, true);
+            assert_eq!(refused, !is_recent, "{from} to {to} {tail}: {} {}", got.status, got.code());
+        }
+    }
+}
+
+#[test]
+fn clips_with_privacy_zones_need_the_right_unmasked() {
+    let office = TestOffice::new();
+    let viewer = office.session(office.user("viewer", &[(Role::Viewer, "*")]), true);
+    let operator = office.user("op", &[(Role::Operator, "*")]);
+    let (duty, idle) = (office.session(operator, true), office.session(operator, false));
+    let tails = ["", "/index", "/pictures/0"];
+    let of = |site: &str, cookie: &str| {
+        let (clip, _) = &office.files[SITES.iter().position(|(one, _)| *one == site).unwrap()];
+        tails.map(|tail| {
+            let got = office.get(&format!("/api/v1/files/{site}/{clip}{tail}"), cookie);
+            if got.status == 403 { got.code() } else { got.status.to_string() }
+        })
+    };
+    // The pictures of the test are no pictures that a decoder reads: 422.
+    assert_eq!(of("km-17", &viewer), ["200", "200", "422"], "it has none");
+    assert_eq!(of("km-18", &viewer), ["privacy_zones"; 3], "it has two");
+    assert_eq!(of("km-19", &viewer), ["privacy_zones"; 3], "it does not say it");
+    assert_eq!(of("km-18", &duty), ["200", "200", "422"]);
+    assert_eq!(of("km-18", &idle), ["purpose_missing"; 3]);
+    let snapshot = format!("/api/v1/files/km-18/{}", office.files[1].1);
+    assert_eq!(office.get(&snapshot, &viewer).status, 200, "its zones are black");
+    let records = office.console.read(|tables| tables.audit_after(0, 999)).unwrap();
+    let opened = |site: &str| {
+        records.iter().find(|one| one.act == "playback.start" && one.site == site).unwrap()
+    };
+    assert!(opened("km-18").text.contains("unmasked"), "{}", opened("km-18").text);
+    assert!(!opened("km-17").text.contains("unmasked"));
+    assert!(records.iter().any(|one| one.act == "denied" && one.site == "km-18"));
+    // A new configuration: the device says it in its next birth.
+    settle(&office);
+    let birth = json!({"v": 1, "version": "0.1.0", "ring": "0000000000000001", "boot": 1, "capabilities": [],
+        "camera": "h264", "ring_bytes": 1, "oldest": null, "clock": "ntp", "clean_start": true, "privacy_zones": 1});
+    office.message("km-17", "birth", &birth);
+    let began = Instant::now();
+    while of("km-17", &viewer)[0] == "200" {
+        assert!(began.elapsed() < Duration::from_secs(3), "the new zones do not count");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(of("km-17", &viewer), ["privacy_zones"; 3]);
 }
 
 #[test]
@@ -546,6 +695,35 @@ fn a_session_has_four_streams_and_they_end_with_it() {
     let began = Instant::now();
     assert_eq!(open[0].next("event: "), None, "the stream ended");
     assert!(began.elapsed() < Duration::from_secs(12));
+}
+
+#[test]
+fn streams_that_open_at_once_are_four_as_well() {
+    let office = TestOffice::new();
+    let user = office.user("viewer", &[(Role::Viewer, "*")]);
+    let cookie = office.session(user, false);
+    let open: Vec<_> = (0..24)
+        .map(|_| {
+            let mut stream = TcpStream::connect(office.web.address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let host = office.web.address;
+            let head = format!("GET /api/v1/stream HTTP/1.1\r\nhost: {host}\r\n{cookie}\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            Events(BufReader::new(stream))
+        })
+        .collect();
+    let mut open = open;
+    let statuses: Vec<String> =
+        open.iter_mut().map(|events| events.next("HTTP/1.1 ").unwrap()).collect();
+    let accepted = statuses.iter().filter(|status| status.starts_with("200")).count();
+    assert_eq!(accepted, 4, "{statuses:?}");
+    drop(open);
+    // A stream that ended gives its place back.
+    let began = Instant::now();
+    while !Events::open(&office, &cookie, "").next("HTTP/1.1 ").unwrap().starts_with("200") {
+        assert!(began.elapsed() < Duration::from_secs(15), "no place is free");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub(crate) async fn answer(
 ) -> Response {
     // A path that is no UTF-8 names nothing.
     let Ok(params) = params else {
-        return unrouted(&web, Code::NotFound, request.headers());
+        return unrouted(Code::NotFound, request.headers());
     };
     let started = Instant::now();
     let (head, body) = request.into_parts();
@@ -56,7 +56,7 @@ pub(crate) async fn answer(
         Problem { detail: shown_detail(&problem), ..problem }.into()
     });
     web.counts.request(route, answer.status, started.elapsed());
-    respond(&web, answer, takes_gzip, cookie)
+    respond(answer, takes_gzip, cookie)
 }
 
 /// A fault of the office stands in its log: it may name files.
@@ -164,7 +164,7 @@ async fn read_body(body: HttpBody, takes: Takes, until: Instant) -> Result<Bytes
 }
 
 /// The response on the connection: strict headers, and gzip where it helps.
-fn respond(web: &Arc<Web>, answer: Answer, takes_gzip: bool, cookie: Option<String>) -> Response {
+fn respond(answer: Answer, takes_gzip: bool, cookie: Option<String>) -> Response {
     let kind = answer.headers.iter().find(|(name, _)| *name == CONTENT_TYPE);
     let kind = kind.map(|(_, kind)| kind.clone()).unwrap_or_default();
     let has_encoding = answer.headers.iter().any(|(name, _)| *name == CONTENT_ENCODING);
@@ -179,7 +179,7 @@ fn respond(web: &Arc<Web>, answer: Answer, takes_gzip: bool, cookie: Option<Stri
         }
         Body::Bytes(bytes) => HttpBody::from(bytes),
         Body::Pieces(source, range) => body::pieces(source, range),
-        Body::Stream(after) => stream::begin(web, cookie.unwrap_or_default(), after),
+        Body::Stream(after, place) => stream::begin(place, cookie.unwrap_or_default(), after),
     };
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or_default();
@@ -200,6 +200,6 @@ fn respond(web: &Arc<Web>, answer: Answer, takes_gzip: bool, cookie: Option<Stri
 }
 
 /// The answer where the table has no row: the path is unknown, or does not know the method.
-pub(crate) fn unrouted(web: &Arc<Web>, code: Code, request_headers: &HeaderMap) -> Response {
-    respond(web, Problem::from(code).into(), headers::takes_gzip(request_headers), None)
+pub(crate) fn unrouted(code: Code, request_headers: &HeaderMap) -> Response {
+    respond(Problem::from(code).into(), headers::takes_gzip(request_headers), None)
 }

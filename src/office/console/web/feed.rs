@@ -110,7 +110,7 @@ fn publish(web: &Web, dirty: Dirty, shown: &mut HashMap<String, String>) -> Resu
     web.read_groups()?;
     for view in web.site_views(web.clock.now().wall)? {
         let data = serde_json::to_string(&view).unwrap_or_default();
-        web.note_site(&view.site, &view.group);
+        web.note_site(&view.site, &view.group, view.privacy_zones != Some(0));
         if shown.get(&view.site) != Some(&data) {
             shown.insert(view.site.clone(), data.clone());
             events.push(PageEvent { kind: "site", site: Some(view.site), data: data.into() });

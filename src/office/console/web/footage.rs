@@ -95,9 +95,22 @@ impl Web {
         if let (Ok(from), Ok(to)) = (WallTime::parse(&file.from), WallTime::parse(&file.to)) {
             entry = entry.range(from, to);
         }
+        if act == Act::PlaybackStart && self.may_have_privacy_zones(&file.site)? {
+            entry = entry.object("unmasked");
+        }
         let number = self.console.record(&origin, entry)?;
         lock(&self.opened).add(key, call.now, number);
         Ok(number)
+    }
+
+    /// Records that the session of `call` reads the audit trail, once in a quarter of an hour.
+    pub(crate) fn open_trail(&self, call: &Call) -> Result<(), Problem> {
+        let key = (call.origin()?.session, String::new(), "audit".to_owned());
+        if lock(&self.opened).number(&key, call.now).is_none() {
+            let number = call.record(Entry::of(Act::AuditRead))?;
+            lock(&self.opened).add(key, call.now, number);
+        }
+        Ok(())
     }
 }
 

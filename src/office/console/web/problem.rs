@@ -57,6 +57,8 @@ codes! {
     NotAllowed 403 "forbidden" "The role does not allow this";
     /// Footage is older than the role allows.
     TooOld 403 "too_old" "The footage is older than the role allows";
+    /// Moving pictures of a site with privacy zones.
+    PrivacyZones 403 "privacy_zones" "The site has privacy zones: the role sees its snapshots only";
     /// The old password is wrong.
     WrongPassword 403 "wrong_password" "The old password is wrong";
     /// A purpose that cannot be taken.

@@ -62,20 +62,15 @@ pub(crate) fn router(web: &Arc<Web>) -> Router {
             None => paths.push((route.path, on(filter(route.method), handler))),
         }
     }
-    let (unknown, unfit) = (web.clone(), web.clone());
     let router = paths
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods));
     router
         .fallback(move |request: Request| {
-            std::future::ready(dispatch::unrouted(&unknown, Code::NotFound, request.headers()))
+            std::future::ready(dispatch::unrouted(Code::NotFound, request.headers()))
         })
         .method_not_allowed_fallback(move |request: Request| {
-            std::future::ready(dispatch::unrouted(
-                &unfit,
-                Code::MethodNotAllowed,
-                request.headers(),
-            ))
+            std::future::ready(dispatch::unrouted(Code::MethodNotAllowed, request.headers()))
         })
 }
 

@@ -5,12 +5,15 @@ use serde_json::{Map, Value, json};
 
 use super::Web;
 use super::problem::Problem;
-use super::web_state::lock;
+use super::web_state::{lock, privacy_zones};
 use crate::office::console::board::{Facts, backlog_since, counter, judge};
 use crate::office::console::tables::rows::PlaceRow;
 use crate::office::queries::rows::{GapSum, SiteStatus, SnapshotRef};
 use crate::units::WallTime;
 use crate::uplink::wire::Health;
+
+/// Seconds between health messages that count at most: a setting has 3,600 at most.
+const HEALTH_EVERY_MAX: u64 = 3_600;
 
 /// `Site` of the API.
 #[derive(Debug, Clone, Serialize)]
@@ -33,6 +36,8 @@ pub(crate) struct SiteView {
     gaps_today: GapSum,
     sim: Sim,
     version: String,
+    /// `None`: the device does not say it.
+    pub(crate) privacy_zones: Option<u64>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -41,13 +46,41 @@ struct Reason {
     args: Map<String, Value>,
 }
 
-/// Use of the SIM; the device does not say its budgets.
+/// Use of the SIM; budgets are `None` without a limit.
 #[derive(Debug, Clone, Serialize)]
 struct Sim {
     today: Option<u64>,
     day_budget: Option<u64>,
     month: Option<u64>,
     month_budget: Option<u64>,
+}
+
+impl Sim {
+    fn of(status: &SiteStatus, health: Option<&Health>) -> Sim {
+        let count = |name| health.and_then(|health| health.counters.get(name)).copied();
+        let budget = |name| status.birth[name].as_u64().filter(|bytes| *bytes > 0);
+        Sim {
+            today: count("uplink.bytes_today"),
+            day_budget: budget("day_budget"),
+            month: count("uplink.bytes_month"),
+            month_budget: budget("month_budget"),
+        }
+    }
+
+    /// The used part of the budget that is used the most.
+    fn percent(&self) -> Option<u64> {
+        let part = |used: Option<u64>, budget: Option<u64>| {
+            Some(used?.saturating_mul(100) / budget?.max(1))
+        };
+        part(self.today, self.day_budget).max(part(self.month, self.month_budget))
+    }
+}
+
+/// Days until the first of the device's certificates ends; `None` where it has none, or says none.
+fn certificate_days(health: &Health, now: WallTime) -> Option<i64> {
+    let end =
+        i64::try_from(counter(health, "uplink.certificate_end")).ok().filter(|end| *end > 0)?;
+    Some(end.saturating_sub(now.0 / 1_000_000).div_euclid(86_400))
 }
 
 impl SiteView {
@@ -59,17 +92,20 @@ impl SiteView {
         now: WallTime,
     ) -> SiteView {
         let health: Option<Health> = serde_json::from_value(status.health.clone()).ok();
+        let sim = Sim::of(status, health.as_ref());
+        let every = status.birth["health_every"].as_u64().unwrap_or_default();
         let facts = Facts {
             presence: status.presence.clone(),
             seen: WallTime::parse(&status.seen).ok(),
             missing: status.missing_seq,
             missing_since,
+            health_every: u32::try_from(every.min(HEALTH_EVERY_MAX)).unwrap_or_default(),
+            budget_percent: sim.percent(),
+            certificate_days: health.as_ref().and_then(|health| certificate_days(health, now)),
             health,
-            ..Facts::default()
         };
         let judged = judge(&facts, now);
         let health = facts.health.as_ref();
-        let count = |name| health.and_then(|health| health.counters.get(name)).copied();
         let recording =
             health.map(|health| health.camera == "recording" && status.presence == "online");
         let word = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
@@ -90,13 +126,9 @@ impl SiteView {
             card_worn_percent: health.map(|health| counter(health, "storage.worn_percent")),
             missing_seq: status.missing_seq,
             gaps_today: status.gaps,
-            sim: Sim {
-                today: count("uplink.bytes_today"),
-                day_budget: None,
-                month: count("uplink.bytes_month"),
-                month_budget: None,
-            },
+            sim,
             version: word(&status.birth, "version"),
+            privacy_zones: privacy_zones(&status.birth),
         }
     }
 

@@ -158,6 +158,7 @@ pub fn start(
         pictures: Pictures::start()?,
         streams: Mutex::default(),
         groups: Default::default(),
+        privacy: Default::default(),
         missing: Mutex::default(),
         runtime: runtime.handle().clone(),
         stop: stopped.clone(),

@@ -22,8 +22,8 @@ const BATCH: usize = 256;
 /// First bytes of a stream: a browser comes back after two seconds, and proxies pass the head on.
 const GREETING: &str = "retry: 2000\n\n";
 
-/// Counts an open stream of a session until it is dropped.
-struct OpenStream(Arc<Web>, String);
+/// The place of an open stream among those of its session, until it is dropped.
+pub(crate) struct OpenStream(Arc<Web>, String);
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
@@ -38,18 +38,24 @@ impl Drop for OpenStream {
 }
 
 impl Web {
-    /// True when the session may have one more stream.
-    pub(crate) fn has_room_for_stream(&self, session: &str) -> bool {
-        lock(&self.streams).get(session).is_none_or(|open| *open < limits::STREAMS_OF_SESSION)
+    /// A place for one more stream of the session; `None` when it has all of its own.
+    pub(crate) fn place_for_stream(self: &Arc<Web>, session: &str) -> Option<OpenStream> {
+        let mut streams = lock(&self.streams);
+        let open = streams.entry(session.to_owned()).or_default();
+        if *open >= limits::STREAMS_OF_SESSION {
+            return None;
+        }
+        *open += 1;
+        Some(OpenStream(self.clone(), session.to_owned()))
     }
 }
 
 /// Begins the stream after the event `after`; without it, with the next event. It ends with its
 /// session, with the connection, and with the office.
-pub(crate) fn begin(web: &Arc<Web>, cookie: String, after: Option<u64>) -> Body {
+pub(crate) fn begin(place: OpenStream, cookie: String, after: Option<u64>) -> Body {
     let (sender, body) = body::written();
-    let web = web.clone();
     tokio::spawn(async move {
+        let web = place.0.clone();
         let stop = web.stop.clone();
         let mut stopped = stop.clone();
         tokio::select! {
@@ -63,8 +69,6 @@ pub(crate) fn begin(web: &Arc<Web>, cookie: String, after: Option<u64>) -> Body 
 
 async fn feed(web: Arc<Web>, cookie: String, after: Option<u64>, to: &Sender<io::Result<Bytes>>) {
     let Some(mut session) = check(&web, &cookie).await else { return };
-    *lock(&web.streams).entry(session.id.clone()).or_default() += 1;
-    let _until_dropped = OpenStream(web.clone(), session.id.clone());
     let mut newest = web.newest.subscribe();
     let mut at = after.unwrap_or_else(|| lock(&web.ring).newest());
     if send(to, GREETING.to_owned()).await.is_err() {

@@ -11,18 +11,18 @@ use super::start::{WebOptions, WebServer, start};
 use crate::clock::{Clock as _, SystemClock};
 use crate::evidence::manifest::{Manifest, of_still};
 use crate::office::archive::Archive;
-use crate::office::archive_link::{ArchiveLink, Intake};
+use crate::office::archive_link::{ArchiveClient, ArchiveLink, Intake};
 use crate::office::archive_thread;
 use crate::office::console::Console;
 use crate::office::console::audit::record::Origin;
 use crate::office::console::handle::new_token;
 use crate::office::console::people::purpose::{Purpose, PurposeKind};
 use crate::office::console::people::rights::{Grant, Role};
-use crate::office::console::tables::rows::{GroupRow, PlaceRow};
-use crate::office::file_store::flush_and_hash;
+use crate::office::console::tables::rows::{GroupRow, PlaceRow, RetentionRow};
 use crate::office::ingest_outcome::Now;
 use crate::office::media::test_clip;
 use crate::office::retention::Retention;
+use crate::office::store::file_store::flush_and_hash;
 use crate::units::{ClockQuality, RingId, SiteId, Timestamp, WallTime};
 use crate::uplink::topics;
 use crate::uplink::wire::Health;
@@ -31,13 +31,19 @@ use serde_json::{Value, json};
 /// Sites of the archive, with their groups.
 pub(super) const SITES: [(&str, &str); 3] = [("km-17", "north"), ("km-18", "south"), ("km-19", "")];
 
+/// Sites whose device says how many privacy zones they have.
+pub(super) const PRIVACY_ZONES: [(&str, u64); 2] = [("km-17", 0), ("km-18", 2)];
+
 pub(super) struct TestOffice {
     pub(super) console: Console,
     intake: Intake,
+    pub(super) archive: ArchiveClient,
     pub(super) web: WebServer,
     /// File ids of `km-17`.
     pub(super) clip: String,
     pub(super) snapshot: String,
+    /// File ids of clip and snapshot of all sites.
+    pub(super) files: Vec<(String, String)>,
     pub(super) clip_bytes: Vec<u8>,
     dir: tempfile::TempDir,
 }
@@ -96,7 +102,8 @@ pub(super) fn state(word: &str, conn: u64) -> Value {
 fn fill(archive: &mut Archive, site: &str, now: WallTime) -> (String, String, Vec<u8>) {
     take(archive, site, "state", state("online", 7).to_string().as_bytes(), now);
     let birth = json!({"v": 1, "version": "0.1.0", "ring": "0000000000000001", "boot": 1, "capabilities": [],
-        "camera": "h264 640x360", "ring_bytes": 1_000_000, "oldest": null, "clock": "ntp", "clean_start": true});
+        "camera": "h264 640x360", "ring_bytes": 1_000_000, "oldest": null, "clock": "ntp", "clean_start": true,
+        "privacy_zones": PRIVACY_ZONES.iter().find(|(one, _)| *one == site).map(|(_, zones)| *zones)});
     take(archive, site, "birth", birth.to_string().as_bytes(), now);
     let health = Health {
         v: 1,
@@ -133,6 +140,7 @@ fn fill(archive: &mut Archive, site: &str, now: WallTime) -> (String, String, Ve
     let (mut manifest, bytes) = test_clip::clip(&tracks, &seconds);
     manifest.site = site.to_owned();
     manifest.event = id;
+    (manifest.from, manifest.to) = (began.rfc3339(), began.plus_micros(20_000_000).rfc3339());
     (send(archive, &manifest, &bytes, now), snapshot, bytes)
 }
 
@@ -142,9 +150,18 @@ impl TestOffice {
     }
 
     pub(super) fn with(change: impl FnOnce(&mut WebOptions)) -> TestOffice {
+        TestOffice::built(0, &[], change)
+    }
+
+    /// An office whose files came `days` ago, and whose console has these rules.
+    pub(super) fn built(
+        days: i64,
+        rules: &[RetentionRow],
+        change: impl FnOnce(&mut WebOptions),
+    ) -> TestOffice {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(SystemClock::new());
-        let now = clock.now().wall;
+        let now = clock.now().wall.plus_micros(-days * 86_400_000_000);
         let mut archive = Archive::open(dir.path()).unwrap();
         let files: Vec<_> = SITES.iter().map(|(site, _)| fill(&mut archive, site, now)).collect();
         let console = Console::open(dir.path(), clock).unwrap();
@@ -174,6 +191,12 @@ impl TestOffice {
                 store.set_places(&office, now, &places)
             })
             .unwrap();
+        let rules = rules.to_vec();
+        if !rules.is_empty() {
+            console
+                .act(move |store, now| store.set_retention(&Origin::office(), now, &rules))
+                .unwrap();
+        }
         let link = ArchiveLink::new(Arc::new(SystemClock::new()));
         let mut options = WebOptions {
             address: "127.0.0.1:0".parse().unwrap(),
@@ -184,13 +207,25 @@ impl TestOffice {
             machine_token: Some("machine".into()),
         };
         change(&mut options);
+        let archive_client = link.client();
         let web = start(options, console.clone(), link.client()).unwrap();
-        let (clip, snapshot, clip_bytes) = files.into_iter().next().unwrap();
+        let (clip, snapshot, clip_bytes) = files[0].clone();
+        let files = files.into_iter().map(|(clip, snapshot, _)| (clip, snapshot)).collect();
         // The archive thread itself: what it answers to devices is read and dropped.
         let (intake, mut answers) =
             archive_thread::start(archive, Retention::new(0, 0), link).unwrap();
         std::thread::spawn(move || while answers.blocking_recv().is_some() {});
-        TestOffice { console, intake, web, clip, snapshot, clip_bytes, dir }
+        TestOffice {
+            console,
+            intake,
+            web,
+            archive: archive_client,
+            clip,
+            snapshot,
+            files,
+            clip_bytes,
+            dir,
+        }
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -201,6 +236,28 @@ impl TestOffice {
     pub(super) fn message(&self, site: &str, tail: &str, payload: &Value) {
         let topic = topics::up(&SiteId::parse(site).unwrap(), tail);
         self.intake.hand(topic, payload.to_string().into_bytes());
+    }
+
+    /// A file of a device, as the archive thread takes it; returns when pages can read it.
+    pub(super) fn file(&self, manifest: &Manifest, bytes: &[u8], cookie: &str) -> String {
+        let (site, fid) = (SiteId::parse(&manifest.site).unwrap(), manifest.fid());
+        let hand = |verb: &str, payload: Vec<u8>| {
+            self.intake.hand(topics::up(&site, &format!("file/{fid}/{verb}")), payload);
+        };
+        hand("init", manifest.bytes());
+        for (n, chunk) in bytes.chunks(64 << 10).enumerate() {
+            hand(&(n * (64 << 10)).to_string(), chunk.to_vec());
+        }
+        hand("fin", b"{}".to_vec());
+        let path = format!("/api/v1/files/{site}/{fid}");
+        for _ in 0..100 {
+            let got = self.ask("HEAD", &path, cookie, "");
+            if got.status != 404 {
+                return fid;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("the office did not take the file");
     }
 
     /// A user with a role for a group. The first call adds an admin for all sites before: the first

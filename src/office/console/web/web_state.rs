@@ -47,6 +47,8 @@ pub(crate) struct Web {
     pub(crate) streams: Mutex<HashMap<String, usize>>,
     /// Group of each site; a cache, read again when places change and every few seconds.
     pub(crate) groups: RwLock<BTreeMap<String, String>>,
+    /// Whether moving pictures of a site need the right `unmasked`; a cache like `groups`.
+    pub(crate) privacy: RwLock<HashMap<String, bool>>,
     /// Since when sequence numbers of a site have been missing.
     pub(crate) missing: Mutex<HashMap<String, WallTime>>,
     /// The web's own runtime, for commands.
@@ -127,9 +129,23 @@ impl Web {
     }
 
     /// Remembers that the archive has a site.
-    pub(crate) fn note_site(&self, site: &str, group: &str) {
+    pub(crate) fn note_site(&self, site: &str, group: &str, may_have_zones: bool) {
         let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
         groups.insert(site.to_owned(), group.to_owned());
+        drop(groups);
+        let mut privacy = self.privacy.write().unwrap_or_else(PoisonError::into_inner);
+        privacy.insert(site.to_owned(), may_have_zones);
+    }
+
+    /// Whether a site has privacy zones, by its device's last birth. True for a device that does
+    /// not say it.
+    pub(crate) fn may_have_privacy_zones(&self, site: &str) -> Result<bool, Problem> {
+        let known = self.privacy.read().unwrap_or_else(PoisonError::into_inner).get(site).copied();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let row = self.reader.site(site, WallTime(i64::MAX))?;
+        Ok(row.is_none_or(|row| privacy_zones(&row.birth) != Some(0)))
     }
 
     /// A file of the archive that is not released.
@@ -141,6 +157,11 @@ impl Web {
     pub(crate) fn newest_snapshot(&self, site: &str) -> Result<Option<String>, Problem> {
         Ok(self.reader.snapshot_of(site)?.map(|snapshot| snapshot.fid))
     }
+}
+
+/// The number of privacy zones in a birth; `None` where it does not say it.
+pub(crate) fn privacy_zones(birth: &serde_json::Value) -> Option<u64> {
+    birth["privacy_zones"].as_u64()
 }
 
 impl From<ArchiveError> for Problem {

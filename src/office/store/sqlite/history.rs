@@ -3,20 +3,17 @@
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use crate::office::error::ArchiveError;
-use crate::office::history::GapEntry;
 use crate::office::history::health::{Figures, combine, from_text, to_text};
 use crate::office::history::motion::MotionEvent;
-use crate::office::index::Index;
-use crate::office::retention::Old;
+use crate::office::history::{GapEntry, HOUR, MINUTE};
+use crate::office::store::index::{HistoryIndex, RetentionIndex as _};
 use crate::units::{ClockQuality, WallTime};
+
+use super::index::SqliteIndex;
 
 /// Rows of one site and hour in `counts` at most: 16 lines with two directions, and rules and zones
 /// of events.
 const COUNT_ROWS_MAX: u64 = 256;
-/// Seconds of a step of the recent health history.
-pub(crate) const MINUTE: i64 = 60;
-/// Seconds of a step of the old health history.
-pub(crate) const HOUR: i64 = 3_600;
 
 /// Days that the health history is kept by the minute, and by the hour; the latter for counts, too.
 const MINUTES_KEPT: i64 = 30;
@@ -52,9 +49,8 @@ pub(crate) fn motion_event_of(row: &Row<'_>) -> rusqlite::Result<MotionEvent> {
     })
 }
 
-impl Index {
-    /// Adds one message of a motion event to its row.
-    pub(crate) fn add_motion(
+impl HistoryIndex for SqliteIndex {
+    fn add_motion(
         &self,
         site: &str,
         part: &MotionEvent,
@@ -110,8 +106,7 @@ impl Index {
         Ok(())
     }
 
-    /// Adds a gap in the footage; `id` is that of its event.
-    pub(crate) fn add_gap(
+    fn add_gap(
         &self,
         site: &str,
         (id, ring): (&str, &str),
@@ -125,13 +120,7 @@ impl Index {
         Ok(())
     }
 
-    /// Ends the open interval of a site's presence and begins the next one, when the state differs.
-    pub(crate) fn add_presence(
-        &self,
-        site: &str,
-        state: &str,
-        now: WallTime,
-    ) -> Result<(), ArchiveError> {
+    fn add_presence(&self, site: &str, state: &str, now: WallTime) -> Result<(), ArchiveError> {
         let newest: Option<(i64, String)> = self
             .db
             .prepare_cached(
@@ -156,9 +145,7 @@ impl Index {
         Ok(())
     }
 
-    /// Adds to the count of a rule in one hour. A new name beyond the bound of an hour is not
-    /// counted.
-    pub(crate) fn add_count(
+    fn add_count(
         &self,
         site: &str,
         hour: i64,
@@ -180,13 +167,7 @@ impl Index {
         Ok(())
     }
 
-    /// Adds the figures of a health message to its minute and to its hour.
-    pub(crate) fn add_health(
-        &self,
-        site: &str,
-        seconds: i64,
-        figures: &Figures,
-    ) -> Result<(), ArchiveError> {
+    fn add_health(&self, site: &str, seconds: i64, figures: &Figures) -> Result<(), ArchiveError> {
         for step in [MINUTE, HOUR] {
             let t = seconds.div_euclid(step) * step;
             let stored: Option<String> = self
@@ -206,9 +187,7 @@ impl Index {
         Ok(())
     }
 
-    /// The newest health message of a site and the Unix time of its receipt; before the first one
-    /// an empty text and 0.
-    pub(crate) fn newest_health(&self, site: &str) -> Result<(String, i64), ArchiveError> {
+    fn newest_health(&self, site: &str) -> Result<(String, i64), ArchiveError> {
         let query = "SELECT coalesce(health, ''), health_at FROM sites WHERE site = ?1";
         Ok(self
             .db
@@ -218,59 +197,7 @@ impl Index {
             .unwrap_or_default())
     }
 
-    /// The sites, sorted.
-    pub(crate) fn site_ids(&self) -> Result<Vec<String>, ArchiveError> {
-        let mut query = self.db.prepare_cached("SELECT site FROM sites ORDER BY site")?;
-        let rows = query.query_map([], |row| row.get(0))?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    /// Deletes old events, of one site or of all, with what was made of them: events below the
-    /// confirmed numbers, and all that are twice as old. Returns the number of events, at most
-    /// `most`.
-    pub(crate) fn release_events(
-        &self,
-        site: Option<&str>,
-        old: &Old,
-        most: usize,
-    ) -> Result<u64, ArchiveError> {
-        let of_site = if site.is_some() { "site = ?4" } else { "?4 IS NULL" };
-        let deleted = self.change(
-            &format!(
-                "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events e WHERE {of_site} AND received < ?1 AND NOT EXISTS
-                 (SELECT 1 FROM locks l WHERE l.site = e.site AND l.start <= e.time AND l.end >= e.time) AND (received < ?2
-                 OR seq <= (SELECT r.complete FROM rings r WHERE r.site = e.site AND r.ring = e.ring)) ORDER BY received LIMIT ?3)"
-            ),
-            params![old.received, old.unconfirmed, most, site],
-        )?;
-        for (table, end) in [("motion_events", "coalesce(h.end, h.start)"), ("gaps", "h.end")] {
-            let text = |micros: &str| {
-                format!("strftime('%Y-%m-%dT%H:%M:%fZ', {micros} / 1000000.0, 'unixepoch')")
-            };
-            self.change(
-                &format!(
-                    "DELETE FROM {table} WHERE (site, id) IN (SELECT site, id FROM {table} h WHERE {} AND received < ?1 AND NOT EXISTS
-                     (SELECT 1 FROM locks l WHERE l.site = h.site AND l.start <= {} AND l.end >= {}) ORDER BY received LIMIT ?2)",
-                    of_site.replace("?4", "?3"),
-                    text(end),
-                    text("h.start")
-                ),
-                params![old.received, most, site],
-            )?;
-        }
-        self.change(
-            &format!(
-                "DELETE FROM presence WHERE (site, start) IN (SELECT site, start FROM presence h WHERE {} AND h.end < ?1 LIMIT ?2)",
-                of_site.replace("?4", "?3")
-            ),
-            params![old.micros, most, site],
-        )?;
-        Ok(deleted as u64)
-    }
-
-    /// Deletes the minutes of the health history after 30 days, its hours and the counts after two
-    /// years, some of each site at a time.
-    pub(crate) fn thin_history(&self, now: WallTime) -> Result<(), ArchiveError> {
+    fn thin_history(&self, now: WallTime) -> Result<(), ArchiveError> {
         let seconds = now.0.div_euclid(1_000_000);
         for site in self.site_ids()? {
             for (step, days) in [(MINUTE, MINUTES_KEPT), (HOUR, HOURS_KEPT)] {

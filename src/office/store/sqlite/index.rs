@@ -4,14 +4,17 @@
 //! the power.
 
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rusqlite::{Connection, Params};
+use rusqlite::{Connection, OpenFlags, Params};
 
 use super::schema::{ADDED_COLUMNS, CONFIG_TABLES, HISTORY, TABLES, UPGRADE, VERSION};
 use super::upgrade::{begin_presence, fill_history};
 use crate::office::error::{ArchiveError, Named as _};
+use crate::office::store::free;
+use crate::office::store::index::{Index, IndexGuard, IndexStep, Transactions};
 use crate::regular_file::{Links, check_name, open};
 
 /// The database; SQLite keeps its other files beside it under names that begin with this one.
@@ -19,57 +22,34 @@ pub(crate) const NAME: &str = "taimat.sqlite";
 /// Prepared statements in the cache; a batch uses fewer.
 const STATEMENT_CACHE: usize = 64;
 
+/// Wait for the lock of the index while the office writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Free bytes that opening the index requires.
 const FREE_MIN: u64 = 256 << 10;
 /// Bytes reserved for the index's shared memory: two pages of 4,096 WAL frames each. SQLite
 /// checkpoints the WAL every 1,000 frames.
 const SHARED_MEMORY: u64 = 64 << 10;
 
-/// A step of a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IndexStep {
-    /// `BEGIN IMMEDIATE`; fails while another process holds the lock.
-    Begin,
-    /// A change of rows; fails on a full disk.
-    Change,
-    /// `COMMIT`; fails on a full or broken disk.
-    Commit,
-}
-
-/// Fault injection for the steps of a transaction.
-pub trait IndexGuard: Send + Sync {
-    /// Runs before each step.
-    ///
-    /// # Errors
-    /// The simulated failure of the step.
-    fn before(&self, step: IndexStep) -> std::io::Result<()>;
-}
-
 /// The open index.
-pub struct Index {
-    /// The connection, for queries.
-    pub db: Connection,
+pub(crate) struct SqliteIndex {
+    pub(super) db: Connection,
+    /// The database's file; empty in memory.
+    pub(super) path: PathBuf,
     guard: Option<Arc<dyn IndexGuard>>,
     /// A simulation has deferred a COMMIT to the next transaction.
     deferred_commit: Cell<bool>,
 }
 
-/// Free bytes on the disk of `dir`.
-///
-/// # Errors
-/// When `dir` does not exist.
-pub fn free(dir: &Path) -> std::io::Result<u64> {
-    Ok(rustix::fs::statvfs(dir).map(|about| about.f_bavail.saturating_mul(about.f_frsize))?)
-}
+impl Index for SqliteIndex {}
 
 /// Checks that the disk has room for the index.
-//////
+///
 /// SQLite writes its shared memory through a memory map. On a full disk such a write raises SIGBUS,
 /// which ends the process, instead of returning an error.
 ///
 /// # Errors
 /// `DiskFull` when fewer than 256 KiB are free.
-pub(crate) fn ensure_room(dir: &Path) -> Result<(), ArchiveError> {
+fn ensure_room(dir: &Path) -> Result<(), ArchiveError> {
     let free = free(dir).named(|| dir.display().to_string())?;
     if free >= FREE_MIN {
         return Ok(());
@@ -88,7 +68,7 @@ pub(crate) fn ensure_room(dir: &Path) -> Result<(), ArchiveError> {
 ///
 /// # Errors
 /// `Version` for a newer one, `Outdated` for an older one.
-pub(crate) fn check_version(path: &Path, found: i64) -> Result<(), ArchiveError> {
+pub(super) fn check_version(path: &Path, found: i64) -> Result<(), ArchiveError> {
     let (path, supported) = (path.to_owned(), VERSION);
     match found.cmp(&VERSION) {
         std::cmp::Ordering::Greater => Err(ArchiveError::Version { path, found, supported }),
@@ -98,10 +78,10 @@ pub(crate) fn check_version(path: &Path, found: i64) -> Result<(), ArchiveError>
 }
 
 /// The index's file and what to do, for a query that fails.
-pub(crate) fn unreadable(dir: &Path) -> String {
+pub(super) fn unreadable(path: &Path) -> String {
     format!(
         "{}: the index cannot be read; check the disk, then restore the file from a backup",
-        dir.join(NAME).display()
+        path.display()
     )
 }
 
@@ -109,7 +89,7 @@ pub(crate) fn unreadable(dir: &Path) -> String {
 ///
 /// # Errors
 /// The name of the file that is not regular.
-pub(crate) fn check_files(dir: &Path) -> Result<(), ArchiveError> {
+pub(super) fn check_files(dir: &Path) -> Result<(), ArchiveError> {
     for end in ["", "-wal", "-shm", "-journal"] {
         let path = dir.join(format!("{NAME}{end}"));
         check_name(&path, Links::Refuse).named(|| path.display().to_string())?;
@@ -121,8 +101,8 @@ pub(crate) fn check_files(dir: &Path) -> Result<(), ArchiveError> {
 ///
 /// # Errors
 /// `DiskFull` when the disk has no blocks left.
-pub(crate) fn reserve(dir: &Path) -> Result<(), ArchiveError> {
-    let path = dir.join("taimat.sqlite-shm");
+fn reserve(database: &Path) -> Result<(), ArchiveError> {
+    let path = database.with_file_name(format!("{NAME}-shm"));
     let Ok(file) = open(&path, std::fs::OpenOptions::new().write(true), Links::Refuse) else {
         return Ok(());
     };
@@ -140,27 +120,46 @@ pub(crate) fn reserve(dir: &Path) -> Result<(), ArchiveError> {
     }
 }
 
-impl Index {
-    /// Wraps an open database without a schema upgrade.
-    pub fn over(db: Connection, guard: Option<Arc<dyn IndexGuard>>) -> Index {
-        db.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
-        Index { db, guard, deferred_commit: Cell::new(false) }
-    }
-
-    /// Makes the tables, or upgrades those of an older archive.
+impl SqliteIndex {
+    /// Opens the index in `dir` for writing, or makes an empty one; see
+    /// [`Transactions::migrate`].
     ///
     /// # Errors
-    /// `Version` for an archive of a newer taimat; otherwise the failure of the database.
-    pub fn migrate(&self, path: &Path) -> Result<(), ArchiveError> {
-        let version = self.version()?;
-        if version > VERSION {
-            return Err(ArchiveError::Version {
-                path: path.to_owned(),
-                found: version,
-                supported: VERSION,
-            });
+    /// When the disk is full or the database cannot be used.
+    pub(crate) fn open(dir: &Path) -> Result<SqliteIndex, ArchiveError> {
+        ensure_room(dir)?;
+        check_files(dir)?;
+        let path = dir.join(NAME);
+        let db = Connection::open(&path).named(|| path.display().to_string())?;
+        Ok(SqliteIndex::over(db, path, None))
+    }
+
+    /// Opens the index in `dir` for queries, beside the office that writes it.
+    ///
+    /// # Errors
+    /// `Outdated` or `Version` for an index of another version; otherwise the failure of the
+    /// database.
+    pub(crate) fn open_read_only(dir: &Path) -> Result<SqliteIndex, ArchiveError> {
+        check_files(dir)?;
+        let path = dir.join(NAME);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(&path, flags).named(|| path.display().to_string())?;
+        db.busy_timeout(BUSY_TIMEOUT).named(|| path.display().to_string())?;
+        // One that is no database fails at its first query, which says what to do.
+        if let Ok(found) = db.query_row("PRAGMA user_version", [], |row| row.get(0)) {
+            check_version(&path, found)?;
         }
-        self.make_tables().named(|| format!("{}: schema", path.display()))
+        Ok(SqliteIndex::over(db, path, None))
+    }
+
+    /// Wraps an open database without a schema upgrade.
+    pub(super) fn over(
+        db: Connection,
+        path: PathBuf,
+        guard: Option<Arc<dyn IndexGuard>>,
+    ) -> SqliteIndex {
+        db.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+        SqliteIndex { db, path, guard, deferred_commit: Cell::new(false) }
     }
 
     fn make_tables(&self) -> Result<(), ArchiveError> {
@@ -208,11 +207,31 @@ impl Index {
             .named(|| format!("index: {step:?}"))
     }
 
-    /// Begins a transaction.
+    /// Changes rows within a transaction; returns their number.
     ///
     /// # Errors
-    /// When another process holds the index or the disk fails.
-    pub fn begin_transaction(&self) -> Result<(), ArchiveError> {
+    /// When the index rejects the change.
+    pub(super) fn change(&self, sql: &str, params: impl Params) -> Result<usize, ArchiveError> {
+        self.permit(IndexStep::Change)?;
+        Ok(self.db.prepare_cached(sql)?.execute(params)?)
+    }
+}
+
+impl Transactions for SqliteIndex {
+    fn migrate(&self) -> Result<(), ArchiveError> {
+        let version = self.version()?;
+        if version > VERSION {
+            return Err(ArchiveError::Version {
+                path: self.path.clone(),
+                found: version,
+                supported: VERSION,
+            });
+        }
+        self.make_tables().named(|| format!("{}: schema", self.path.display()))?;
+        if self.path.as_os_str().is_empty() { Ok(()) } else { reserve(&self.path) }
+    }
+
+    fn begin_transaction(&self) -> Result<(), ArchiveError> {
         self.permit(IndexStep::Begin)?;
         if self.deferred_commit.take() {
             self.db.execute_batch("COMMIT")?;
@@ -220,49 +239,30 @@ impl Index {
         Ok(self.db.execute_batch("BEGIN IMMEDIATE")?)
     }
 
-    /// Changes rows within a transaction; returns their number.
-    ///
-    /// # Errors
-    /// When the index rejects the change.
-    pub fn change(&self, sql: &str, params: impl Params) -> Result<usize, ArchiveError> {
-        self.permit(IndexStep::Change)?;
-        Ok(self.db.prepare_cached(sql)?.execute(params)?)
-    }
-
-    /// Commits the transaction; it is durable when this returns.
-    ///
-    /// # Errors
-    /// When the commit fails; the caller must roll back.
-    pub fn commit(&self) -> Result<(), ArchiveError> {
+    fn commit(&self) -> Result<(), ArchiveError> {
         self.permit(IndexStep::Commit)?;
         Ok(self.db.execute_batch("COMMIT")?)
     }
 
-    /// Leaves the COMMIT to the next transaction, to show that the simulator notices.
-    pub(crate) fn defer_commit(&self) {
+    fn defer_commit(&self) {
         self.deferred_commit.set(true);
     }
 
-    /// Rolls the open transaction back, if there is one.
-    pub fn roll_back(&self) {
+    fn roll_back(&self) {
         let _ = self.db.execute_batch("ROLLBACK").is_ok();
     }
+}
 
-    /// Runs `work` in one transaction.
-    ///
-    /// # Errors
-    /// When a step fails; the transaction is then rolled back.
-    pub fn within<T>(
-        &self,
-        work: impl FnOnce(&Index) -> Result<T, ArchiveError>,
-    ) -> Result<T, ArchiveError> {
-        let done = self
-            .begin_transaction()
-            .and_then(|()| work(self))
-            .and_then(|value| self.commit().map(|()| value));
-        if done.is_err() {
-            self.roll_back();
-        }
-        done
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_keeps_a_mebibyte_of_pages_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = SqliteIndex::open(dir.path()).unwrap();
+        index.migrate().unwrap();
+        let kept: i64 = index.db.query_row("PRAGMA cache_size", [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, -1024, "KiB are negative; SQLite's own limit is twice that");
     }
 }

@@ -1,18 +1,28 @@
 //! The index in SQLite.
 //!
-//! * [`index`]: the connection and its transactions. [`schema`]: its tables. `retention`: what may be
-//!   released, and locks.
+//! * [`index`]: the connection and its transactions. [`schema`]: its tables. [`error`]: its errors.
+//! * `messages`, `numbers`, `files`, `configs`, `retention`: one subject each of what the archive
+//!   thread asks. `lists`: lists, the export, the consistency check.
 //! * [`history`]: rows for pages, written with the message that makes them. [`upgrade`]: the same
 //!   rows for the events of an older archive. [`reader`]: read-only connections for pages, with
 //!   their queries in `read_events` (events, motion events), `read_files` and `read_sites` (the
 //!   rest).
+//! * `simulated`: an index in memory, and damage for tests.
 
-pub(crate) mod history;
-pub(crate) mod index;
+mod configs;
+mod error;
+mod files;
+mod history;
+pub(super) mod index;
+mod lists;
+mod messages;
+mod numbers;
 mod read_events;
 mod read_files;
 mod read_sites;
-pub(crate) mod reader;
+pub(super) mod reader;
 mod retention;
-pub(crate) mod schema;
-pub(crate) mod upgrade;
+mod schema;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) mod simulated;
+mod upgrade;

@@ -3,10 +3,10 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 use serde_json::Value;
 
-use super::history::HOUR;
 use super::read_events::Conditions;
 use super::read_sites::{gaps, time};
 use crate::office::error::ArchiveError;
+use crate::office::history::HOUR;
 use crate::office::queries::ROWS_MAX;
 use crate::office::queries::rows::{
     AxisEvent, AxisSpan, FileFilter, FootageGap, LockEntry, RetentionPreview, SiteAxis,

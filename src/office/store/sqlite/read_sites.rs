@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::Value;
 
-use super::history::{HOUR, MINUTE};
 use super::reader::SqliteReader;
 use super::{read_events, read_files};
 use crate::office::error::{ArchiveError, Named as _};
 use crate::office::history::health::{FIGURES, Figures, combine, from_text};
-use crate::office::index;
+use crate::office::history::{HOUR, MINUTE};
 use crate::office::queries::rows::{
     CountRow, EventFilter, EventPage, FileFilter, FootageGap, GapSum, HealthSeries, LockEntry,
     MotionEventRow, MotionFilter, MotionPage, PresenceRow, RetentionPreview, SiteAxis, SiteStatus,
@@ -19,7 +18,7 @@ use crate::office::queries::rows::{
 use crate::office::queries::{ROWS_MAX, SITES_MAX};
 use crate::office::retention::Retention;
 use crate::office::retention_rules::RetentionRules;
-use crate::office::store::ReadIndex;
+use crate::office::store::{ReadIndex, free};
 use crate::units::WallTime;
 
 /// Steps of one health answer at most: more than a screen has columns.
@@ -299,7 +298,7 @@ impl ReadIndex for SqliteReader {
 
     fn storage_totals(&self, now: WallTime) -> Result<StorageTotals, ArchiveError> {
         let totals = self.ask(|db| read_files::storage_totals(db, now))?;
-        Ok(StorageTotals { free_bytes: index::free(&self.dir).unwrap_or_default(), ..totals })
+        Ok(StorageTotals { free_bytes: free(&self.dir).unwrap_or_default(), ..totals })
     }
 
     fn retention_preview(

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::index;
 use crate::office::error::{ArchiveError, Named as _};
-use crate::office::index;
 
 /// Connections at most: four readers at once keep two cores busy.
 pub(crate) const CONNECTIONS: usize = 4;
@@ -120,7 +120,7 @@ impl SqliteReader {
 
     /// The index's file and what to do, for a query that fails.
     pub(super) fn unreadable(&self) -> String {
-        index::unreadable(&self.dir)
+        index::unreadable(&self.path())
     }
 }
 

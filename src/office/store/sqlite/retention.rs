@@ -2,17 +2,63 @@
 
 use rusqlite::params;
 
-use super::index::Index;
+use super::index::SqliteIndex;
 use crate::office::error::ArchiveError;
-use crate::office::retention::{Candidate, DAY, Held, LockRow, Wanted};
+use crate::office::retention::{Candidate, DAY, Held, LockRow, Old, Wanted};
+use crate::office::store::index::RetentionIndex;
 use crate::units::WallTime;
 
 /// Condition for a row `f` of `files` that no lock protects.
 const UNLOCKED: &str = "NOT EXISTS (SELECT 1 FROM locks l WHERE l.site = f.site AND l.start <= f.end AND l.end >= f.start)";
 
-impl Index {
-    /// The oldest unlocked files received before `before`.
-    pub(crate) fn release_candidates(
+impl RetentionIndex for SqliteIndex {
+    fn site_ids(&self) -> Result<Vec<String>, ArchiveError> {
+        let mut query = self.db.prepare_cached("SELECT site FROM sites ORDER BY site")?;
+        let rows = query.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn release_events(
+        &self,
+        site: Option<&str>,
+        old: &Old,
+        most: usize,
+    ) -> Result<u64, ArchiveError> {
+        let of_site = if site.is_some() { "site = ?4" } else { "?4 IS NULL" };
+        let deleted = self.change(
+            &format!(
+                "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events e WHERE {of_site} AND received < ?1 AND NOT EXISTS
+                 (SELECT 1 FROM locks l WHERE l.site = e.site AND l.start <= e.time AND l.end >= e.time) AND (received < ?2
+                 OR seq <= (SELECT r.complete FROM rings r WHERE r.site = e.site AND r.ring = e.ring)) ORDER BY received LIMIT ?3)"
+            ),
+            params![old.received, old.unconfirmed, most, site],
+        )?;
+        for (table, end) in [("motion_events", "coalesce(h.end, h.start)"), ("gaps", "h.end")] {
+            let text = |micros: &str| {
+                format!("strftime('%Y-%m-%dT%H:%M:%fZ', {micros} / 1000000.0, 'unixepoch')")
+            };
+            self.change(
+                &format!(
+                    "DELETE FROM {table} WHERE (site, id) IN (SELECT site, id FROM {table} h WHERE {} AND received < ?1 AND NOT EXISTS
+                     (SELECT 1 FROM locks l WHERE l.site = h.site AND l.start <= {} AND l.end >= {}) ORDER BY received LIMIT ?2)",
+                    of_site.replace("?4", "?3"),
+                    text(end),
+                    text("h.start")
+                ),
+                params![old.received, most, site],
+            )?;
+        }
+        self.change(
+            &format!(
+                "DELETE FROM presence WHERE (site, start) IN (SELECT site, start FROM presence h WHERE {} AND h.end < ?1 LIMIT ?2)",
+                of_site.replace("?4", "?3")
+            ),
+            params![old.micros, most, site],
+        )?;
+        Ok(deleted as u64)
+    }
+
+    fn release_candidates(
         &self,
         wanted: Wanted<'_>,
         before: &str,
@@ -42,32 +88,21 @@ impl Index {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Marks a file as released, and its path for removal.
-    pub(crate) fn mark_released(
-        &self,
-        file: &Candidate,
-        now: WallTime,
-    ) -> Result<(), ArchiveError> {
+    fn mark_released(&self, file: &Candidate, now: WallTime) -> Result<(), ArchiveError> {
         let mark = "UPDATE files SET gone = ?3 WHERE site = ?1 AND fid = ?2";
         self.change(mark, params![file.site, file.fid, now.rfc3339()])?;
         self.change("INSERT OR IGNORE INTO removals VALUES (?1)", [&file.path])?;
         Ok(())
     }
 
-    /// Site and id of unfinished files without a message since `before` (Unix time).
-    pub(crate) fn stale_parts(
-        &self,
-        before: i64,
-        most: usize,
-    ) -> Result<Vec<(String, String)>, ArchiveError> {
+    fn stale_parts(&self, before: i64, most: usize) -> Result<Vec<(String, String)>, ArchiveError> {
         let query = "SELECT site, fid FROM parts WHERE touched < ?1 LIMIT ?2";
         let mut query = self.db.prepare_cached(query)?;
         let rows = query.query_map(params![before, most], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Stored bytes of each site.
-    pub(crate) fn held(&self) -> Result<Vec<Held>, ArchiveError> {
+    fn held(&self) -> Result<Vec<Held>, ArchiveError> {
         let held = "SELECT site, sum(bytes), sum(finished) FROM (SELECT site, bytes, bytes AS finished FROM kept
             UNION ALL SELECT site, size, 0 FROM parts) GROUP BY site";
         let mut query = self.db.prepare_cached(held)?;
@@ -77,8 +112,7 @@ impl Index {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Bytes that a site sent on the day of its newest receipt.
-    pub(crate) fn newest_day(&self, site: &str) -> Result<u64, ArchiveError> {
+    fn newest_day(&self, site: &str) -> Result<u64, ArchiveError> {
         let newest = "SELECT max(received) FROM files WHERE site = ?1 AND gone IS NULL";
         let newest: Option<String> = self.db.query_row(newest, [site], |row| row.get(0))?;
         let since = WallTime::parse(&newest.unwrap_or_default())
@@ -88,38 +122,13 @@ impl Index {
         Ok(self.db.query_row(sum, params![site, since], |row| row.get(0))?)
     }
 
-    /// Paths of released files that are still on the disk.
-    pub(crate) fn removals(&self, most: usize) -> Result<Vec<String>, ArchiveError> {
-        let mut query = self.db.prepare_cached("SELECT path FROM removals LIMIT ?1")?;
-        let rows = query.query_map([most], |row| row.get(0))?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    /// True when a stored or unfinished file uses the path.
-    pub(crate) fn is_path_used(&self, path: &str) -> Result<bool, ArchiveError> {
-        let used = "SELECT EXISTS (SELECT 1 FROM files WHERE path = ?1 AND gone IS NULL) OR EXISTS (SELECT 1 FROM parts
-            WHERE target = ?1 OR 'partial/' || site || '-' || fid || '.part' = ?1)";
-        Ok(self.db.query_row(used, [path], |row| row.get(0))?)
-    }
-
-    /// Forgets paths that are off the disk, in one transaction.
-    pub(crate) fn forget_removals(&self, paths: &[String]) -> Result<(), ArchiveError> {
-        self.within(|index| {
-            paths.iter().try_for_each(|path| {
-                index.change("DELETE FROM removals WHERE path = ?1", [path]).map(|_| ())
-            })
-        })
-    }
-
-    /// True for a known site, and the number of locks.
-    pub(crate) fn lock_room(&self, site: &str) -> Result<(bool, u64), ArchiveError> {
+    fn lock_room(&self, site: &str) -> Result<(bool, u64), ArchiveError> {
         let query =
             "SELECT EXISTS (SELECT 1 FROM sites WHERE site = ?1), (SELECT count(*) FROM locks)";
         Ok(self.db.query_row(query, [site], |row| Ok((row.get(0)?, row.get(1)?)))?)
     }
 
-    /// Stores a lock; returns its number.
-    pub(crate) fn insert_lock(
+    fn insert_lock(
         &self,
         site: &str,
         (start, end): (&str, &str),
@@ -132,13 +141,11 @@ impl Index {
         Ok(self.db.last_insert_rowid())
     }
 
-    /// Removes a lock; false for an unknown number.
-    pub(crate) fn delete_lock(&self, id: i64) -> Result<bool, ArchiveError> {
+    fn delete_lock(&self, id: i64) -> Result<bool, ArchiveError> {
         Ok(self.db.execute("DELETE FROM locks WHERE id = ?1", [id])? > 0)
     }
 
-    /// All locks, by number.
-    pub(crate) fn locks(&self) -> Result<Vec<LockRow>, ArchiveError> {
+    fn locks(&self) -> Result<Vec<LockRow>, ArchiveError> {
         let query = "SELECT id, site, start, end, reason FROM locks ORDER BY id";
         let mut query = self.db.prepare_cached(query)?;
         let rows = query.query_map([], |row| {

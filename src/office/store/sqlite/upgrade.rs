@@ -3,9 +3,11 @@
 use rusqlite::params;
 
 use crate::office::error::ArchiveError;
-use crate::office::index::Index;
 use crate::office::message_ingest::{add_history, event_in};
+use crate::office::store::index::HistoryIndex as _;
 use crate::units::WallTime;
+
+use super::index::SqliteIndex;
 
 /// Events read in one step: some megabytes.
 const STEP: u32 = 2_000;
@@ -18,7 +20,7 @@ const REPORT_EVERY: u64 = 50_000;
 ///
 /// # Errors
 /// When the index fails.
-pub(crate) fn fill_history(index: &Index) -> Result<(), ArchiveError> {
+pub(crate) fn fill_history(index: &SqliteIndex) -> Result<(), ArchiveError> {
     let all: u64 = index.db.query_row("SELECT count(*) FROM events", [], |row| row.get(0))?;
     let (mut rowid, mut done) = (i64::MIN, 0);
     loop {
@@ -54,7 +56,7 @@ pub(crate) fn fill_history(index: &Index) -> Result<(), ArchiveError> {
 ///
 /// # Errors
 /// When the index fails.
-pub(crate) fn begin_presence(index: &Index) -> Result<(), ArchiveError> {
+pub(crate) fn begin_presence(index: &SqliteIndex) -> Result<(), ArchiveError> {
     let mut query =
         index.db.prepare("SELECT site, state, seen FROM sites WHERE state IS NOT NULL")?;
     let rows = query

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::office::console::audit::chain::StoredRecord;
-use crate::office::console::audit::record::{Act, Actor, Entry, Record};
+use crate::office::console::audit::record::{Actor, Record};
 use crate::office::console::people::rights::Right;
 use crate::office::console::tables::rows::AuditFilter;
 use crate::office::console::web::answer::Answer;
@@ -85,10 +85,8 @@ fn list(call: &Call) -> Result<Answer, Problem> {
         to: call.time("to")?,
     };
     let limit = call.limit(100, limits::ROWS_MAX)?;
-    // Reading the trail is an act, too; a further page belongs to the first one.
-    if filter.before.is_none() {
-        call.record(Entry::of(Act::AuditRead))?;
-    }
+    // Reading the trail is an act, too.
+    call.web.open_trail(call)?;
     let page = call.web.console.read(|tables| tables.audit_page(&filter, limit))?;
     let next = page.last().filter(|_| page.len() >= limit as usize).map(|record| record.n);
     let records: Vec<Value> = page.iter().map(record_json).collect::<Result<_, _>>()?;

@@ -11,8 +11,10 @@ use serde_json::json;
 
 use crate::evidence::manifest::Manifest;
 use crate::office::console::people::rights::Right;
+use crate::office::console::web::Web;
 use crate::office::console::web::answer::{Answer, Pieces, Representation};
 use crate::office::console::web::call::Call;
+use crate::office::console::web::guard::cookie;
 use crate::office::console::web::limits;
 use crate::office::console::web::problem::{Code, Problem};
 use crate::office::console::web::route::Kind::{
@@ -28,7 +30,7 @@ use crate::office::media::key_frame::key_frame;
 use crate::office::pictures::{PictureFault, PictureId, WIDTH_MAX};
 use crate::office::queries::Reader;
 use crate::office::queries::rows::StoredFile;
-use crate::units::SiteId;
+use crate::units::{MonoTime, SiteId};
 
 /// Ranges of one report of what was on a screen at most: five seconds of nine cameras.
 const SPANS_MAX: usize = 64;
@@ -144,9 +146,29 @@ pub(in crate::office::console::web) const ROUTES: &[Route] = &[
 
 /// Reads a file of the archive, without its sound where that is wanted.
 struct FilePieces {
-    reader: Reader,
+    web: Arc<Web>,
     key: String,
     index: Option<Arc<ClipIndex>>,
+    /// The session's cookie.
+    cookie: String,
+    /// When the session was last known to hold.
+    checked: MonoTime,
+}
+
+impl FilePieces {
+    /// A long answer ends with its session.
+    fn check_session(&mut self) -> io::Result<()> {
+        let now = self.web.clock.now().mono;
+        if now.since(self.checked) < limits::STREAM_CHECK.as_micros() as u64 {
+            return Ok(());
+        }
+        self.checked = now;
+        match self.web.peek_session(&self.cookie) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(io::ErrorKind::PermissionDenied.into()),
+            Err(problem) => Err(io::Error::other(problem.detail)),
+        }
+    }
 }
 
 fn read(reader: &Reader, key: &str, range: Range<u64>) -> Result<Vec<u8>, String> {
@@ -165,7 +187,8 @@ fn read(reader: &Reader, key: &str, range: Range<u64>) -> Result<Vec<u8>, String
 
 impl Pieces for FilePieces {
     fn read(&mut self, range: Range<u64>) -> io::Result<Bytes> {
-        let stored = |range| read(&self.reader, &self.key, range);
+        self.check_session()?;
+        let stored = |range| read(&self.web.reader, &self.key, range);
         let read = match &self.index {
             None => stored(range),
             Some(index) => index.patches.read(range, stored).map_err(|fault| fault.to_string()),
@@ -215,13 +238,17 @@ fn clip_index(call: &Call) -> Result<Arc<ClipIndex>, Problem> {
     Ok(index)
 }
 
+/// The index of the clip for who gets no sound; of sound alone nothing is left.
+fn silent_index(call: &Call) -> Result<Arc<ClipIndex>, Problem> {
+    Some(clip_index(call)?).filter(|index| index.video().is_some()).ok_or_else(Problem::not_found)
+}
+
 fn bytes_of(call: &Call) -> Result<Answer, Problem> {
     let file = file(call)?;
     let is_clip = file.purpose != "snapshot";
-    let index = if is_clip && is_silent(call)? {
-        Some(clip_index(call)?).filter(|index| !index.patches.is_empty())
-    } else {
-        None
+    let index = match is_clip && is_silent(call)? {
+        true => Some(silent_index(call)?).filter(|index| !index.patches.is_empty()),
+        false => None,
     };
     let content_type = if is_clip { "video/mp4" } else { "image/jpeg" };
     let silent = if index.is_some() { "-video" } else { "" };
@@ -231,15 +258,20 @@ fn bytes_of(call: &Call) -> Result<Answer, Problem> {
         size: file.size,
     };
     let asked = (call.header(&RANGE), call.header(&IF_RANGE), call.header(&IF_NONE_MATCH));
-    let pieces = FilePieces { reader: call.web.reader.clone(), key: file.key.clone(), index };
+    let pieces = FilePieces {
+        web: call.web.clone(),
+        key: file.key.clone(),
+        index,
+        cookie: cookie(&call.headers, call.peer.is_tls).unwrap_or_default().to_owned(),
+        checked: call.web.clock.now().mono,
+    };
     Answer::ranged(&of, asked, Box::new(pieces))
 }
 
 fn index(call: &Call) -> Result<Answer, Problem> {
-    let index = clip_index(call)?;
-    match is_silent(call)? && !index.patches.is_empty() {
-        true => Answer::json(&index.video_only().ok_or_else(Problem::not_found)?),
-        false => Answer::json(&*index),
+    match is_silent(call)? {
+        true => Answer::json(&silent_index(call)?.video_only()),
+        false => Answer::json(&*clip_index(call)?),
     }
 }
 

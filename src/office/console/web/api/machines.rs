@@ -58,14 +58,11 @@ pub(in crate::office::console::web) const ROUTES: &[Route] = &[
 ];
 
 fn stream(call: &Call) -> Result<Answer, Problem> {
-    let session = call.session()?;
-    if !call.web.has_room_for_stream(&session.id) {
-        return Err(Code::TooManyRequests.into());
-    }
+    let place = call.web.place_for_stream(&call.session()?.id).ok_or(Code::TooManyRequests)?;
     let last = call.header(&HeaderName::from_static("last-event-id"));
     // A number that is none is of no run: the page then reads everything again.
     let last = last.map(|last| last.trim().parse().unwrap_or(0));
-    Ok(Answer::stream(last.or(call.whole("after")?)))
+    Ok(Answer::stream(last.or(call.whole("after")?), place))
 }
 
 fn figures(call: &Call) -> Result<Answer, Problem> {

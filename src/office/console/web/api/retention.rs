@@ -1,20 +1,18 @@
 //! Rules of retention, stored bytes. The console keeps the rules, the archive carries them out.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::office::console::people::rights::{ALL_SITES, Right};
+use crate::office::console::retention::{archive_rules, kept_rules};
 use crate::office::console::tables::rows::RetentionRow;
 use crate::office::console::web::Web;
 use crate::office::console::web::answer::Answer;
 use crate::office::console::web::call::Call;
-use crate::office::console::web::problem::{Code, Problem};
+use crate::office::console::web::problem::Problem;
 use crate::office::console::web::route::Kind::{List, Text, Time, Whole};
 use crate::office::console::web::route::{
     Access, Field, Gives, Method, Route, Takes, Weight, field, maybe,
 };
-use crate::office::retention_rules::{RetentionPurpose, RetentionRule, RetentionRules};
 
 const RULES: &[Field] = &[field("rules", List(RULE), "All rules.")];
 const RULE: &[Field] = &[
@@ -88,14 +86,15 @@ struct Rules {
 }
 
 fn rules(call: &Call) -> Result<Answer, Problem> {
-    let rules = call.web.console.read(|tables| tables.retention_rules())?;
+    let mut rules = call.web.console.read(|tables| tables.retention_rules())?;
+    rules.retain(|rule| rule.group == ALL_SITES || call.may(Right::Board, &rule.group));
     Answer::json(&Rules { rules })
 }
 
 fn put_rules(call: &Call) -> Result<Answer, Problem> {
     let Rules { rules } = call.json()?;
     let (by, rows) = (call.origin()?, rules.clone());
-    archive_rules(&rules, &call.web.all_groups())?;
+    call.web.console.read(|tables| archive_rules(&rules, &tables.site_groups()?))?;
     call.web.console.act(move |store, now| store.set_retention(&by, now, &rows))?;
     call.web.hand_rules()?;
     Answer::json(&Rules { rules })
@@ -103,36 +102,16 @@ fn put_rules(call: &Call) -> Result<Answer, Problem> {
 
 fn preview(call: &Call) -> Result<Answer, Problem> {
     let Rules { rules } = call.json()?;
-    let rules = archive_rules(&rules, &call.web.all_groups())?;
+    let rules = call.web.console.read(|tables| archive_rules(&rules, &tables.site_groups()?))?;
     let ceilings = call.web.runtime.block_on(call.web.archive.ceilings())?;
     Answer::json(&call.web.reader.retention_preview(&rules, &ceilings, call.now)?)
-}
-
-/// The rules as the archive takes them: sites instead of groups.
-fn archive_rules(
-    rows: &[RetentionRow],
-    groups: &BTreeMap<String, String>,
-) -> Result<RetentionRules, Problem> {
-    let rule = |row: &RetentionRow| {
-        let purpose = RetentionPurpose::ALL
-            .into_iter()
-            .find(|purpose| purpose.as_str() == row.purpose)
-            .ok_or_else(|| Problem::new(Code::Invalid, format!("no purpose {:?}", row.purpose)))?;
-        let of_group = groups.iter().filter(|(_, group)| **group == row.group);
-        let sites =
-            (row.group != ALL_SITES).then(|| of_group.map(|(site, _)| site.clone()).collect());
-        Ok(RetentionRule { purpose, sites, days: row.days })
-    };
-    let rules = RetentionRules { rules: rows.iter().map(rule).collect::<Result<_, Problem>>()? };
-    rules.check()?;
-    Ok(rules)
 }
 
 impl Web {
     /// Hands the rules to the archive: at the start, and when rules, groups or places change.
     pub(crate) fn hand_rules(&self) -> Result<(), Problem> {
-        let rows = self.console.read(|tables| tables.retention_rules())?;
-        let rules = archive_rules(&rows, &self.read_groups()?)?;
+        self.read_groups()?;
+        let rules = self.console.read(kept_rules)?;
         Ok(self.runtime.block_on(self.archive.set_rules(rules))?)
     }
 }

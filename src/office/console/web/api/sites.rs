@@ -35,6 +35,7 @@ pub(super) const SITE: &[Field] = &[
     field("gaps_today", Object(GAPS), "Gaps of the footage since midnight."),
     field("sim", Object(SIM), "Use of the SIM."),
     field("version", Text, "Version of the device."),
+    maybe("privacy_zones", Whole, "Privacy zones; null when the device does not say it."),
 ];
 const REASON: &[Field] =
     &[field("code", Text, "Code of the sentence."), field("args", Any, "What the sentence names.")];

@@ -1,27 +1,136 @@
-//! File store of the archive: single file operations behind a trait.
+//! The file store in a directory.
 //!
-//! A simulated store can fail each operation. A key is a path below the archive's directory, with
-//! `/` between its parts.
+//! Each operation of the store is a few single steps of [`FileOps`]; a simulated file system can fail
+//! each step, or cut the power before it.
 #![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::file_key::{FINISHED, UNFINISHED};
+use super::file_store::FileStore;
+use crate::office::error::{ArchiveError, Named as _};
 use crate::regular_file::{Links, open as open_file};
-use crate::units::Digest;
 
 /// Open files at most: a service has 1,024 descriptors, and devices decide how many files they
 /// start.
-pub const OPEN_MAX: usize = 64;
-/// Bytes of one read for a digest.
-const READ_SIZE: usize = 256 << 10;
+const OPEN_MAX: usize = 64;
 
-/// File operations of the archive.
-pub trait FileStore: Send + Sync {
+/// The file store in a directory.
+pub struct DirectoryStore {
+    dir: PathBuf,
+    ops: Arc<dyn FileOps>,
+}
+
+impl DirectoryStore {
+    /// A store in the directory `dir`.
+    pub fn open(dir: &Path) -> DirectoryStore {
+        DirectoryStore::over(dir, Arc::new(Disk::new(dir)))
+    }
+
+    /// A store that only reads, beside the store of the office.
+    pub fn read_only(dir: &Path) -> DirectoryStore {
+        DirectoryStore::over(dir, Arc::new(Disk { is_read_only: true, ..Disk::new(dir) }))
+    }
+
+    /// A store over any file system; `dir` only names it.
+    pub fn over(dir: &Path, ops: Arc<dyn FileOps>) -> DirectoryStore {
+        DirectoryStore { dir: dir.to_owned(), ops }
+    }
+}
+
+/// The directory of a key; empty at the top.
+fn dir_of(key: &str) -> &str {
+    key.rsplit_once('/').map_or("", |(dir, _)| dir)
+}
+
+impl FileStore for DirectoryStore {
+    fn prepare(&self) -> Result<(), ArchiveError> {
+        for dir in [FINISHED, UNFINISHED] {
+            self.ops.make_dir(dir).named(|| self.location(dir).display().to_string())?;
+        }
+        self.ops.flush_dir("").named(|| self.dir.display().to_string())
+    }
+
+    fn location(&self, key: &str) -> PathBuf {
+        self.dir.join(key)
+    }
+
+    fn write(&self, key: &str, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.ops.write_at(key, at, bytes)
+    }
+
+    fn flush(&self, key: &str) -> io::Result<()> {
+        self.ops.flush(key)
+    }
+
+    fn put(&self, unfinished: &str, key: &str) -> io::Result<()> {
+        self.ops.make_dir(dir_of(key))?;
+        self.ops.rename(unfinished, key)?;
+        self.settle(key)
+    }
+
+    fn settle(&self, key: &str) -> io::Result<()> {
+        let mut dir = key;
+        while !dir_of(dir).is_empty() {
+            dir = dir_of(dir);
+            self.ops.flush_dir(dir)?;
+        }
+        Ok(())
+    }
+
+    fn read(&self, key: &str, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let len = range.end.saturating_sub(range.start);
+        let len = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let mut bytes = vec![0; len];
+        let mut read = 0;
+        while read < len {
+            let at = range.start.saturating_add(read as u64);
+            match self.ops.read_at(key, at, &mut bytes[read..])? {
+                0 => break,
+                n => read += n,
+            }
+        }
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    fn size(&self, key: &str) -> io::Result<Option<u64>> {
+        self.ops.size(key)
+    }
+
+    fn delete(&self, keys: &[String]) -> io::Result<()> {
+        let mut dirs = BTreeSet::new();
+        for key in keys {
+            self.ops.remove(key)?;
+            dirs.insert(dir_of(key));
+        }
+        for dir in dirs.into_iter().filter(|dir| !dir.is_empty()) {
+            match self.ops.flush_dir(dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        self.ops.list(FINISHED)
+    }
+
+    fn list_unfinished(&self) -> io::Result<Vec<(String, u64)>> {
+        self.ops.list(UNFINISHED)
+    }
+}
+
+/// Single operations of a file system below one directory, with `/` between the parts of a name. A
+/// simulated one can fail each of them.
+pub trait FileOps: Send + Sync {
     /// Makes a directory and its parents.
     ///
     /// # Errors
@@ -70,54 +179,6 @@ pub trait FileStore: Send + Sync {
     fn list(&self, dir: &str) -> io::Result<Vec<(String, u64)>>;
 }
 
-/// An I/O error instead of a digest. It proves nothing about the bytes.
-#[derive(Debug)]
-pub enum DigestError {
-    /// The flush failed: bytes written since the last one may be lost.
-    Flush(io::Error),
-    /// The read failed.
-    Read(io::Error),
-}
-
-impl std::fmt::Display for DigestError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            DigestError::Flush(error) => write!(f, "flush failed: {error}"),
-            DigestError::Read(error) => write!(f, "read failed: {error}"),
-        }
-    }
-}
-
-/// The SHA-256 of a file after a flush, so that the digest is that of durable bytes.
-///
-/// # Errors
-/// When flush or read fails.
-pub fn flush_and_hash(files: &dyn FileStore, key: &str) -> Result<Digest, DigestError> {
-    files.flush(key).map_err(DigestError::Flush)?;
-    hash(files, key).map_err(DigestError::Read)
-}
-
-/// The SHA-256 of a file.
-///
-/// # Errors
-/// When the read fails.
-pub fn hash(files: &dyn FileStore, key: &str) -> io::Result<Digest> {
-    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-    let (mut piece, mut at) = (vec![0; READ_SIZE], 0);
-    loop {
-        match files.read_at(key, at, &mut piece)? {
-            0 => break,
-            n => {
-                context.update(&piece[..n]);
-                at += n as u64;
-            }
-        }
-    }
-    let mut out = Digest::default();
-    out.0.copy_from_slice(context.finish().as_ref());
-    Ok(out)
-}
-
 /// An open file and the time of its last use, in uses of the store.
 struct OpenFile {
     file: Arc<File>,
@@ -131,23 +192,17 @@ struct OpenFiles {
     uses: u64,
 }
 
-/// A directory of this machine.
-pub struct DiskStore {
+/// A directory of this machine. One that only reads keeps no file open: the office may put another
+/// file under the name of a removed one.
+struct Disk {
     dir: PathBuf,
     is_read_only: bool,
     open: Mutex<OpenFiles>,
 }
 
-impl DiskStore {
-    /// A store in the directory `dir`.
-    pub fn new(dir: &Path) -> DiskStore {
-        DiskStore { dir: dir.to_owned(), is_read_only: false, open: Mutex::default() }
-    }
-
-    /// A store that only reads, beside the store of the office. It keeps no file open: the office
-    /// may put another file under the name of a removed one.
-    pub fn read_only(dir: &Path) -> DiskStore {
-        DiskStore { is_read_only: true, ..DiskStore::new(dir) }
+impl Disk {
+    fn new(dir: &Path) -> Disk {
+        Disk { dir: dir.to_owned(), is_read_only: false, open: Mutex::default() }
     }
 
     fn file(&self, key: &str, make: bool) -> io::Result<Arc<File>> {
@@ -190,7 +245,7 @@ impl DiskStore {
     }
 }
 
-impl FileStore for DiskStore {
+impl FileOps for Disk {
     fn make_dir(&self, dir: &str) -> io::Result<()> {
         std::fs::create_dir_all(self.dir.join(dir))
     }
@@ -255,11 +310,12 @@ mod tests {
     #[test]
     fn no_more_files_are_open_than_the_bound() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = DiskStore::new(dir.path());
+        let disk = Disk::new(dir.path());
         for n in 0..OPEN_MAX * 2 {
             disk.write_at(&format!("{n}"), 0, b"x").unwrap();
         }
         assert_eq!(disk.open.lock().unwrap().files.len(), OPEN_MAX);
-        assert_eq!(hash(&disk, "0").unwrap(), Digest::of(b"x"), "a closed file is opened again");
+        let mut byte = [0];
+        assert_eq!(disk.read_at("0", 0, &mut byte).unwrap(), 1, "a closed file is opened again");
     }
 }
