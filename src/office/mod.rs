@@ -73,3 +73,4 @@ mod safeguards;
 pub(crate) mod sequence_gaps;
 pub(crate) mod service;
 pub(crate) mod store;
+pub(crate) mod thread_priority;

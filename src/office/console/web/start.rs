@@ -22,6 +22,7 @@ use crate::office::console::Console;
 use crate::office::console::writer::console_dir;
 use crate::office::pictures::Pictures;
 use crate::office::queries::Reader;
+use crate::office::thread_priority::yield_to_receipts;
 use crate::units::Digest;
 use crate::uplink::client::Options;
 
@@ -129,6 +130,7 @@ pub fn start(
         .worker_threads(THREADS)
         .max_blocking_threads(limits::HANDLER_THREADS)
         .thread_name("web")
+        .on_thread_start(yield_to_receipts)
         .enable_all()
         .build()?;
     let listener = runtime
