@@ -109,6 +109,6 @@ pub fn report(dir: &Path, settle: u64, budget: f64) -> bool {
             mib(most)
         );
     }
-    println!("budget {budget} MiB an hour after minute {settle}, for agent, show and office");
+    println!("budget {budget} MiB an hour after minute {settle}; demo and sessions have none");
     kept
 }

@@ -74,3 +74,4 @@ mod safeguards;
 pub(crate) mod sequence_gaps;
 pub(crate) mod service;
 pub(crate) mod store;
+pub(crate) mod thread_priority;

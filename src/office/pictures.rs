@@ -18,6 +18,7 @@ pub use super::picture_cache::PictureId;
 use crate::analytics::decode::decoder::{Decoded, Decoder};
 use crate::analytics::track::snapshot;
 use crate::camera::Frame;
+use crate::office::thread_priority::yield_to_receipts;
 
 /// Pictures that wait at most.
 pub const WAITING_MAX: usize = 8;
@@ -95,9 +96,10 @@ impl Pictures {
         let (requests, received) = sync_channel(WAITING_MAX);
         let cache = Arc::<Mutex<PictureCache>>::default();
         let kept = cache.clone();
-        std::thread::Builder::new()
-            .name("pictures".into())
-            .spawn(move || serve(&received, &kept))?;
+        std::thread::Builder::new().name("pictures".into()).spawn(move || {
+            yield_to_receipts();
+            serve(&received, &kept);
+        })?;
         Ok(Pictures { requests, cache })
     }
 

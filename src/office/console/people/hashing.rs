@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use super::password::{SALT_LENGTH, fits, hash};
 use crate::office::console::error::ConsoleError;
+use crate::office::thread_priority::yield_to_receipts;
 use crate::units::Secret;
 
 /// Hashes at once.
@@ -35,7 +36,10 @@ impl Hashing {
         for number in 0..THREADS {
             let waiting = Arc::clone(&waiting);
             let name = format!("console-hash-{number}");
-            std::thread::Builder::new().name(name).spawn(move || work(&waiting))?;
+            std::thread::Builder::new().name(name).spawn(move || {
+                yield_to_receipts();
+                work(&waiting);
+            })?;
         }
         Ok(Hashing { jobs })
     }

@@ -18,6 +18,26 @@ impl Tables {
         })
     }
 
+    /// The handled ones of a page of events, each a site and an id, by their places in the page, with
+    /// the newest note. One statement: one for each event would be most of the time of a page.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn handled_of_page(
+        &self,
+        events: &[(&str, &str)],
+    ) -> Result<Vec<(usize, HandledRow, Option<String>)>> {
+        let sql = "SELECT j.key, u.name, h.at, h.verdict, (SELECT n.text FROM notes n WHERE n.site = h.site AND n.event = h.event
+            ORDER BY n.id DESC LIMIT 1) FROM json_each(?1) j CROSS JOIN handled h ON h.site = json_extract(j.value, '$[0]')
+            AND h.event = json_extract(j.value, '$[1]') JOIN users u ON u.id = h.user";
+        let page = serde_json::to_string(events).unwrap_or_default();
+        self.rows(sql, [page], |row| {
+            let handled =
+                HandledRow { by: row.get(1)?, at: WallTime(row.get(2)?), verdict: row.get(3)? };
+            Ok((row.get(0)?, handled, row.get(4)?))
+        })
+    }
+
     pub(in crate::office::console) fn set_handled(
         &self,
         (site, event): (&str, &str),

@@ -23,6 +23,7 @@ use crate::office::console::tables::map_tiles::MapTiles;
 use crate::office::console::writer::console_dir;
 use crate::office::pictures::Pictures;
 use crate::office::queries::Reader;
+use crate::office::thread_priority::yield_to_receipts;
 use crate::units::Digest;
 use crate::uplink::client::Options;
 
@@ -133,6 +134,7 @@ pub fn start(
         .worker_threads(THREADS)
         .max_blocking_threads(limits::HANDLER_THREADS)
         .thread_name("web")
+        .on_thread_start(yield_to_receipts)
         .enable_all()
         .build()?;
     let listener = runtime

@@ -109,21 +109,26 @@ struct Change {
 impl Web {
     /// An event as pages see it; `None` when there is none.
     pub(crate) fn motion_event_view(&self, site: &str, id: &str) -> Result<Option<Value>, Problem> {
-        self.reader.motion_event(site, id)?.map(|row| self.event_json(&row)).transpose()
+        let row = self.reader.motion_event(site, id)?;
+        Ok(self.events_json(row.as_slice())?.pop())
     }
 
-    fn event_json(&self, row: &MotionEventRow) -> Result<Value, Problem> {
-        let mut event = serde_json::to_value(row)
-            .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-        event["handled"] = match self.console.read(|tables| tables.handled(&row.site, &row.id))? {
-            None => Value::Null,
-            Some(handled) => {
-                let note = self.console.read(|tables| tables.notes(&row.site, &row.id))?;
-                let note = note.into_iter().next_back().map(|note| note.text);
-                json!({"by": handled.by, "at": handled.at.rfc3339(), "verdict": handled.verdict, "note": note})
-            }
+    /// A page of events as JSON.
+    fn events_json(&self, rows: &[MotionEventRow]) -> Result<Vec<Value>, Problem> {
+        let to_json = |row| {
+            let mut event = serde_json::to_value(row)?;
+            event["handled"] = Value::Null;
+            Ok(event)
         };
-        Ok(event)
+        let events: Result<Vec<Value>, serde_json::Error> = rows.iter().map(to_json).collect();
+        let mut events = events.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+        let page: Vec<_> = rows.iter().map(|row| (row.site.as_str(), row.id.as_str())).collect();
+        for (place, handled, note) in self.console.read(|tables| tables.handled_of_page(&page))? {
+            if let Some(event) = events.get_mut(place) {
+                event["handled"] = json!({"by": handled.by, "at": handled.at.rfc3339(), "verdict": handled.verdict, "note": note});
+            }
+        }
+        Ok(events)
     }
 }
 
@@ -156,8 +161,7 @@ fn list(call: &Call) -> Result<Answer, Problem> {
     for _ in 0..PAGES_MAX {
         let page = call.web.reader.motion_events(&filter)?;
         filter.before = page.next;
-        for row in page.events {
-            let event = call.web.event_json(&row)?;
+        for event in call.web.events_json(&page.events)? {
             if wants.is_none_or(|wants| wants != event["handled"].is_null()) {
                 events.push(event);
             }
