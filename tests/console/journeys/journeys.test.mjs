@@ -247,16 +247,29 @@ for (const [count, sites, main] of [[4, LARGE, 'p1080'], [9, SMALL, 'p360']]) {
         await playback(sites, at);
         await browser.until(`document.querySelectorAll('.screen').length === ${count} && [...document.querySelectorAll('.screen')].every((s) => s.dataset.kind === 'video')`, 60000, 'all videos');
         await browser.run('document.querySelector(".play").click()');
-        await sleep(Math.min(SYNC_SECONDS * 1000, until - at - 2500));
+        await sleep(Math.min(SYNC_SECONDS * 1000, until - at - 5500));
+        // Beside the player's own figures: how far the pictures on the screen are apart, at one moment each.
+        const apart = await browser.runAsync(`const done = arguments[0]; const all = []; const look = () => { const at = [...document.querySelectorAll('video')].map((v) => v.currentTime); all.push(Math.round(1000 * (Math.max(...at) - Math.min(...at)))); if (all.length < 40) setTimeout(look, 50); else done(all.sort((a, b) => a - b)); }; look();`);
         const found = await browser.run(`return { ...document.querySelector('.player').dataset, widths: [...document.querySelectorAll('video')].map((v) => v.videoWidth), dropped: [...document.querySelectorAll('video')].map((v) => { const q = v.getVideoPlaybackQuality(); return Math.round(100 * q.droppedVideoFrames / Math.max(1, q.totalVideoFrames)); }) }`);
         await shot(`playback-${count}`);
         const minutes = (until - at - 2500) / 60000;
-        console.log(`${count} x ${main}, round ${i}: ${JSON.stringify({ ...found, widths: undefined })}, ${(Number(found.seeks) / minutes).toFixed(1)} seeks a minute in all, ${await load()}`);
+        console.log(`${count} x ${main}, round ${i}: ${JSON.stringify({ ...found, widths: undefined })}, ${(Number(found.seeks) / minutes).toFixed(1)} seeks a minute in all, apart ${apart[20]} ms, p95 ${apart[38]} ms, ${await load()}`);
         assert.ok(found.widths.every((w) => w > 0));
-        const good = Number(found.p95Ms) <= 80 && Number(found.seeks) / minutes <= count;
+        const good = Number(found.p95Ms) <= 80 && apart[38] <= 160 && Number(found.seeks) / minutes <= count;
         // Other work on the machine may spoil one round.
         if (good || i === 2) { assert.ok(good, `p95 ${found.p95Ms} ms, ${found.seeks} seeks in ${minutes.toFixed(1)} min`); break; }
       }
+      // Fast: the pictures go on, and of eight times 25 a second only key frames are decoded.
+      await playback(sites, at);
+      await browser.until(`[...document.querySelectorAll('.screen')].every((s) => s.dataset.kind === 'video')`, 60000, 'all videos again');
+      const decoded = () => browser.run('return [...document.querySelectorAll("video")].map((v) => ({ at: v.currentTime, frames: v.getVideoPlaybackQuality().totalVideoFrames }))');
+      await browser.run('const s = document.querySelector(".speed select"); s.value = "8"; s.dispatchEvent(new Event("change", { bubbles: true })); document.querySelector(".play").click()');
+      await sleep(1000);
+      const before = await decoded();
+      await sleep(1500);
+      const behind = (await decoded()).map((now, i) => ({ seconds: now.at - before[i].at, frames: now.frames - before[i].frames }));
+      console.log(`${count} x ${main} at 8x: ${behind.map((b) => `${b.seconds.toFixed(0)} s of footage by ${b.frames} pictures`).join(', ')}, ${await load()}`);
+      assert.ok(behind.every((b) => b.seconds > 5 && b.frames > 2 && b.frames < 60), JSON.stringify(behind));
     } finally { for (const site of sites) if (agents[site]) await rig.stop(agents[site]); }
   });
 }
@@ -313,8 +326,8 @@ journey('five wrong passwords lock, and the page says until when', 60, async () 
   await open(other, rig.origin, 'login');
   for (let i = 0; i < 5; i++) {
     await send(other, { name: 'xem', password: 'sai mat khau roi' });
+    // The button is disabled while the office hashes.
     await other.until('(document.querySelector(".form-error").textContent !== "" || document.querySelector(".notice-fault")) && !document.querySelector("[type=submit]").disabled', 15000, `attempt ${i + 1}`);
-    if (i < 4) await other.run('document.querySelector(".form-error").textContent = ""');
   }
   await send(other, { name: 'xem', password: PASSWORD });
   const said = await other.until('document.querySelector(".notice-fault")?.textContent', 15000, 'the lock');
