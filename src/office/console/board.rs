@@ -101,8 +101,8 @@ pub fn judge(facts: &Facts, now: WallTime) -> Judgement {
     fault(facts, now).or_else(|| warning(facts, now)).unwrap_or_else(|| well(facts))
 }
 
-/// It records. The clock of a demonstration's machine is said, and is no alarm: nobody can set it
-/// at a pole, and it cannot differ from the office's.
+/// It records. The clock of a demonstration's machine is said, and is no alarm: it
+/// cannot differ from the office's.
 fn well(facts: &Facts) -> Judgement {
     let clock = facts.health.as_ref().map(|health| health.clock);
     match clock.filter(|clock| *clock < CLOCK_GOOD) {

@@ -141,7 +141,7 @@ journey('each role sees what it should', 120, async () => {
     }
     for (const page of all.filter((p) => !pages.includes(p))) {
       await other.go(`${rig.origin}/#/${page}`);
-      await other.until(`document.querySelector("main")?.textContent.includes(${JSON.stringify(vi.not_allowed)})`, 10000, `${name} is told that ${page} is not theirs`);
+      await other.until(`document.querySelector("main")?.textContent.includes(${JSON.stringify(vi.not_allowed)})`, 10000, `${name} reads that ${page} is not allowed`);
     }
     const [audit, people] = [await ask(other, 'GET', '/audit'), await ask(other, 'GET', '/users')].map((a) => a.status);
     assert.deepEqual([audit === 200, people === 200], [name === 'kiemtra', name === 'quantri'], `${name}: ${audit} ${people}`);
@@ -339,6 +339,6 @@ journey('five wrong passwords lock, and the page says until when', 60, async () 
   assert.ok(left > 240 && left <= 301, `${left} s`);
 });
 
-journey('every letter of both languages has a glyph', 30, async () => { assert.deepEqual(await unknownGlyphs(browser), []); });
+journey('every character of both languages has a glyph', 30, async () => { assert.deepEqual(await unknownGlyphs(browser), []); });
 
 journey('nothing came from another host', 30, async () => { assert.deepEqual(await strangers(browser, rig.origin), []); });

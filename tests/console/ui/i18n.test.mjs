@@ -43,7 +43,7 @@ test('every word of a closed list has its text', () => {
 test('every text is composed, and only fonts of the system are asked for', () => {
   for (const file of files().filter((f) => /\.(js|json|html|css)$/.test(f))) {
     const text = readFileSync(file, 'utf8');
-    // A mark that stands alone is drawn beside its letter by some fonts.
+    // A mark that stands alone is drawn beside its base by some fonts.
     assert.equal(text, text.normalize('NFC'), `${file} is not NFC`);
     assert.doesNotMatch(text, /@font-face|FontFace\(/, file);
   }

@@ -139,7 +139,7 @@ test('what was shown is merged and bounded', () => {
   assert.equal(shown.dropped, 36);
 });
 
-test('a time nobody chose gives way to the newest footage', () => {
+test('a time that is not chosen gives way to the newest footage', () => {
   const lanes = [{ spans: [{ from: 10, to: 20, fid: 1 }] }, { spans: [{ from: 40, to: 50, fid: 2 }] }];
   assert.equal(newestBefore(lanes, 15), null, 'there is footage');
   assert.equal(newestBefore(lanes, 30), 40);

@@ -18,7 +18,7 @@ export function timeOf(data, name) {
 
 /** Keeps footage from being deleted. @param {{site?: string, from?: number, to?: number}} of @param {() => void} done */
 export function lockDialog(of, done) {
-  // Whoever locks without an event has just seen something.
+  // Without an event: what was seen just now.
   const { from: first = serverNow() - LAST_MS, to: last = serverNow() } = of;
   openDialog(t('locks.make'), (close) => form({
     label: t('locks.make'), cancel: close,

@@ -17,7 +17,7 @@ const AXIS_EVERY_MS = 30000;
 
 /**
  * @param {{sites: string[], from: number, to: number, at: number, newest?: boolean, sound: (site: string) => boolean, purpose: () => boolean}} of
- *   `newest`: nobody chose the time, so that the newest footage is better than an empty one
+ *   `newest`: the time was not chosen, so the newest footage is better than an empty one
  */
 export function openWall(of) {
   const steady = () => performance.now();
