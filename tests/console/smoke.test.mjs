@@ -7,6 +7,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { haveBrowser, openBrowser, sleep } from './ui/webdriver.mjs';
+import { unknownGlyphs } from './journeys/steps.mjs';
 
 const root = new URL('../..', import.meta.url).pathname;
 const shots = process.env.TAIMAT_SHOTS ?? '';
@@ -49,6 +50,7 @@ test('the demo is watched in a browser', { skip: haveBrowser ? false : 'no chrom
     await browser.until('document.querySelectorAll(".tile-ok, .tile-warn").length === 3', 20000, 'three sites that record');
     await browser.until('[...document.querySelectorAll(".tile img")].filter((i) => i.naturalWidth > 0).length === 3', 90000, 'a picture of each site');
     await shot('board');
+    assert.deepEqual(await unknownGlyphs(browser), [], 'every character of both languages has a glyph');
 
     const events = () => browser.runAsync('const done = arguments[0]; fetch("/api/v1/motion-events?limit=50").then((r) => r.json()).then((b) => done(b.events), () => done([]))');
     let clips = [];

@@ -48,6 +48,8 @@ pub struct Facts {
     pub budget_percent: Option<u64>,
     /// Days until the device's certificate ends.
     pub certificate_days: Option<i64>,
+    /// A demonstration: devices and office share one machine and so one clock.
+    pub is_demo: bool,
 }
 
 /// State of a site, worst first.
@@ -96,9 +98,17 @@ pub fn judge(facts: &Facts, now: WallTime) -> Judgement {
     if facts.presence.is_empty() && facts.health.is_none() {
         return judgement(State::Unknown, "never_heard", json!({}));
     }
-    fault(facts, now)
-        .or_else(|| warning(facts, now))
-        .unwrap_or_else(|| judgement(State::Ok, "recording", json!({})))
+    fault(facts, now).or_else(|| warning(facts, now)).unwrap_or_else(|| well(facts))
+}
+
+/// It records. The clock of a demonstration's machine is said, and is no alarm: it
+/// cannot differ from the office's.
+fn well(facts: &Facts) -> Judgement {
+    let clock = facts.health.as_ref().map(|health| health.clock);
+    match clock.filter(|clock| *clock < CLOCK_GOOD) {
+        Some(clock) => judgement(State::Ok, "recording_demo", json!({"clock": clock})),
+        None => judgement(State::Ok, "recording", json!({})),
+    }
 }
 
 /// It does not record, or that is unknown.
@@ -145,7 +155,7 @@ fn warning(facts: &Facts, now: WallTime) -> Option<Judgement> {
     if worn >= CARD_WORN {
         return warn("card_worn", json!({"percent": worn}));
     }
-    if health.clock < CLOCK_GOOD {
+    if health.clock < CLOCK_GOOD && !facts.is_demo {
         return warn("clock_poor", json!({"clock": health.clock}));
     }
     let missing_for = facts.missing_since.map_or(0, |since| now.0.saturating_sub(since.0));
@@ -209,6 +219,21 @@ mod tests {
         with(|_, health| {
             health.counters.insert(name.into(), value);
         })
+    }
+
+    #[test]
+    fn the_clock_of_a_demonstration_is_said_and_no_alarm() {
+        let mut facts = well();
+        facts.is_demo = true;
+        assert_eq!(judge(&facts, NOW).code, "recording");
+        if let Some(health) = &mut facts.health {
+            health.clock = ClockQuality::Rtc;
+        }
+        let judged = judge(&facts, NOW);
+        assert_eq!((judged.state, judged.code), (State::Ok, "recording_demo"));
+        assert_eq!(judged.args["clock"], "rtc");
+        facts.is_demo = false;
+        assert_eq!(judge(&facts, NOW).code, "clock_poor");
     }
 
     #[test]

@@ -140,6 +140,11 @@ impl Console {
         Ok(Console { shared: Arc::new(shared) })
     }
 
+    /// Whether this is the console of a demonstration.
+    pub fn is_demo(&self) -> bool {
+        self.shared.is_demo
+    }
+
     /// The time, for [`Session::decide`] and [`Session::acts`].
     pub fn now(&self) -> WallTime {
         self.shared.clock.now().wall

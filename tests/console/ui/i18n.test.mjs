@@ -33,11 +33,21 @@ test('every word of a closed list has its text', () => {
     ...ROLES.map((r) => `role.${r}`), ...PURPOSES.flatMap((p) => [`purpose.${p}`, `purpose.${p}_hint`]), ...['ok', 'warn', 'fault', 'unknown'].map((s) => `state.${s}`),
     ...['open', 'waiting', 'ended'].map((s) => `stream.${s}`), ...['real', 'false_alarm', 'none'].map((v) => `verdict.${v}`), ...['ntp', 'camera', 'rtc', 'unset'].map((c) => `clock.${c}`),
     ...['camera_down', 'fell_behind', 'power_cut', 'stopped', 'evicted_pinned', 'damaged', 'disk_error', 'too_large', 'no_key_frame', 'missing', 'several'].map((g) => `gap.${g}`),
-    ...['recording', 'starting', 'stopping', 'not_recording', 'lost', 'silent', 'memory_only', 'camera_down', 'blind', 'backlog_old', 'card_worn', 'clock_poor', 'missing', 'sim_budget', 'certificate', 'never_heard'].map((r) => `reason.${r}`),
+    ...['recording', 'recording_demo', 'starting', 'stopping', 'not_recording', 'lost', 'silent', 'memory_only', 'camera_down', 'blind', 'backlog_old', 'card_worn', 'clock_poor', 'missing', 'sim_budget', 'certificate', 'never_heard'].map((r) => `reason.${r}`),
     ...[86400, 21600, 3600, 600, 60].map((z) => `axis.zoom_${z}`), ...[6, 24, 168, 720].map((h) => `site.span_${h}`),
     ...['unreachable', 'login_failed', 'session_expired', 'forbidden', 'too_old', 'privacy_zones', 'wrong_password', 'purpose_bad', 'purpose_missing', 'reason_missing', 'token_bad', 'weak_password', 'not_found', 'conflict', 'too_large', 'invalid', 'busy', 'unavailable', 'internal', 'audit_unavailable', 'no_reply', 'not_available', 'codec_unsupported'].map((p) => `problem.${p}`),
   ];
   for (const key of keys) assert.ok(key in vi, key);
+});
+
+test('every text is composed, and only fonts of the system are asked for', () => {
+  for (const file of files().filter((f) => /\.(js|json|html|css)$/.test(f))) {
+    const text = readFileSync(file, 'utf8');
+    // A mark that stands alone is drawn beside its base by some fonts.
+    assert.equal(text, text.normalize('NFC'), `${file} is not NFC`);
+    assert.doesNotMatch(text, /@font-face|FontFace\(/, file);
+  }
+  for (const [, stack] of readFileSync(join(UI, 'css/base.css'), 'utf8').matchAll(/font(?:-family)?:([^;]+);/g)) if (stack.includes(',')) assert.match(stack, /(sans-serif|monospace)\s*$/);
 });
 
 test('numbers and plurals follow the language', () => {

@@ -3,8 +3,9 @@ import test from 'node:test';
 import { HOLD_MAX_MS, MasterClock } from '../../../src/office/console/ui/player/clock.js';
 import { correction, HoldJudge, slip, SyncStats } from '../../../src/office/console/ui/player/sync.js';
 import { decide } from '../../../src/office/console/ui/player/codec.js';
-import { nextFootage, pieceAt, pieces, readLane } from '../../../src/office/console/ui/player/lanes.js';
+import { newestBefore, nextFootage, pieceAt, pieces, readLane } from '../../../src/office/console/ui/player/lanes.js';
 import { fragmentAt, keyAt, layout, nextRequest } from '../../../src/office/console/ui/player/plan.js';
+import { ZOOMS, zoomFor } from '../../../src/office/console/ui/parts/axis.js';
 import { ShownSpans } from '../../../src/office/console/ui/player/shown.js';
 
 function fakeClock() { const c = { t: 1000, now: () => c.t, pass(ms) { c.t += ms; } }; return c; }
@@ -136,4 +137,17 @@ test('what was shown is merged and bounded', () => {
   for (let i = 0; i < 100; i++) shown.add('a', 'f', i * 10e6);
   assert.equal(shown.take()[0].spans.length, 64);
   assert.equal(shown.dropped, 36);
+});
+
+test('a time that is not chosen gives way to the newest footage', () => {
+  const lanes = [{ spans: [{ from: 10, to: 20, fid: 1 }] }, { spans: [{ from: 40, to: 50, fid: 2 }] }];
+  assert.equal(newestBefore(lanes, 15), null, 'there is footage');
+  assert.equal(newestBefore(lanes, 30), 40);
+  assert.equal(newestBefore([{ spans: [] }], 30), null);
+});
+
+test('an event opens at ten minutes, a long one wider', () => {
+  assert.equal(ZOOMS[zoomFor(0)], 600);
+  assert.equal(ZOOMS[zoomFor(150)], 600);
+  assert.equal(ZOOMS[zoomFor(600)], 3600);
 });

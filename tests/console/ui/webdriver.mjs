@@ -13,7 +13,10 @@ const freePort = () => new Promise((done) => { const s = createServer(); s.liste
 
 export async function openBrowser({ width = 1280, height = 900, dark = true, args = [], watchRequests = false } = {}) {
   const port = await freePort();
-  const driver = spawn('/usr/bin/chromedriver', [`--port=${port}`], { stdio: 'ignore' });
+  const driver = spawn('/usr/bin/chromedriver', [`--port=${port}`], { stdio: 'ignore', detached: true });
+  // The driver leads a group of its own with its browser: both end with this process, whatever ends it.
+  const end = () => { try { process.kill(-driver.pid, 'SIGKILL'); } catch { /* it is gone */ } };
+  process.once('exit', end);
   const base = `http://127.0.0.1:${port}`;
   const call = async (method, path, body) => {
     const response = await fetch(base + path, { method, body: body === undefined ? undefined : JSON.stringify(body) });
@@ -53,7 +56,7 @@ export async function openBrowser({ width = 1280, height = 900, dark = true, arg
         await sleep(50);
       }
     },
-    async close() { await call('DELETE', session).catch(() => null); driver.kill(); },
+    async close() { await call('DELETE', session).catch(() => null); process.removeListener('exit', end); end(); },
   };
   await browser.theme(dark ? 'dark' : 'light');
   return browser;

@@ -89,6 +89,7 @@ impl SiteView {
         status: &SiteStatus,
         place: Option<&PlaceRow>,
         missing_since: Option<WallTime>,
+        is_demo: bool,
         now: WallTime,
     ) -> SiteView {
         let health: Option<Health> = serde_json::from_value(status.health.clone()).ok();
@@ -103,6 +104,7 @@ impl SiteView {
             budget_percent: sim.percent(),
             certificate_days: health.as_ref().and_then(|health| certificate_days(health, now)),
             health,
+            is_demo,
         };
         let judged = judge(&facts, now);
         let health = facts.health.as_ref();
@@ -159,10 +161,17 @@ impl Web {
         let places = self.places()?;
         let place = |site: &str| places.iter().find(|place| place.site == site);
         self.note_missing(&rows, now);
-        Ok(rows
-            .iter()
-            .map(|row| SiteView::of(row, place(&row.site), self.missing_since(&row.site), now))
-            .collect())
+        Ok(rows.iter().map(|row| self.site_view(row, place(&row.site), now)).collect())
+    }
+
+    /// A site as pages see it.
+    pub(crate) fn site_view(
+        &self,
+        row: &SiteStatus,
+        place: Option<&PlaceRow>,
+        now: WallTime,
+    ) -> SiteView {
+        SiteView::of(row, place, self.missing_since(&row.site), self.console.is_demo(), now)
     }
 
     /// Since when sequence numbers of a site have been missing, as far as this run has seen.

@@ -50,7 +50,7 @@ export default function page() {
   })}</div>
     ${show(first, () => html`<div class="table-wrap" tabindex="0" role="region" aria-label="${t('page.audit')}"><table class="table"><thead><tr>${['n', 't', 'who', 'act', 'site', 'range', 'purpose', 'object', 'result'].map((c) => html`<th scope="col">${t(`audit.${c}`)}</th>`)}</tr></thead>
       <tbody>${() => more.value.flatMap((a) => a.records).map((r) => html`<tr class="${r.result && r.result !== 'ok' ? 'row-denied' : ''}"><td class="number">${number(r.n)}</td><td>${dateTime(r.t)}</td><td>${r.who}<br><small>${word('role', r.role)}</small></td><td>${word('act', r.act)}</td>
-        <td>${r.site ? nameOf(r.site) : '–'}</td><td>${range(r.range)}</td><td>${purpose(r.purpose)}</td><td class="wrap"><small>${[r.object ?? '–'].flat().join(' ')}</small></td><td>${word('result', r.result)}</td></tr>`)}</tbody></table></div>
+        <td class="id">${r.site ? nameOf(r.site) : '–'}</td><td>${range(r.range)}</td><td>${purpose(r.purpose)}</td><td class="wrap"><small>${[r.object ?? '–'].flat().join(' ')}</small></td><td>${word('result', r.result)}</td></tr>`)}</tbody></table></div>
       ${() => (more.value.at(-1)?.next ? html`<button class="button" type="button" @click=${loadMore}>${t('more')}</button>` : null)}`)}</section>`;
 }
 /** @param {any} p */

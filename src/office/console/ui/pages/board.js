@@ -67,7 +67,7 @@ function tile(s) {
     <p class="tile-state">${() => stateMark(s.value.state)}<span class="tile-reason">${() => reasonText(s.value)}</span></p>
     ${() => html`<dl class="figures">${figure('backlog', 'up', backlogText(s.value), s.value.backlog_bytes > 0 ? 'figure-some' : '')}
       ${figure('wear', 'card', s.value.card_worn_percent == null ? '–' : t('board.worn', { percent: number(s.value.card_worn_percent) }), level(s.value.card_worn_percent, 80, 95))}
-      ${figure('clock', 'clock', clockText(s.value.clock), ['rtc', 'unset'].includes(s.value.clock) ? 'figure-warn' : '')}
+      ${figure('clock', 'clock', clockText(s.value.clock), ['rtc', 'unset'].includes(s.value.clock) && s.value.reason?.code !== 'recording_demo' ? 'figure-warn' : '')}
       ${figure('gaps', 'gap', gapsText(s.value), s.value.gaps_today?.count ? 'figure-warn' : '')}
       ${figure('sim', 'sim', simText(s.value), level(s.value.sim?.day_budget ? (100 * s.value.sim.today) / s.value.sim.day_budget : undefined, 90, 100))}
       ${s.value.missing_seq ? figure('missing', 'events', t('board.missing', { n: s.value.missing_seq }), 'figure-warn') : null}</dl>`}</li>`;

@@ -13,6 +13,7 @@ import { openWall } from '../player/wall.js';
 import { icon } from '../parts/icon.js';
 import { clockText, nameOf } from '../parts/site_words.js';
 import { eventLength, eventText, handledMark, scoreText } from '../parts/event_words.js';
+import { zoomFor } from '../parts/axis.js';
 import { eventPath, handleDialog } from '../parts/handle.js';
 import { lockDialog } from '../parts/lock.js';
 
@@ -35,7 +36,7 @@ function view(given) {
   const start = ms(e.start);
   const from = startOfDay(start);
   const player = allowedAt('clip', e.site)
-    ? playerView(openWall({ sites: [e.site], from, to: Math.min(from + DAY, Math.max(serverNow(), start + 60000)), at: start - LEAD_MS, sound: (s) => allowedAt('sound', s), purpose: () => Boolean(purpose.peek()) }))
+    ? playerView(openWall({ sites: [e.site], from, to: Math.min(from + DAY, Math.max(serverNow(), start + 60000)), at: start - LEAD_MS, sound: (s) => allowedAt('sound', s), purpose: () => Boolean(purpose.peek()) }), { zoom: zoomFor(e.end ? (ms(e.end) - start) / 1000 : 0) })
     : html`<div class="detail-picture">${picture({ site: e.site, fid: e.snapshot, alt: t('picture.event', { site: nameOf(e.site), time: dateTime(e.start) }) })}</div><p class="notice">${t('event.no_clip_right')}</p>`;
   return html`<div class="event-split"><div>${player}</div><aside class="card">${() => facts(event.value, reload)}</aside></div>`;
 }

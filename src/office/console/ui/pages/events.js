@@ -113,7 +113,7 @@ export default function page({ query }) {
     <details class="filters" ?open=${!small.peek()}><summary>${t('filters')}</summary><div class="fields">
       ${() => select(t('board.col_site'), 'site', [['', t('all')], ...sites.value.map((s) => /** @type {[string, string]} */ ([s.site, siteName(s)]))], filter.peek().site ?? '', (v) => setFilter('site', v))}
       ${() => select(t('events.rule'), 'rule', [['', t('all')], ...rules.value.map((r) => /** @type {[string, string]} */ ([r, word('rule', r)]))], filter.peek().rule ?? '', (v) => setFilter('rule', v))}
-      ${() => select(t('events.zone'), 'zone', [['', t('all')], ...zones.value.map((z) => /** @type {[string, string]} */ ([z, z]))], filter.peek().zone ?? '', (v) => setFilter('zone', v))}
+      ${() => select(t('events.zone'), 'zone', [['', t('all')], ...zones.value.map((z) => /** @type {[string, string]} */ ([z, word('zone', z)]))], filter.peek().zone ?? '', (v) => setFilter('zone', v))}
       ${select(t('events.handled'), 'handled', [['', t('all')], ['no', t('event.unhandled')], ['yes', t('event.handled')]], filter.peek().handled ?? '', (v) => setFilter('handled', v))}
       ${timeField('from')}${timeField('to')}
       ${input(t('search'), { name: 'q', required: false, value: filter.peek().q ?? '', input: debounce((/** @type {any} */ e) => setFilter('q', e.target.value.trim())) })}</div></details>

@@ -1,15 +1,16 @@
 // @ts-check
 // Users, their roles per group, one-time links, sessions.
 import { html, signal } from '../core/view.js';
-import { t } from '../core/i18n.js';
+import { language, t } from '../core/i18n.js';
 import { get, part, send } from '../core/api.js';
-import { me } from '../core/store.js';
+import { loadMe, loadSites, me, sites } from '../core/store.js';
 import { dateTime, iso, parseLocal } from '../core/time.js';
 import { ROLES } from '../core/rights.js';
 import { attempt, form, input, openDialog, select, toast } from '../parts/dialog.js';
 import { icon } from '../parts/icon.js';
 import { groupName } from '../parts/group.js';
 import { listOf, resource, show } from '../parts/resource.js';
+import { nameOf, siteName } from '../parts/site_words.js';
 
 export default function page() {
   const users = resource((signal) => get('/users', { signal }));
@@ -43,7 +44,8 @@ export default function page() {
     ${show(sessions, (answer) => html`<div class="table-wrap" tabindex="0" role="region" aria-label="${t('people.sessions')}"><table class="table"><thead><tr><th scope="col">${t('login.name')}</th><th scope="col">${t('people.from')}</th><th scope="col">${t('people.started')}</th><th scope="col">${t('people.used')}</th><th scope="col">${t('acts')}</th></tr></thead>
       <tbody>${listOf(answer, 'sessions').map((s) => html`<tr><th scope="row">${s.user?.name ?? s.user}</th><td>${s.address ?? s.from ?? '–'}<br><small>${s.agent ?? ''}</small></td><td>${dateTime(s.started)}</td><td>${dateTime(s.used)}</td>
         <td>${s.current ? html`<span class="tag">${t('people.this_session')}</span>` : html`<button class="button button-small" type="button" @click=${async () => { await attempt(() => send('DELETE', `/sessions/${part(s.id)}`), t('people.revoked')); sessions.reload(); }}>${t('people.revoke')}</button>`}</td></tr>`)}</tbody></table></div>`)}
-    ${show(groups, (answer) => html`<h2>${t('people.groups')}</h2><ul class="plain">${listOf(answer, 'groups').map((g) => html`<li><b>${g.name_vi ?? g.id ?? g}</b> <small class="muted">${(g.sites ?? []).join(', ')}</small></li>`)}</ul>`)}</section>`;
+    ${show(groups, (answer) => html`<div class="row"><h2>${t('people.groups')}</h2><button class="button" type="button" @click=${() => editGroups(listOf(answer, 'groups'), groups.reload)}>${t('groups.edit')}</button></div>
+      ${listOf(answer, 'groups').length === 0 ? html`<p class="muted">${t('groups.none')}</p>` : null}<ul class="plain">${listOf(answer, 'groups').map((g) => html`<li><b>${(language.value === 'en' ? g.name_en : g.name_vi) || g.id}</b> <small class="muted">${(g.sites ?? []).map(nameOf).join(', ')}</small></li>`)}</ul>`)}</section>`;
 }
 
 /** The one-time link, shown once. @param {string} token */
@@ -71,5 +73,32 @@ function grants(user, groups, save) {
       ${input(t('until'), { name: 'until', required: false, value: r.until ? dateTime(r.until) : '', placeholder: 'dd/MM/yyyy', maxlength: 20, input: (/** @type {any} */ e) => { r.until = e.target.value.trim(); } })}
       <button class="button" type="button" aria-label="${t('remove')}" @click=${() => { rows.value = rows.peek().filter((x) => x.key !== r.key); }}>${icon('close')}</button></div>`)}
       <button class="button" type="button" @click=${() => { rows.value = [...rows.peek(), { group: groups[0], role: 'viewer', until: null, key: Date.now() }]; }}>${icon('plus')} ${t('people.add_role')}</button>`,
+  }), { wide: true });
+}
+
+/** All groups at once: their names, and which sites each has; a site is in one group. @param {any[]} given @param {() => void} reload */
+function editGroups(given, reload) {
+  const rows = signal(given.map((g, i) => ({ id: g.id, name_vi: g.name_vi, name_en: g.name_en, sites: [...(g.sites ?? [])], key: i, old: true })));
+  const set = (/** @type {any} */ r, /** @type {string} */ name) => (/** @type {any} */ e) => { r[name] = e.target.value.trim(); };
+  /** A site that joins a group leaves the one it was in. */
+  const join = (/** @type {any} */ r, /** @type {string} */ site, /** @type {boolean} */ on) => {
+    for (const x of rows.peek()) x.sites = x.sites.filter((/** @type {string} */ s) => s !== site);
+    if (on) r.sites.push(site);
+    rows.value = [...rows.peek()];
+  };
+  openDialog(t('groups.edit'), (close) => form({
+    label: t('save'), cancel: close,
+    submit: async () => {
+      await send('PUT', '/groups', { groups: rows.peek().map(({ id, name_vi, name_en, sites: own }) => ({ id, name_vi, name_en, sites: own })) });
+      await Promise.all([loadMe(), loadSites()]);
+      toast(t('saved'));
+      reload();
+      close();
+    },
+    body: html`${() => rows.value.map((r) => html`<fieldset class="stack"><div class="grant-row">${r.old ? html`<p><b>${r.id}</b></p>` : input(t('groups.id'), { name: 'id', value: r.id, maxlength: 64, input: set(r, 'id') }, t('groups.id_hint'))}
+      ${input(t('name_vi'), { name: 'name_vi', required: false, value: r.name_vi, maxlength: 64, input: set(r, 'name_vi') })}${input(t('name_en'), { name: 'name_en', required: false, value: r.name_en, maxlength: 64, input: set(r, 'name_en') })}
+      <button class="button" type="button" aria-label="${t('remove')}" @click=${() => { rows.value = rows.peek().filter((x) => x.key !== r.key); }}>${icon('close')}</button></div>
+      <div class="site-choices" role="group" aria-label="${t('groups.sites', { name: r.name_vi || r.id })}">${sites.peek().map((s) => html`<label class="check"><input type="checkbox" .checked=${r.sites.includes(s.site)} @change=${(/** @type {any} */ e) => join(r, s.site, e.target.checked)}> ${siteName(s)}</label>`)}</div></fieldset>`)}
+      <button class="button" type="button" @click=${() => { rows.value = [...rows.peek(), { id: '', name_vi: '', name_en: '', sites: [], key: Date.now(), old: false }]; }}>${icon('plus')} ${t('groups.add')}</button>`,
   }), { wide: true });
 }

@@ -3,7 +3,7 @@
 import { html, onCleanup, signal } from '../core/view.js';
 import { t } from '../core/i18n.js';
 import { get, query, request, send } from '../core/api.js';
-import { allowed, siteOf, sites } from '../core/store.js';
+import { allowed, loadSites, siteOf, sites } from '../core/store.js';
 import { href } from '../core/router.js';
 import { attempt, field, select } from '../parts/dialog.js';
 import { icon } from '../parts/icon.js';
@@ -49,10 +49,11 @@ function view(g) {
   const set = (/** @type {string} */ site, /** @type {any} */ next) => { places.value = places.peek().map((p) => (p.site === site ? { ...p, ...next } : p)); changed.value = true; };
   const save = async () => {
     const rest = g.places.filter((p) => !places.peek().some((x) => x.site === p.site));
-    if (await attempt(async () => { await send('PUT', '/places', { places: [...rest, ...places.peek()] }); return true; }, t('saved'))) { changed.value = false; editing.value = false; }
+    if (await attempt(async () => { await send('PUT', '/places', { places: [...rest, ...places.peek()] }); return true; }, t('saved'))) { changed.value = false; editing.value = false; loadSites(); }
   };
   const number = (/** @type {string} */ name, /** @type {number} */ low, /** @type {number} */ high, /** @type {number} */ step, /** @type {any} */ p, factor = 1) => field(t(`plan.${name}`), (id) => html`<input id="${id}" type="number" min="${low}" max="${high}" step="${step}"
     .value=${Math.round((p[name] ?? 0) * factor * 100) / 100} @change=${(/** @type {any} */ e) => set(p.site, { [name]: Math.max(low, Math.min(high, Number(e.target.value))) / factor })}>`);
+  const words = (/** @type {string} */ name, /** @type {any} */ p) => field(t(name), (id) => html`<input id="${id}" maxlength="64" .value=${p[name] ?? ''} @change=${(/** @type {any} */ e) => set(p.site, { [name]: e.target.value.trim() })}>`);
   const unplaced = () => sites.value.filter((s) => !places.value.some((p) => p.site === s.site));
   return html`${g.image || g.tiles ? null : html`<p class="notice">${t('plan.none')}</p>`}
     <div class="plan-split">${map({ image: g.image, tiles: g.tiles, aspect: g.aspect, places, chosen, state: (s) => siteOf(s)?.state ?? 'unknown', name: nameOf, moved: (site, x, y) => { if (editing.peek()) set(site, { x, y }); } })}
@@ -61,7 +62,7 @@ function view(g) {
     const s = siteOf(chosen.value);
     return html`${p ? html`<h2>${nameOf(p.site)}</h2>${s ? html`<p>${stateMark(s.state)} ${reasonText(s)}</p><div class="detail-picture">${picture({ site: p.site, fid: s.snapshot?.fid, alt: t('picture.last', { site: nameOf(p.site) }) })}</div>` : null}
       <div class="row"><a class="button" href="${href(`/sites/${encodeURIComponent(p.site)}`)}">${t('page.site')}</a><a class="button" href="${`#/events${query({ site: p.site })}`}">${t('page.events')}</a></div>
-      ${editing.value ? html`<div class="fields">${number('x', 0, 100, 0.1, p, 100)}${number('y', 0, 100, 0.1, p, 100)}${number('heading', 0, 359, 1, p)}${number('fov', 5, 360, 1, p)}${number('range', 1, 50, 0.5, p, 100)}</div>
+      ${editing.value ? html`<div class="fields">${words('name_vi', p)}${words('name_en', p)}${number('x', 0, 100, 0.1, p, 100)}${number('y', 0, 100, 0.1, p, 100)}${number('heading', 0, 359, 1, p)}${number('fov', 5, 360, 1, p)}${number('range', 1, 50, 0.5, p, 100)}</div>
         <button class="button" type="button" @click=${() => { places.value = places.peek().filter((x) => x.site !== p.site); changed.value = true; }}>${t('plan.take_off')}</button>` : null}` : html`<p class="muted">${t('plan.choose')}</p>`}
       ${allowed('plan') ? html`<div class="stack">${editing.value ? html`<p class="muted">${t('plan.edit_about')}</p>${unplaced().length > 0 ? select(t('plan.put'), 'put', [['', '–'], ...unplaced().map((x) => /** @type {[string, string]} */ ([x.site, siteName(x)]))], '', (site) => {
     if (!site) return;

@@ -9,6 +9,7 @@ import { attempt, openDialog, form } from '../parts/dialog.js';
 import { icon } from '../parts/icon.js';
 import { groupName } from '../parts/group.js';
 import { listOf, resource, show } from '../parts/resource.js';
+import { nameOf } from '../parts/site_words.js';
 
 const PURPOSES = ['clip', 'snapshot', 'requested'];
 
@@ -26,12 +27,12 @@ const facts = (s) => {
   if (Array.isArray(rows)) {
     const columns = [...new Set(rows.flatMap((r) => Object.keys(r)))].slice(0, 8);
     return html`<div class="table-wrap" tabindex="0" role="region" aria-label="${t('retention.storage')}"><table class="table"><thead><tr>${columns.map((c) => html`<th scope="col">${word('storage', c)}</th>`)}</tr></thead>
-      <tbody>${rows.map((r) => html`<tr>${columns.map((c) => html`<td class="${typeof r[c] === 'number' ? 'number' : ''}">${value(c, r[c])}</td>`)}</tr>`)}</tbody></table></div>`;
+      <tbody>${rows.map((r) => html`<tr>${columns.map((c) => html`<td class="${typeof r[c] === 'number' ? 'number' : 'id'}">${value(c, r[c])}</td>`)}</tr>`)}</tbody></table></div>`;
   }
   return html`<dl class="facts">${Object.entries(s).filter(([, v]) => v === null || typeof v !== 'object').map(([k, v]) => html`<dt>${word('storage', k)}</dt><dd>${value(k, v)}</dd>`)}</dl>`;
 };
 /** @param {string} name @param {any} v */
-const value = (name, v) => (typeof v === 'number' ? (/bytes|free|size|total/.test(name) ? bytes(v) : number(v, 1)) : /^\d{4}-\d\d-\d\dT/.test(String(v)) ? date(v) : v ?? '–');
+const value = (name, v) => (typeof v === 'number' ? (/bytes|free|size|total/.test(name) ? bytes(v) : number(v, 1)) : /^\d{4}-\d\d-\d\dT/.test(String(v)) ? date(v) : name === 'purpose' ? word('kept', v) : name === 'site' ? nameOf(v) : v ?? '–');
 
 /** @param {any[]} given @param {() => void} reload */
 function table(given, reload) {
@@ -53,7 +54,7 @@ function table(given, reload) {
     })}`);
   };
   return html`<div class="table-wrap" tabindex="0" role="region" aria-label="${t('page.retention')}"><table class="table table-edit"><thead><tr><th scope="col">${t('group')}</th><th scope="col">${t('retention.purpose')}</th><th scope="col">${t('retention.days')}</th><th scope="col">${t('retention.ground')}</th><th scope="col"><span class="visually-hidden">${t('acts')}</span></th></tr></thead>
-    <tbody>${() => rules.value.map((r) => html`<tr><td><select aria-label="${t('group')}" @change=${(/** @type {any} */ e) => set(r.key, 'group', e.target.value)}>${groups().map((g) => html`<option ?selected=${g === r.group} value="${g}">${groupName(g)}</option>`)}</select></td>
+    <tbody>${() => (rules.value.length === 0 ? html`<tr><td colspan="5">${t('retention.none')}</td></tr>` : null)}${() => rules.value.map((r) => html`<tr><td><select aria-label="${t('group')}" @change=${(/** @type {any} */ e) => set(r.key, 'group', e.target.value)}>${groups().map((g) => html`<option ?selected=${g === r.group} value="${g}">${groupName(g)}</option>`)}</select></td>
       <td><select aria-label="${t('retention.purpose')}" @change=${(/** @type {any} */ e) => set(r.key, 'purpose', e.target.value)}>${[...new Set([...PURPOSES, r.purpose])].map((p) => html`<option value="${p}" ?selected=${p === r.purpose}>${word('kept', p)}</option>`)}</select></td>
       <td><input type="number" min="1" max="3650" aria-label="${t('retention.days')}" .value=${r.days} @input=${(/** @type {any} */ e) => set(r.key, 'days', e.target.value)}></td>
       <td><input aria-label="${t('retention.ground')}" maxlength="300" .value=${r.ground ?? ''} @input=${(/** @type {any} */ e) => set(r.key, 'ground', e.target.value)}></td>

@@ -1,6 +1,6 @@
 // @ts-check
 // One site: what it says of itself, health over time, presence, gaps, ring, versions, log tail.
-import { html, signal, untrack } from '../core/view.js';
+import { effect, html, signal, untrack } from '../core/view.js';
 import { bytes, duration, number, t, word } from '../core/i18n.js';
 import { get, part, query, send } from '../core/api.js';
 import { allowedAt, siteOf } from '../core/store.js';
@@ -28,6 +28,9 @@ export default function page({ params }) {
   const bounds = () => { const to = serverNow(); return { from: iso(to - hours.value * 3600000), to: iso(to) }; };
   const detail = resource((signal) => get(path, { signal }));
   const health = resource((signal) => get(`${path}/health${query({ ...bounds(), step: /** @type {any} */ (SPANS)[hours.value] })}`, { signal }));
+  // A device that is new has too little for a day's chart.
+  let looked = false;
+  effect(() => { const t_ = health.data.value?.t; if (t_ && !looked) { looked = true; if (t_.length < 4) hours.value = 6; } });
   const presence = resource((signal) => get(`${path}/presence${query(bounds())}`, { signal }));
   const gaps = resource((signal) => get(`${path}/gaps${query(bounds())}`, { signal }));
   const live = () => siteOf(site) ?? detail.data.value ?? { site };

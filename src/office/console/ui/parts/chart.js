@@ -49,7 +49,7 @@ export function chart(of) {
     const x = (/** @type {number} */ at) => PAD.left + ((at - from) / Math.max(1, to - from)) * (w - PAD.left - PAD.right);
     const y = (/** @type {number} */ v) => PAD.top + (1 - Math.min(1, v / top)) * (HEIGHT - PAD.top - PAD.bottom);
     return svg`<svg width="${w}" height="${HEIGHT}" role="img" aria-label="${t('chart.label', { title: of.title, low: known.length ? of.format(Math.min(...known)) : '–', high: known.length ? of.format(Math.max(...known)) : '–', newest: newest === undefined ? '–' : of.format(newest) })}">
-      ${[0, 0.5, 1].map((f) => svg`<g><line class="tick" x1="${PAD.left}" x2="${w - PAD.right}" y1="${y(top * f)}" y2="${y(top * f)}"/><text class="tick-text" text-anchor="end" x="${PAD.left - 5}" y="${y(top * f) + 4}">${of.format(top * f)}</text></g>`)}
+      ${[0, 0.5, 1].filter((f) => f !== 0.5 || ![0, top].some((v) => of.format(v) === of.format(top / 2))).map((f) => svg`<g><line class="tick" x1="${PAD.left}" x2="${w - PAD.right}" y1="${y(top * f)}" y2="${y(top * f)}"/><text class="tick-text" text-anchor="end" x="${PAD.left - 5}" y="${y(top * f) + 4}">${of.format(top * f)}</text></g>`)}
       ${ticks(from * 1000, to * 1000, w - PAD.left - PAD.right).map((k) => svg`<text class="tick-text" text-anchor="middle" x="${x(k.at / 1000)}" y="${HEIGHT - 5}">${k.text}</text>`)}
       ${runs(of.times, of.values, step).map((run) => svg`<path class="chart-line" d="${run.length === 1 ? `M${x(run[0][0]) - 1} ${y(run[0][1])}h2` : `M${run.map(([at, v]) => `${x(at).toFixed(1)} ${y(v).toFixed(1)}`).join('L')}`}"/>`)}</svg>`;
   }}</div>

@@ -8,7 +8,8 @@ export const wayOf = (degrees) => WAYS[Math.round((((degrees % 360) + 360) % 360
 
 /** What happened, in a sentence. @param {any} e */
 export function eventText(e) {
-  const place = (e.zones ?? []).join(', ');
+  // The whole picture is no place.
+  const place = (e.zones ?? []).filter((/** @type {string} */ z) => z !== 'all').join(', ');
   const direction = typeof e.direction === 'number' ? ` · ${t('event.direction', { way: t(`way.${wayOf(e.direction)}`) })}` : '';
   return `${word('rule', e.rule)}${direction}${place ? ` · ${place}` : ''}`;
 }

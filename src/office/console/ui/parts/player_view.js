@@ -56,7 +56,7 @@ function capture(tile, wall) {
   }, 'image/png');
 }
 
-/** @param {import('../player/wall.js').Wall} wall @param {{shortcuts?: boolean}} [options] */
+/** @param {import('../player/wall.js').Wall} wall @param {{shortcuts?: boolean, zoom?: number}} [options] */
 export function playerView(wall, options = {}) {
   const large = signal(wall.tiles.length === 1 ? wall.tiles[0].site : '');
   const chosen = () => wall.tiles.find((x) => x.site === large.peek()) ?? wall.tiles[0];
@@ -95,7 +95,7 @@ export function playerView(wall, options = {}) {
       <label class="check"><input type="checkbox" @change=${(/** @type {any} */ e) => { wall.skips.value = e.target.checked; }}> ${t('player.skip_gaps')}</label>
       ${wall.tiles.length > 1 ? html`<label class="check"><input type="checkbox" checked @change=${(/** @type {any} */ e) => { wall.waits.value = e.target.checked; }}> ${t('player.wait')}</label>` : null}
       <span class="waiting-for" role="status">${() => (wall.waitingFor.value.length > 0 ? t('player.waiting_for', { sites: wall.waitingFor.value.map(nameOf).join(', ') }) : '')}</span>
-    </div>${axis(wall)}</div>`;
+    </div>${axis(wall, options.zoom)}</div>`;
 }
 
 let figuresAt = 0;

@@ -4,6 +4,8 @@
 /** A tile that starves holds the clock for so long at most. */
 export const HOLD_MAX_MS = 2000;
 export const SPEEDS = [0.25, 0.5, 1, 2, 4, 8];
+/** From this speed on only key frames are decoded: every picture of nine cameras would be 900 a second. */
+export const KEYS_FROM = 4;
 
 export class MasterClock {
   /** @param {() => number} now a steady clock in ms (`performance.now`) @param {number} wall ms since 1970 */

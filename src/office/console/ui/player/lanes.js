@@ -61,3 +61,10 @@ export function nextFootage(lanes, t) {
   for (const { spans } of lanes) for (const s of spans) if (s.to > t) { best = Math.min(best, Math.max(s.from, t)); }
   return Number.isFinite(best) ? best : null;
 }
+
+/** Where the newest footage begins, if no camera has any at a time. @param {{spans: Span[]}[]} lanes @param {number} t @returns {number | null} */
+export function newestBefore(lanes, t) {
+  const spans = lanes.flatMap((lane) => lane.spans);
+  if (spans.length === 0 || spans.some((s) => s.from <= t && t < s.to)) return null;
+  return Math.max(...spans.map((s) => s.from));
+}

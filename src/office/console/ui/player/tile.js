@@ -5,6 +5,7 @@ import { BASE } from '../core/api.js';
 import { Feed } from './mse.js';
 import { correction } from './sync.js';
 import { fragmentAt, keyAt } from './plan.js';
+import { KEYS_FROM } from './clock.js';
 import { pieceAt } from './lanes.js';
 
 /** Pictures of the office a second at most. */
@@ -108,6 +109,7 @@ export class Tile {
       return true;
     }
     this.set({ kind: 'video', fid: piece.fid, clock, soundLost: file.way.soundLost, clockSet: file.fragments[fragmentAt(file.fragments, t)]?.clockSet });
+    if (running && speed >= KEYS_FROM) return this.leap(file, t);
     return this.follow(t, speed, running, String(piece.fid));
   }
 
@@ -145,6 +147,16 @@ export class Tile {
     if (video.readyState < 3 && error < -0.1) return true;
     this.to.stats.add(error / Math.max(1, speed));
     if (act.seek) { this.to.stats.seeks++; this.jump(t + this.lead * speed); } else if (Math.abs(video.playbackRate - act.rate) > 0.004) video.playbackRate = act.rate;
+    return false;
+  }
+
+  /** Fast: stands, and jumps from key frame to key frame, so that one picture of each is decoded. @param {import('./mse.js').File_} file @param {number} t */
+  leap(file, t) {
+    this.rest();
+    if (this.isBlack(String(file.fid)) || this.video.seeking) return false;
+    const key = file.fragments[keyAt(file.fragments, t)];
+    // A little behind its start: rounding must not show the picture before.
+    if (key && Math.abs(this.video.currentTime - key.start) > 0.05) this.jump(key.start + 0.01);
     return false;
   }
 

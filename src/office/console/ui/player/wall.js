@@ -5,7 +5,7 @@ import { get, query, send } from '../core/api.js';
 import { iso } from '../core/time.js';
 import { MasterClock } from './clock.js';
 import { HoldJudge, slip, SyncStats } from './sync.js';
-import { nextFootage, readLane } from './lanes.js';
+import { newestBefore, nextFootage, readLane } from './lanes.js';
 import { ShownSpans } from './shown.js';
 import { Tile } from './tile.js';
 
@@ -16,7 +16,8 @@ const SHOWN_EVERY_MS = 5000;
 const AXIS_EVERY_MS = 30000;
 
 /**
- * @param {{sites: string[], from: number, to: number, at: number, sound: (site: string) => boolean, purpose: () => boolean}} of
+ * @param {{sites: string[], from: number, to: number, at: number, newest?: boolean, sound: (site: string) => boolean, purpose: () => boolean}} of
+ *   `newest`: the time was not chosen, so the newest footage is better than an empty one
  */
 export function openWall(of) {
   const steady = () => performance.now();
@@ -111,7 +112,10 @@ export function openWall(of) {
     report();
     for (const tile of tiles) tile.close();
   });
-  loadAxis().then(() => step());
+  loadAxis().then(() => {
+    const newest = of.newest ? newestBefore(lanes.peek(), clock.now()) : null;
+    if (newest !== null) seek(newest); else step();
+  });
   return wall;
 }
 /** @typedef {ReturnType<typeof openWall>} Wall */

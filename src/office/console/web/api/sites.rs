@@ -193,7 +193,7 @@ fn site(call: &Call) -> Result<Answer, Problem> {
     let row = call.web.reader.site(site, day_start(call.now))?.ok_or_else(Problem::not_found)?;
     let places = call.web.places()?;
     let place = places.iter().find(|place| place.site == site);
-    let view = SiteView::of(&row, place, call.web.missing_since(site), call.now);
+    let view = call.web.site_view(&row, place, call.now);
     Answer::json(&view.with_words(&row)?)
 }
 
