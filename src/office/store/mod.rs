@@ -32,11 +32,16 @@ use files::DirectoryStore;
 use sqlite::index::{self as database, SqliteIndex};
 use sqlite::reader::SqliteReader;
 
+/// Index and files of an archive.
+type Opened = (Box<dyn Index>, Arc<dyn FileStore>);
+/// Index and files of an archive, for pages.
+type Readable = (Arc<dyn ReadIndex>, Arc<dyn FileStore>);
+
 /// Opens index and files in `dir` for writing, or makes them.
 ///
 /// # Errors
 /// When directory or index cannot be used.
-pub(super) fn open(dir: &Path) -> Result<(Box<dyn Index>, Arc<dyn FileStore>), ArchiveError> {
+pub(super) fn open(dir: &Path) -> Result<Opened, ArchiveError> {
     std::fs::create_dir_all(dir).named(|| dir.display().to_string())?;
     Ok((Box::new(SqliteIndex::open(dir)?), Arc::new(DirectoryStore::open(dir))))
 }
@@ -46,9 +51,7 @@ pub(super) fn open(dir: &Path) -> Result<(Box<dyn Index>, Arc<dyn FileStore>), A
 ///
 /// # Errors
 /// `NotFound` when `dir` holds no archive; otherwise the failure of the database.
-pub(super) fn open_read_only(
-    dir: &Path,
-) -> Result<(Box<dyn Index>, Arc<dyn FileStore>), ArchiveError> {
+pub(super) fn open_read_only(dir: &Path) -> Result<Opened, ArchiveError> {
     ensure_there(dir)?;
     Ok((Box::new(SqliteIndex::open_read_only(dir)?), Arc::new(DirectoryStore::read_only(dir))))
 }
@@ -58,9 +61,7 @@ pub(super) fn open_read_only(
 /// # Errors
 /// `NotFound` when `dir` holds no archive; `Outdated` for one of an older version; otherwise the
 /// failure of the database.
-pub(super) fn open_reader(
-    dir: &Path,
-) -> Result<(Arc<dyn ReadIndex>, Arc<dyn FileStore>), ArchiveError> {
+pub(super) fn open_reader(dir: &Path) -> Result<Readable, ArchiveError> {
     ensure_there(dir)?;
     Ok((Arc::new(SqliteReader::open(dir)?), Arc::new(DirectoryStore::read_only(dir))))
 }

@@ -291,7 +291,7 @@ mod tests {
             assert!(steps.iter().any(|step| step.contains(wanted)), "{filter:?}: {steps:#?}");
             let is_bare = |step: &&String| step.starts_with("SCAN m") && !step.contains("INDEX");
             assert_eq!(steps.iter().find(is_bare), None, "{filter:?}: {steps:#?}");
-            let files = steps.iter().filter(|step| step.contains("COVERING INDEX files_of_event"));
+            let files = steps.iter().filter(|step| step.contains("COVERING INDEX files_for_event"));
             assert_eq!(files.count(), 2, "{filter:?}: {steps:#?}");
         }
     }

@@ -75,7 +75,7 @@ pub(crate) const UPGRADE: &str = "
     CREATE INDEX IF NOT EXISTS events_by_number ON events (site, ring, seq);
     CREATE INDEX IF NOT EXISTS events_by_receipt ON events (received);
     DROP INDEX IF EXISTS files_by_event;
-    CREATE INDEX IF NOT EXISTS files_of_event ON files (site, event, purpose, start, fid, gone) WHERE gone IS NULL;
+    CREATE INDEX IF NOT EXISTS files_for_event ON files (site, event, purpose, start, fid, gone) WHERE gone IS NULL;
     CREATE INDEX IF NOT EXISTS files_by_time ON files (start);
     CREATE INDEX IF NOT EXISTS files_by_path ON files (path);
     CREATE INDEX IF NOT EXISTS files_by_receipt ON files (received) WHERE gone IS NULL;
