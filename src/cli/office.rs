@@ -21,7 +21,7 @@ use super::{office_file, office_lock};
 use crate::clock::{Clock as _, SystemClock, random_id};
 use crate::escape::{shown, shown_json, shown_path};
 use crate::office::archive::Archive;
-use crate::office::archive_link::ArchiveLink;
+use crate::office::archive_link::{ArchiveClient, ArchiveLink};
 use crate::office::archive_lock::claim;
 use crate::office::command_client::{CommandError, DeviceCommand, send};
 use crate::office::console::retention::rules_of;
@@ -329,6 +329,22 @@ fn rules_without_web(dir: &Path) -> Option<RetentionRules> {
     })
 }
 
+/// Hands over the rules, then answers the command line; never ends.
+async fn serve_requests(dir: &Path, rules: Option<RetentionRules>, archive: ArchiveClient) {
+    if let Some(rules) = rules
+        && let Err(error) = archive.set_rules(rules).await
+    {
+        warn_of_rules(&error.line());
+    }
+    match operator_socket::listen(dir) {
+        Ok(listener) => operator_socket::serve(listener, archive).await,
+        Err(error) => {
+            tracing::warn!(%error, "no socket for requests of the command line; lock in the console instead");
+        }
+    }
+    std::future::pending().await
+}
+
 fn warn_of_rules(detail: &str) {
     tracing::warn!(
         detail,
@@ -363,20 +379,12 @@ fn receive(
         let stop = on_signal()?;
         let (_none, commands) = mpsc::channel(1);
         let mut lines = Lines::start()?;
-        match operator_socket::listen(dir) {
-            Ok(listener) => drop(tokio::spawn(operator_socket::serve(listener, client.clone()))),
-            Err(error) => {
-                tracing::warn!(%error, "no socket for requests of the command line; lock in the console instead");
-            }
+        let receiving =
+            service::run(archive, office, commands, stop, |notice| lines.report(notice));
+        tokio::select! {
+            ended = receiving => ended?,
+            () = serve_requests(dir, rules, client) => {}
         }
-        if let Some(rules) = rules {
-            tokio::spawn(async move {
-                if let Err(error) = client.set_rules(rules).await {
-                    warn_of_rules(&error.line());
-                }
-            });
-        }
-        service::run(archive, office, commands, stop, |notice| lines.report(notice)).await?;
         anyhow::Ok(ExitCode::SUCCESS)
     })
 }

@@ -362,6 +362,46 @@ fn who_may_not_hear_gets_a_file_without_sound() {
 }
 
 #[test]
+fn lists_name_sites_of_the_own_groups_alone() {
+    let office = TestOffice::built(
+        0,
+        &[("north", 400), ("south", 500)].map(|(group, days)| RetentionRow {
+            group: group.into(),
+            purpose: "clip".into(),
+            days,
+            ground: "Law 91/2025".into(),
+        }),
+        |_| {},
+    );
+    settle(&office);
+    let user = office.user("north.all", &Role::ALL.map(|role| (role, "north")));
+    let cookie = office.session(user, true);
+    let range = "from=2026-11-01T00:00:00Z&to=2026-12-31T00:00:00Z";
+    for path in [
+        "/api/v1/me",
+        "/api/v1/sites",
+        "/api/v1/motion-events",
+        "/api/v1/motion-events?site=km-18",
+        "/api/v1/motion-events?q=km-18",
+        "/api/v1/places",
+        "/api/v1/groups",
+        "/api/v1/retention",
+        "/api/v1/locks",
+        "/api/v1/stats/storage",
+        &format!("/api/v1/axis?sites=km-17&{range}"),
+    ] {
+        let got = office.get(path, &cookie);
+        let text = String::from_utf8(got.body).unwrap();
+        assert_eq!(got.status, 200, "{path}: {text}");
+        for foreign in ["km-18", "km-19", "south"] {
+            assert!(!text.contains(foreign), "{path} names {foreign}: {text}");
+        }
+    }
+    let both = office.get(&format!("/api/v1/axis?sites=km-17,km-18&{range}"), &cookie);
+    assert_eq!(both.status, 404);
+}
+
+#[test]
 fn rules_of_a_group_count_from_the_start_of_the_office() {
     let rule = |group: &str, days: u32| RetentionRow {
         group: group.into(),
