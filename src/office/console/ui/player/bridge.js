@@ -1,6 +1,6 @@
 // @ts-check
-// A hole inside a group of pictures. Browsers drop every picture behind a jump of more than two durations until the next key frame,
-// although these pictures build on the ones before the hole and decode well. So the last picture before the hole gets a longer duration. Pure.
+// A gap inside a group of pictures. Browsers drop every picture behind a jump of more than two durations until the next key frame,
+// although these pictures build on the ones before the gap and decode well. So the last picture before the gap gets a longer duration. Pure.
 
 /** Boxes of a type, as the places of their bodies. @param {DataView} view @param {number} from @param {number} to @param {string} type @returns {[number, number][]} */
 function boxes(view, from, to, type) {
@@ -31,10 +31,10 @@ function run(view, [from, to]) {
 
 /**
  * Lengthens the last sample of each run of the first track until the next run, in place.
- * @param {ArrayBuffer} bytes `moof` and what follows @param {number} seconds its length, by the index @param {number} hole seconds until the next fragment
+ * @param {ArrayBuffer} bytes `moof` and what follows @param {number} seconds its length, by the index @param {number} gap seconds until the next fragment
  * @returns {number} runs that were lengthened; a fragment without durations of its own stays as it is
  */
-export function lengthen(bytes, seconds, hole) {
+export function lengthen(bytes, seconds, gap) {
   const view = new DataView(bytes);
   const moof = boxes(view, 0, bytes.byteLength, 'moof')[0];
   const all = moof ? boxes(view, moof[0], moof[1], 'traf').map((traf) => run(view, traf)) : [];
@@ -45,7 +45,7 @@ export function lengthen(bytes, seconds, hole) {
   let done = 0;
   runs.forEach((r, i) => {
     const next = runs[i + 1];
-    const more = Math.round(next ? next.from - end(r) : hole * scale);
+    const more = Math.round(next ? next.from - end(r) : gap * scale);
     if (!r || more <= 0) return;
     view.setUint32(r.last, Math.min(0xffffffff, view.getUint32(r.last) + more));
     done++;
@@ -54,7 +54,7 @@ export function lengthen(bytes, seconds, hole) {
 }
 
 /** Seconds from the end of a fragment to the next one, if that one builds on it. @param {import('./plan.js').Fragment[]} fragments @param {number} i */
-export function holeBehind(fragments, i) {
+export function gapBehind(fragments, i) {
   const next = fragments[i + 1];
   return next && !next.key ? Math.max(0, next.start - fragments[i].end) : 0;
 }

@@ -145,7 +145,7 @@ export class Tile {
     if (this.isBlack(String(file.fid))) return false;
     const error = video.currentTime - t;
     const act = correction(error, speed);
-    // The last pictures before a hole: nothing more comes, so nothing is waited for.
+    // The last pictures before a gap: nothing more comes, so nothing is waited for.
     if (video.readyState < 3 && this.isLast(file, t)) return false;
     if (video.readyState < 3 && error < -0.1) return true;
     this.to.stats.add(error / Math.max(1, speed));
