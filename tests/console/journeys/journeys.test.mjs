@@ -177,8 +177,10 @@ journey('the board turns red within 3 s of kill -9', 90, async () => {
 journey('an event and its picture are on the page within 2 s', 120, async () => {
   await browser.go(`${rig.origin}/#/events`);
   await browser.until('document.querySelector(".events") && document.querySelector(".link-open")', 15000);
+  await browser.until('document.querySelector(".virtual-row img")?.naturalWidth > 0', 60000, 'the pictures that are there already');
   const figures = [];
   for (let i = 0; i < 2; i++) {
+    await sleep(1000);
     const known = new Set(await browser.run('return [...document.querySelectorAll(".virtual-row img")].map((x) => x.src)'));
     /** When the office had said that the snapshot is stored. */ let stored = 0;
     rig.office.line = (line) => { if (/km-17\s+snapshot of \d+ bytes, hash checked/.test(line) && !stored) stored = Date.now(); };

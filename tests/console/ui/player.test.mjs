@@ -6,6 +6,7 @@ import { decide } from '../../../src/office/console/ui/player/codec.js';
 import { newestBefore, nextFootage, pieceAt, pieces, readLane } from '../../../src/office/console/ui/player/lanes.js';
 import { fragmentAt, keyAt, layout, nextRequest } from '../../../src/office/console/ui/player/plan.js';
 import { ZOOMS, zoomFor } from '../../../src/office/console/ui/parts/axis.js';
+import { gapBehind, lengthen } from '../../../src/office/console/ui/player/bridge.js';
 import { ShownSpans } from '../../../src/office/console/ui/player/shown.js';
 
 function fakeClock() { const c = { t: 1000, now: () => c.t, pass(ms) { c.t += ms; } }; return c; }
@@ -150,4 +151,23 @@ test('an event opens at ten minutes, a long one wider', () => {
   assert.equal(ZOOMS[zoomFor(0)], 600);
   assert.equal(ZOOMS[zoomFor(150)], 600);
   assert.equal(ZOOMS[zoomFor(600)], 3600);
+});
+
+test('the last picture before a gap lasts until the next one', () => {
+  const boxOf = (type, ...parts) => { const body = Buffer.concat(parts); const head = Buffer.alloc(8); head.writeUInt32BE(body.length + 8); head.write(type, 4); return Buffer.concat([head, body]); };
+  const words = (...list) => Buffer.concat(list.map((n) => { const b = Buffer.alloc(4); b.writeUInt32BE(n); return b; }));
+  const traf = (track, time, ...durations) => boxOf('traf', boxOf('tfhd', words(0x20000, track)), boxOf('tfdt', words(0, time)), boxOf('trun', words(0x301, durations.length, 0, ...durations.flatMap((d) => [d, 11]))));
+  // Two runs of pictures with a gap of 1000 ticks between them, and one of sound; 90,000 ticks a second.
+  const moof = boxOf('moof', boxOf('mfhd', words(0, 1)), traf(1, 5000, 3600, 3600), traf(2, 0, 1024), traf(1, 13200, 3600, 2200));
+  const bytes = new Uint8Array(Buffer.concat([moof, boxOf('mdat', words(0))])).buffer;
+  assert.equal(lengthen(bytes, 14000 / 90000, 0.5), 2);
+  const view = Buffer.from(bytes);
+  const durations = [];
+  for (let at = view.indexOf('trun'); at >= 0; at = view.indexOf('trun', at + 1)) for (let i = 0; i < view.readUInt32BE(at + 8); i++) durations.push(view.readUInt32BE(at + 16 + 8 * i));
+  assert.deepEqual(durations, [3600, 4600, 1024, 3600, 2200 + 45000]);
+  assert.equal(lengthen(new Uint8Array(16).buffer, 1, 1), 0);
+  const f = (start, end, key) => ({ start, end, key });
+  assert.equal(gapBehind([f(0, 1, true), f(1.5, 2, false)], 0), 0.5);
+  assert.equal(gapBehind([f(0, 1, true), f(1.5, 2, true)], 0), 0, 'a key frame needs nothing before it');
+  assert.equal(gapBehind([f(0, 1, true), f(0.9, 2, false)], 0), 0);
 });

@@ -76,6 +76,7 @@ assets! {
     "parts/site_words.js"
     "parts/snapshot.js"
     "parts/virtual.js"
+    "player/bridge.js"
     "player/clock.js"
     "player/codec.js"
     "player/lanes.js"

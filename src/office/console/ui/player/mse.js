@@ -2,6 +2,7 @@
 // One video fed by ranges of files: every fragment at its wall time on the session's axis.
 import { fileUrl, get, request } from '../core/api.js';
 import { decide } from './codec.js';
+import { gapBehind, lengthen } from './bridge.js';
 import { AHEAD_S, BEHIND_S, TILE_BYTES_MAX, buffered, layout, nextRequest } from './plan.js';
 
 /** Files of a tile whose index is kept. */
@@ -168,7 +169,9 @@ export class Feed {
       const buffer = /** @type {SourceBuffer} */ (this.buffer);
       if (this.initOf !== key) { await this.append(file.init); this.initOf = key; }
       if (Math.abs(buffer.timestampOffset - f.shift) > 1e-6) buffer.timestampOffset = f.shift;
-      await this.append(bytes.slice(f.offset - wish.offset, f.offset - wish.offset + f.length));
+      const part = bytes.slice(f.offset - wish.offset, f.offset - wish.offset + f.length);
+      lengthen(part, f.end - f.start, gapBehind(file.fragments, i));
+      await this.append(part);
       file.have.add(i);
       this.bytes += f.length;
     }

@@ -102,15 +102,16 @@ export class Tile {
     if (file.way.way === 'pictures' || this.black.has(String(piece.fid))) return this.picture(file, piece.fid, t, clock);
     this.image.hidden = true;
     if (!this.feed.has(t)) {
-      const inside = fragmentAt(file.fragments, t) >= 0;
-      if (!inside) { this.rest(); this.set({ kind: 'gap', reason: 'no_pictures', from: wall, to: wall }); return false; }
+      const at = fragmentAt(file.fragments, t);
+      if (at >= 0 && file.have.has(at)) { this.rest(); this.set({ kind: 'gap', reason: 'no_key_frame', from: wall, to: wall }); return false; }
+      if (at < 0) { this.rest(); this.set({ kind: 'gap', reason: 'no_pictures', from: wall, to: wall }); return false; }
       this.rest();
       this.set({ kind: 'loading', fid: piece.fid, clock });
       return true;
     }
     this.set({ kind: 'video', fid: piece.fid, clock, soundLost: file.way.soundLost, clockSet: file.fragments[fragmentAt(file.fragments, t)]?.clockSet });
     if (running && speed >= KEYS_FROM) return this.leap(file, t);
-    return this.follow(t, speed, running, String(piece.fid));
+    return this.follow(t, speed, running, file);
   }
 
   /** Nothing to show: stands still and jumps when there is something again. */
@@ -119,8 +120,8 @@ export class Tile {
     if (!this.video.paused) this.video.pause();
   }
 
-  /** @param {number} t @param {number} speed @param {boolean} running @param {string} fid */
-  follow(t, speed, running, fid) {
+  /** @param {number} t @param {number} speed @param {boolean} running @param {import('./mse.js').File_} file */
+  follow(t, speed, running, file) {
     const video = this.video;
     if (video.seeking) { return performance.now() - this.seekedAt > 250; }
     if (this.seekedAt && this.joined) {
@@ -141,9 +142,11 @@ export class Tile {
       return false;
     }
     if (video.paused) video.play().catch(() => null);
-    if (this.isBlack(fid)) return false;
+    if (this.isBlack(String(file.fid))) return false;
     const error = video.currentTime - t;
     const act = correction(error, speed);
+    // The last pictures before a gap: nothing more comes, so nothing is waited for.
+    if (video.readyState < 3 && this.isLast(file, t)) return false;
     if (video.readyState < 3 && error < -0.1) return true;
     this.to.stats.add(error / Math.max(1, speed));
     if (act.seek) { this.to.stats.seeks++; this.jump(t + this.lead * speed); } else if (Math.abs(video.playbackRate - act.rate) > 0.004) video.playbackRate = act.rate;
@@ -162,9 +165,20 @@ export class Tile {
 
   seekedAt = 0;
 
+  /** Whether all that follows what is buffered at a time is here already, or does not exist. @param {import('./mse.js').File_} file @param {number} t */
+  isLast(file, t) {
+    const ranges = this.video.buffered;
+    for (let i = 0; i < ranges.length; i++) {
+      if (ranges.start(i) - 0.1 > t || t > ranges.end(i) || ranges.end(i) - t > 1) continue;
+      const next = fragmentAt(file.fragments, ranges.end(i) + 0.05);
+      return next < 0 || file.have.has(next);
+    }
+    return false;
+  }
+
   /** Seconds this video is ahead of the clock, if it follows it now. @param {number} wall @returns {number | null} */
   error(wall) {
-    const on = this.joined && this.status.peek().kind === 'video' && !this.video.seeking && !this.video.paused;
+    const on = this.joined && this.status.peek().kind === 'video' && !this.video.seeking && !this.video.paused && this.video.readyState >= 3;
     return on ? this.video.currentTime - (wall - this.originMs) / 1000 : null;
   }
 
