@@ -111,6 +111,16 @@ pub fn pin_class(purpose: Purpose) -> PinClass {
     }
 }
 
+/// The range of the part behind `span`: what lies before its own footage is missing from it.
+fn rest_of(range: ClipRange, span: &Span) -> ClipRange {
+    match (range, span.fragments.last()) {
+        (ClipRange::Mono(boot, from, to), Some(last)) if last.boot == boot => {
+            ClipRange::Mono(boot, from.max(last.end().mono), to)
+        }
+        _ => range,
+    }
+}
+
 /// Asks storage for exactly the records of a stored clip, under that pin.
 fn locate_records(manifest: &Manifest, pin: PinId) -> AgentEffect {
     let ((first, last), class) = (manifest.records, pin_class(manifest.purpose));
@@ -171,15 +181,15 @@ impl Agent {
     fn hash(&mut self, job: ClipJob, span: Span, out: &mut Vec<AgentEffect>) {
         let mut draft =
             manifest::of_span(&self.site, job.owed.purpose, &job.owed.event, job.owed.part, &span);
-        let file: SharedFile =
-            Arc::new(VirtualClip::assemble(&span, &manifest::about(&draft), self.reader.clone()));
-        draft.size = file.len();
-        // A rebuilt part keeps its `last` flag.
+        // A rebuilt part keeps its `last` flag, and what the first one lacked at its edges.
         if let Some(SpooledEntry { what: EntryKind::File(before), .. }) =
             job.instead_of.and_then(|entry_id| self.spool.entry_mut(entry_id))
         {
-            draft.last = before.last;
+            manifest::keep_edges(&mut draft, before);
         }
+        let file: SharedFile =
+            Arc::new(VirtualClip::assemble(&span, &manifest::about(&draft), self.reader.clone()));
+        draft.size = file.len();
         out.push(AgentEffect::Hash(HashRequest {
             job: job.pin.0,
             event: draft.event.clone(),
@@ -187,7 +197,9 @@ impl Agent {
         }));
         let last = span.fragments.last().map_or(u64::MAX, |fragment| fragment.seq);
         let rest = (span.more && job.instead_of.is_none()).then(|| {
-            Box::new(PendingClip { part: job.owed.part + 1, after: last, ..job.owed.clone() })
+            let range = rest_of(job.owed.range, &span);
+            let part = job.owed.part + 1;
+            Box::new(PendingClip { part, range, after: last, ..job.owed.clone() })
         });
         let step = ClipStep::Hashed { manifest: Box::new(draft), file, span: Box::new(span), rest };
         self.jobs.making.push(ClipJob { step, ..job });

@@ -20,6 +20,15 @@ pub(super) struct EventLine {
     detail: Option<String>,
     /// What happened: `action`, `state` or `command` of the data.
     what: Option<String>,
+    /// The range of a gap or of lost records.
+    from: Option<String>,
+    to: Option<String>,
+    /// The file of a repair or a loss.
+    file: Option<String>,
+    /// The version that starts.
+    version: Option<String>,
+    /// True if the last boot ended with an orderly stop.
+    clean: Option<bool>,
 }
 
 impl EventLine {
@@ -31,21 +40,46 @@ impl EventLine {
             seq,
             level: level(kind, data),
             reason: text("reason").or_else(|| text("fault")),
-            detail: text("detail"),
-            what: ["action", "state", "cmd", "command"].iter().find_map(|key| text(key)),
+            detail: first_error(data).or_else(|| text("detail")),
+            from: text("from"),
+            to: text("to"),
+            file: text("file"),
+            version: text("version"),
+            clean: data["clean"].as_bool(),
+            what: ["action", "state", "cmd", "command", "what"].iter().find_map(|key| text(key)),
         }
     }
 
     /// Writes the line.
     pub(super) fn log(self) {
-        let EventLine { kind, seq, level, reason, detail, what } = self;
+        let EventLine { kind, seq, level, reason, detail, what, .. } = self;
+        let EventLine { from, to, file, version, clean, .. } = self;
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    kind, seq, what, reason, detail, from, to, file, version, clean, "event"
+                )
+            };
+        }
         match level {
-            Level::ERROR => tracing::error!(kind, seq, what, reason, detail, "event"),
-            Level::WARN => tracing::warn!(kind, seq, what, reason, detail, "event"),
-            Level::DEBUG => tracing::debug!(kind, seq, what, reason, detail, "event"),
-            _ => tracing::info!(kind, seq, what, reason, detail, "event"),
+            Level::ERROR => line!(error),
+            Level::WARN => line!(warn),
+            Level::DEBUG => line!(debug),
+            _ => line!(info),
         }
     }
+}
+
+/// The first bad key of a refusal with its reason, and how many follow.
+fn first_error(data: &Value) -> Option<String> {
+    let errors = data["errors"].as_array()?;
+    let first = errors.first()?;
+    let said = format!("{}: {}", first["key"].as_str()?, first["reason"].as_str()?);
+    let more = match errors.len() {
+        1 => String::new(),
+        count => format!("; {} more", count - 1),
+    };
+    Some(events::text(&format!("{said}{more}")))
 }
 
 /// ERROR for a loss and where a person must act, WARN for another fault.
@@ -151,6 +185,11 @@ mod tests {
         let line = EventLine::of(kind::CAMERA_DOWN, 7, &data);
         assert_eq!(line.reason.as_deref(), Some("unreachable"));
         assert!(!line.detail.unwrap().contains("secret"));
+        let data = json!({"detail": "1 bad key", "errors": [{"key": "site", "reason": "is bad"}]});
+        assert_eq!(EventLine::of(kind::CONFIG, 9, &data).detail.as_deref(), Some("site: is bad"));
+        let data = json!({"from": "a", "to": "b", "file": "f", "what": "torn"});
+        let line = EventLine::of(kind::REPAIR, 9, &data);
+        assert_eq!((line.file.as_deref(), line.what.as_deref()), (Some("f"), Some("torn")));
         let line = EventLine::of(kind::CARD, 8, &json!({"state": "worn"}));
         assert_eq!(line.what.as_deref(), Some("worn"));
     }

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::storage::{FragmentRef, Gap, Span};
+use crate::storage::{FragmentRef, Gap, GapReason, Span};
 use crate::units::{ClockQuality, Digest, SiteId, Timestamp};
 
 /// Extended type of the about box, which contains JSON: UUID `74 61 69 6d 61 74 2d 61 62 6f 75 74
@@ -44,7 +44,8 @@ pub struct Manifest {
     pub clock: ClockQuality,
     /// First and last record number in it; (0, 0) for a snapshot.
     pub records: (u64, u64),
-    /// Gaps in it: `from`, `to` and reason.
+    /// Gaps in it, and between the range that it was made for and its begin and end: `from`, `to` and
+    /// reason.
     pub gaps: Vec<(String, String, String)>,
     /// Record numbers between `records` that are not in it, `[first, last]`: gap records, and
     /// footage that was evicted or damaged.
@@ -236,6 +237,39 @@ fn gap_list(gaps: &[Gap]) -> Vec<(String, String, String)> {
     list
 }
 
+/// Completes the manifest of a clip that is built again from the records of `before`: it keeps the
+/// gaps before and behind them, and names the records that are no longer there at either end. Size
+/// and digest are filled in later.
+pub fn keep_edges(again: &mut Manifest, before: &Manifest) {
+    again.last = before.last;
+    let (records, missing) = (again.records, &again.missing);
+    if records == before.records && *missing == before.missing {
+        again.gaps = before.gaps.clone();
+        return;
+    }
+    // All times have one format, so that their order is that of their text.
+    let is_before = |gap: &&(String, String, String)| gap.1 <= before.from;
+    let is_behind = |gap: &&(String, String, String)| gap.0 >= before.to;
+    let is_named = |range: (&String, &String)| {
+        again.gaps.iter().any(|gap| gap.0 <= *range.0 && gap.1 >= *range.1)
+    };
+    let gone = |from: &String, to: &String| {
+        (!is_named((from, to)))
+            .then(|| (from.clone(), to.clone(), GapReason::EvictedPinned.as_str().to_owned()))
+    };
+    let begin = (records.0 > before.records.0).then(|| gone(&before.from, &again.from)).flatten();
+    let end = (records.1 < before.records.1).then(|| gone(&again.to, &before.to)).flatten();
+    let front = before.gaps.iter().filter(is_before).cloned().chain(begin);
+    let back = end.into_iter().chain(before.gaps.iter().filter(is_behind).cloned());
+    let mut gaps: Vec<_> = front.chain(again.gaps.iter().cloned()).chain(back).collect();
+    if gaps.len() > GAPS_MAX {
+        let to = gaps.last().map(|gap| gap.1.clone()).unwrap_or_default();
+        gaps.truncate(GAPS_MAX);
+        (gaps[GAPS_MAX - 1].1, gaps[GAPS_MAX - 1].2) = (to, "several".into());
+    }
+    again.gaps = gaps;
+}
+
 /// The record numbers between fragments that are not among them.
 fn missing(fragments: &[FragmentRef]) -> Vec<(u64, u64)> {
     let skipped = fragments
@@ -258,7 +292,6 @@ pub fn bounded(mut list: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::GapReason;
     use crate::units::{MonoTime, WallTime};
 
     fn site() -> SiteId {
@@ -271,6 +304,24 @@ mod tests {
         let manifest = of_still(&site(), "01JDABCDEFGHJKMNPQRSTVWXYZ", at, b"jpeg");
         assert_eq!(manifest.name, "km-17-snapshot-20260921t141320z-rstvwxyz.jpg");
         assert_eq!((manifest.size, manifest.sha256), (4, Digest::of(b"jpeg")));
+    }
+
+    #[test]
+    fn a_rebuilt_clip_keeps_its_edges_and_names_lost_ones() {
+        let text = |n: i64| WallTime(n * 1_000_000).rfc3339();
+        let gap = |from, to, reason: &str| (text(from), text(to), reason.to_owned());
+        let still = of_still(&site(), "e", Timestamp::default(), b"jpeg");
+        let front = gap(1, 5, "evicted_pinned");
+        let records = (5, 9);
+        let gaps = vec![front.clone()];
+        let before = Manifest { from: text(5), to: text(10), records, gaps, last: false, ..still };
+        let mut again = Manifest { gaps: Vec::new(), last: true, ..before.clone() };
+        keep_edges(&mut again, &before);
+        assert_eq!(again, before);
+        let mut less =
+            Manifest { from: text(7), records: (7, 9), gaps: Vec::new(), ..before.clone() };
+        keep_edges(&mut less, &before);
+        assert_eq!(less.gaps, [front, gap(5, 7, "evicted_pinned")]);
     }
 
     #[test]

@@ -294,6 +294,9 @@ impl World {
             if let StorageUpdate::Durable { seq, .. } = update {
                 self.promised(seq);
             }
+            if let StorageUpdate::Gap(gap) = &update {
+                self.check_evicted(gap);
+            }
             self.inputs.push_back(AgentInput::Storage(update));
         }
     }

@@ -312,7 +312,7 @@ impl Engine {
     /// Runs periodic work; called when no frame or request is pending.
     pub fn idle(&mut self, now: Timestamp, out: &mut Vec<StorageUpdate>) {
         self.flush_late(now.mono, out);
-        self.answer_due(now.mono, out);
+        self.answer_due(now, out);
         if let Err(fault) = self.journal.write_tombstones() {
             out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
         }
@@ -472,7 +472,7 @@ impl Engine {
             out.push(StorageUpdate::Durable { seq, until: self.until });
         }
         self.narrow_locks(out);
-        self.answer_due(fragment.start.mono, out);
+        self.answer_due(self.until, out);
     }
 
     fn stop(&mut self, out: &mut Vec<StorageUpdate>) {

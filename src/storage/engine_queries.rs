@@ -5,6 +5,7 @@ use super::engine::Engine;
 use super::footage_query::{explain_absence, locate};
 use super::locks::{Lock, records};
 use super::pending_query::PendingQuery;
+use super::span_edges::{RecordingState, name_edges};
 use super::{Cell, PinClass, PinId, SpanQuery, StorageUpdate};
 use crate::units::{MonoTime, Timestamp, WallTime};
 
@@ -31,23 +32,34 @@ impl Engine {
     ) {
         let waiting = PendingQuery::new(now.mono, pin, class, query);
         if waiting.is_due(now.mono, self.boot, self.until) || self.waiting.len() >= WAITING_MAX {
-            self.answer(&waiting, out);
+            self.answer(now, &waiting, out);
         } else {
             self.waiting.push(waiting);
         }
     }
 
-    fn answer(&mut self, waiting: &PendingQuery, out: &mut Vec<StorageUpdate>) {
+    fn answer(&mut self, now: Timestamp, waiting: &PendingQuery, out: &mut Vec<StorageUpdate>) {
         let PendingQuery { pin, class, query, .. } = waiting;
-        let span = match locate(self.card.as_ref(), self.ring.index(), self.ring.newest(), query) {
-            Ok(span) => span.or_else(|| {
-                explain_absence(self.card.as_ref(), self.ring.index(), self.ring.newest(), query)
-            }),
-            Err(fault) => {
-                out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
-                None
-            }
-        };
+        let mut span =
+            match locate(self.card.as_ref(), self.ring.index(), self.ring.newest(), query) {
+                Ok(span) => span.or_else(|| {
+                    explain_absence(
+                        self.card.as_ref(),
+                        self.ring.index(),
+                        self.ring.newest(),
+                        query,
+                    )
+                }),
+                Err(fault) => {
+                    out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
+                    None
+                }
+            };
+        if let Some(span) = &mut span {
+            let (boot, newest, open) = (self.boot, self.ring.newest(), self.open_gap);
+            let state = RecordingState { boot, now, newest, open };
+            name_edges(self.card.as_ref(), self.ring.index(), query, &state, span);
+        }
         match span
             .as_ref()
             .and_then(|span| Some((span.fragments.first()?.seq, span.fragments.last()?.seq)))
@@ -61,14 +73,14 @@ impl Engine {
     }
 
     /// Answers the queries whose end is durable or that have timed out.
-    pub(super) fn answer_due(&mut self, now: MonoTime, out: &mut Vec<StorageUpdate>) {
+    pub(super) fn answer_due(&mut self, now: Timestamp, out: &mut Vec<StorageUpdate>) {
         let (boot, durable) = (self.boot, self.until);
-        let due = |waiting: &PendingQuery| waiting.is_due(now, boot, durable);
+        let due = |waiting: &PendingQuery| waiting.is_due(now.mono, boot, durable);
         let (ready, pending): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.waiting).into_iter().partition(due);
         self.waiting = pending;
         for waiting in ready {
-            self.answer(&waiting, out);
+            self.answer(now, &waiting, out);
         }
     }
 

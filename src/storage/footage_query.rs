@@ -15,10 +15,10 @@ use crate::units::{Boot, Digest, MonoTime, Timestamp, WallTime};
 
 /// A larger step of the wall clock against the monotonic clock of a boot, or against the media clock
 /// from one boot to the next, begins another stretch.
-const CLOCK_STEP: Duration = Duration::from_millis(500);
+pub(crate) const CLOCK_STEP: Duration = Duration::from_millis(500);
 
 /// A fragment, gap or damaged stretch, in the order of record numbers.
-enum Piece {
+pub(super) enum Piece {
     Fragment(Box<FragmentRef>),
     Gap {
         seq: u64,
@@ -39,7 +39,7 @@ impl Piece {
         Piece::Damage { first, last, gap: Gap { from, to, reason, bytes: 0 }.in_order() }
     }
 
-    fn fragment(&self) -> Option<&FragmentRef> {
+    pub(super) fn fragment(&self) -> Option<&FragmentRef> {
         match self {
             Piece::Fragment(fragment) => Some(fragment.as_ref()),
             Piece::Gap { .. } | Piece::Skipped | Piece::Damage { .. } => None,
@@ -51,7 +51,7 @@ impl Piece {
         self.fragment().map(|fragment| fragment.boot)
     }
 
-    fn seq(&self) -> u64 {
+    pub(super) fn seq(&self) -> u64 {
         match self {
             Piece::Fragment(fragment) => fragment.seq,
             Piece::Gap { seq, .. } | Piece::Damage { first: seq, .. } => *seq,
@@ -169,10 +169,15 @@ fn evicted(index: &Index, query: &SpanQuery) -> Option<Gap> {
 }
 
 /// Track layouts by their digest.
-type Tracks = Vec<(Digest, Vec<Arc<TrackParams>>)>;
+pub(super) type Tracks = Vec<(Digest, Vec<Arc<TrackParams>>)>;
 
 /// Fragments and gaps of the segments that a query may touch, with their track layouts.
-fn pieces(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> (Vec<Piece>, Tracks) {
+pub(super) fn pieces(
+    disk: &dyn Disk,
+    index: &Index,
+    newest: u64,
+    query: &SpanQuery,
+) -> (Vec<Piece>, Tracks) {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut tracks = Vec::new();
     let mut behind = None;

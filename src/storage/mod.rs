@@ -17,6 +17,7 @@
 //! Reading:
 //! * [`segment_index`]: the segments, in memory. [`scan`]: reads a segment record by record.
 //! * [`footage_query`]: finds footage. `damage_exclusion`: removes unreadable records from a span.
+//!   `span_edges`: names what a span lacks before its begin and behind its end.
 //! * [`clock_history`]: dates footage of boots that began without a valid clock.
 //!
 //! Recovery:
@@ -79,6 +80,7 @@ pub(crate) mod ring;
 pub(crate) mod ring_geometry;
 mod ring_growth;
 mod record_inventory;
+mod span_edges;
 mod track_changes;
 pub mod scan;
 pub(crate) mod scrub;
@@ -103,6 +105,8 @@ mod engine_tests;
 mod foreign_tests;
 #[cfg(all(test, feature = "sim"))]
 mod loss_tests;
+#[cfg(all(test, feature = "sim"))]
+mod pin_loss_tests;
 #[cfg(all(test, feature = "sim"))]
 mod power_tests;
 #[cfg(all(test, feature = "sim"))]

@@ -21,6 +21,10 @@ struct Pin {
 #[derive(Debug, Default)]
 pub struct Pins {
     pins: BTreeMap<PinId, Pin>,
+    /// First and last record of pins that the quota dropped and whose owner needs them still: their
+    /// footage stays until it is evicted, and is lost then. At most [`PINS_MAX`]; a further one is
+    /// not followed.
+    dropped: BTreeMap<PinId, (u64, u64)>,
     made: u64,
 }
 
@@ -32,14 +36,35 @@ impl Pins {
             return false;
         }
         self.made += 1;
+        self.dropped.remove(&id);
         let order = self.pins.get(&id).map_or(self.made, |pin| pin.order);
         self.pins.insert(id, Pin { class, first, last, order });
         true
     }
 
-    /// Releases a pin.
+    /// Releases a pin whose footage is no longer needed.
     pub fn remove(&mut self, id: PinId) {
         self.pins.remove(&id);
+        self.dropped.remove(&id);
+    }
+
+    /// Drops a pin whose footage is still needed, because pins exceed their quota.
+    pub fn drop_over_quota(&mut self, id: PinId) {
+        if let Some(pin) = self.pins.remove(&id)
+            && self.dropped.len() < PINS_MAX
+        {
+            self.dropped.insert(id, (pin.first, pin.last));
+        }
+    }
+
+    /// True when record `seq` belongs to a dropped pin, so that its eviction is a loss.
+    pub fn is_dropped(&self, seq: u64) -> bool {
+        self.dropped.values().any(|(first, last)| (*first..=*last).contains(&seq))
+    }
+
+    /// True when no pin was dropped whose footage is still needed.
+    pub fn none_dropped(&self) -> bool {
+        self.dropped.is_empty()
     }
 
     /// True when any record of `first..=last` is pinned.
@@ -47,10 +72,10 @@ impl Pins {
         self.pins.values().any(|pin| pin.first <= last && first <= pin.last)
     }
 
-    /// The pin to release next: the oldest of the lowest class; its id, first and last record.
-    pub fn weakest(&self) -> Option<(PinId, u64, u64)> {
-        let (id, pin) = self.pins.iter().min_by_key(|(_, pin)| (pin.class, pin.order))?;
-        Some((*id, pin.first, pin.last))
+    /// The pin to release next: the oldest of the lowest class.
+    pub fn weakest(&self) -> Option<PinId> {
+        let (id, _) = self.pins.iter().min_by_key(|(_, pin)| (pin.class, pin.order))?;
+        Some(*id)
     }
 }
 
@@ -66,7 +91,7 @@ mod tests {
         pins.set(PinId(3), PinClass::Requested, 1, 2);
         pins.set(PinId(4), PinClass::Requested, 1, 2);
         for expected in [3, 4, 2, 1] {
-            let (id, ..) = pins.weakest().unwrap();
+            let id = pins.weakest().unwrap();
             assert_eq!(id, PinId(expected));
             pins.remove(id);
         }
@@ -80,6 +105,20 @@ mod tests {
         assert!(pins.holds(1_000_000, 1_000_001));
         pins.set(PinId(1), PinClass::Event, 3, 4);
         assert!(!pins.holds(5, 9));
-        assert_eq!(pins.weakest().unwrap().0, PinId(1));
+        assert_eq!(pins.weakest(), Some(PinId(1)));
+    }
+
+    #[test]
+    fn a_dropped_pin_is_followed_until_released_or_set_again() {
+        let mut pins = Pins::default();
+        for id in [1, 2] {
+            pins.set(PinId(id), PinClass::Event, 5, 9);
+            pins.drop_over_quota(PinId(id));
+        }
+        assert!(pins.is_dropped(9) && !pins.is_dropped(10) && !pins.holds(5, 9));
+        pins.remove(PinId(1));
+        assert!(pins.is_dropped(5));
+        pins.set(PinId(2), PinClass::Event, 7, 9);
+        assert!(pins.none_dropped() && pins.holds(7, 7));
     }
 }

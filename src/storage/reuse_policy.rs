@@ -4,6 +4,7 @@ use super::disk::{DiskFault, FileId};
 use super::fallback::{MEMORY_FIRST, is_in_memory};
 use super::ring::Ring;
 use super::ring_geometry::RECYCLED_MIN;
+use super::scan::{ScanDepth, ScanItem, walk_past};
 use super::{Gap, GapReason, StorageUpdate};
 use crate::format::segment_head::{Eviction, EvictionCause};
 use crate::units::MonoTime;
@@ -43,13 +44,15 @@ impl Ring {
             {
                 return Ok((file, cause));
             }
+            let live = self.index.live();
+            let old = live.iter().position(|segment| segment.head.segment == file);
+            let loss = old.map_or(Vec::new(), |at| self.loss_of_eviction(at));
             if let Err(fault) = self.disk.remove(FileId::Segment(file)) {
                 self.refused.insert(file);
                 return Err(fault);
             }
-            if let Some(at) =
-                self.index.live().iter().position(|segment| segment.head.segment == file)
-            {
+            out.extend(loss.into_iter().map(StorageUpdate::Gap));
+            if let Some(at) = old {
                 let (first, last) = self.numbers_of(at);
                 self.note_eviction(Eviction { cause: EvictionCause::Resized, first, last });
             }
@@ -144,7 +147,7 @@ impl Ring {
             if let Some(at) = free.first().filter(|_| !over) {
                 return Ok((self.file_at(*at), cause));
             }
-            let Some((pin, first, last)) = self.pins.weakest() else {
+            let Some(pin) = self.pins.weakest() else {
                 let reason = format!(
                     "every file of the ring rejected the write; last error: {}",
                     self.last_fault
@@ -157,10 +160,9 @@ impl Ring {
                     gone: false,
                 });
             };
-            self.pins.remove(pin);
+            self.pins.drop_over_quota(pin);
             cause = EvictionCause::Pinned;
             out.push(StorageUpdate::PinLost { pin });
-            out.extend(self.gap_of_pin(first, last).map(StorageUpdate::Gap));
         }
     }
 
@@ -175,26 +177,47 @@ impl Ring {
             && is_in_memory(file) == self.in_memory
     }
 
+    /// True when a file without footage is not blank: it holds a duplicate or an unreadable head.
+    pub(super) fn is_used(&self, file: u32) -> bool {
+        self.disk
+            .read(FileId::Segment(file), 0, 8)
+            .is_ok_and(|bytes| bytes.iter().any(|byte| *byte != 0))
+    }
+
     pub(super) fn is_pinned(&self, at: usize) -> bool {
         self.pins
             .holds(self.index.live()[at].head.first_seq, self.index.last_seq(at, self.newest()))
     }
 
-    /// The time range of a released pin, as a gap.
-    pub(super) fn gap_of_pin(&self, first: u64, last: u64) -> Option<Gap> {
-        let live = self.index.live();
-        let holds = |at: &usize| {
-            live[*at].head.first_seq <= last && self.index.last_seq(*at, self.newest()) >= first
-        };
-        let from = (0..live.len()).find(holds)?;
-        let to = (0..live.len()).rev().find(holds)?;
-        let end = live.get(to + 1).map_or(live[to].head.start, |next| next.head.start);
-        Some(Gap {
-            from: live[from].head.start,
-            to: end,
-            reason: GapReason::EvictedPinned,
-            bytes: 0,
-        })
+    /// The gaps that the eviction of a segment leaves in dropped pins: one for each stretch of records
+    /// that are still needed. Must be asked while the file holds them.
+    pub(super) fn loss_of_eviction(&self, at: usize) -> Vec<Gap> {
+        if self.pins.none_dropped() {
+            return Vec::new();
+        }
+        let (segment, (_, last)) = (&self.index.live()[at], self.numbers_of(at));
+        let mut gaps: Vec<(u64, Gap)> = Vec::new();
+        for found in walk_past(self.disk.as_ref(), segment, ScanDepth::Records).found {
+            let ScanItem::Record(_, record) = found else { continue };
+            let is_lost = record.gap().is_none() && record.seq <= last;
+            if !is_lost || !self.pins.is_dropped(record.seq) {
+                continue;
+            }
+            let date = |stamp| self.index.clock_history.date(record.boot, stamp);
+            let (from, to, bytes) = (date(record.start), date(record.end()), record.len.into());
+            match gaps.last_mut().filter(|(before, _)| before + 1 == record.seq) {
+                Some((before, gap)) => {
+                    *before = record.seq;
+                    gap.to = to;
+                    gap.bytes += bytes;
+                }
+                None => {
+                    let reason = GapReason::EvictedPinned;
+                    gaps.push((record.seq, Gap { from, to, reason, bytes }));
+                }
+            }
+        }
+        gaps.into_iter().map(|(_, gap)| gap.in_order()).collect()
     }
 
     /// Bytes of segments with footage.

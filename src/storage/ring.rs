@@ -362,6 +362,7 @@ impl Ring {
             Some(at) => (Some(self.numbers_of(at)), self.index.live()[at].head_len),
             None => (None, 0),
         };
+        let loss = old.map_or(Vec::new(), |at| self.loss_of_eviction(at));
         let inventory = self.inventory(went.map(|(first, last)| Eviction { cause, first, last }));
         let head = SegmentHead { segment: file, inventory, ..head };
         self.next_lap += 1;
@@ -379,6 +380,7 @@ impl Ring {
             if let Some((first, last)) = went {
                 self.note_eviction(Eviction { cause, first, last });
             }
+            out.extend(loss.into_iter().map(StorageUpdate::Gap));
             self.index.forget(file);
             self.index.add_blank(file);
             // Wipe the old head first. A torn write below would otherwise leave it in front of
@@ -392,13 +394,6 @@ impl Ring {
         self.index.forget(file);
         self.index.add(segment);
         Ok(())
-    }
-
-    /// True when a file without footage is not blank: it holds a duplicate or an unreadable head.
-    fn is_used(&self, file: u32) -> bool {
-        self.disk
-            .read(FileId::Segment(file), 0, 8)
-            .is_ok_and(|bytes| bytes.iter().any(|byte| *byte != 0))
     }
 
     /// Writes the record at the end of the current segment.

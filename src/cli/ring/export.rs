@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use super::{Dir, Progress, Range, length, open};
+use crate::cli::Usage;
 use crate::cli::time_zone::DisplayZone;
 use crate::clip::FileSource as _;
 use crate::clip::virtual_file::VirtualClip;
@@ -18,13 +19,13 @@ use crate::escape::{shown_json, shown_path};
 use crate::evidence::manifest::{Purpose, about, of_span};
 use crate::regular_file::{self, Links};
 use crate::storage::disk::Disk;
-use crate::storage::footage_query::{gaps_between, locate};
+use crate::storage::footage_query::{CLOCK_STEP, gaps_between, locate};
 use crate::storage::missing_records::{MissingRecords, locate_gaps, numbers};
 use crate::storage::range_set::Ranges;
 use crate::storage::segment_index::Index;
 use crate::storage::snapshots::SnapshotGeometry;
 use crate::storage::thread::CardReader;
-use crate::storage::{Gap, GapReason, Span, SpanQuery};
+use crate::storage::{FragmentRef, Gap, GapReason, Span, SpanQuery};
 use crate::units::{SiteId, WallTime};
 
 /// Bytes copied at a time.
@@ -55,6 +56,11 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (from, to) = args.range.moments()?;
     let site = SiteId::parse(&args.site).map_err(|reason| anyhow::anyhow!("--site: {reason}"))?;
+    let parent = args.out.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+        let what = "is no directory; --out names a file in one that exists";
+        return Err(Usage(format!("{}: {what}", shown_path(parent))).into());
+    }
     let (disk, index, _) = open(&args.dir.dir)?;
     let exported = export_spans(args, &site, &disk, &index, (from, to))?;
     let missing = lost_between(disk.as_ref(), &index, (from, to));
@@ -136,9 +142,10 @@ fn export_spans(
             let clip = VirtualClip::assemble(&span, &about(&manifest), reader.clone());
             let path = path_of_part(&out, part);
             write(&path, &clip, args.force)?;
-            let between = between(disk.as_ref(), index, before, span.fragments[0].start.wall);
+            let between = between(disk.as_ref(), index, before.as_ref(), &span);
             exported.files.push(describe(args, &path, &span, clip.len(), &between));
-            before = span.fragments.last().map(|last| last.end().wall);
+            let tracks = track_names(&span);
+            before = span.fragments.last().map(|last| FileEnd { last: last.clone(), tracks });
         } else {
             if !args.json {
                 eprintln!("records up to {last}: none is readable");
@@ -277,23 +284,52 @@ fn edges(
         .collect()
 }
 
+/// The end of a file: its last fragment and the formats of its tracks.
+struct FileEnd {
+    last: FragmentRef,
+    tracks: String,
+}
+
+fn track_names(span: &Span) -> String {
+    let names: Vec<String> = span.tracks.iter().map(|track| track.describe()).collect();
+    names.join(", ")
+}
+
 /// What lies between a file and the one before it.
+#[derive(Default)]
 struct Between {
     gaps: Vec<Gap>,
     /// Microseconds by which the clock was set back.
     set_back: u64,
+    /// The formats before and after, if another format began.
+    formats: Option<(String, String)>,
 }
 
-/// What lies between the end of the file before, if there is one, and the begin of the next.
-fn between(disk: &dyn Disk, index: &Index, end: Option<WallTime>, begin: WallTime) -> Between {
-    let Some(end) = end else { return Between { gaps: Vec::new(), set_back: 0 } };
-    let set_back = end.0.saturating_sub(begin.0).max(0) as u64;
+/// What lies between the file before, if there is one, and the next.
+fn between(disk: &dyn Disk, index: &Index, before: Option<&FileEnd>, span: &Span) -> Between {
+    let Some(FileEnd { last, tracks }) = before else { return Between::default() };
+    let (first, end) = (&span.fragments[0], last.end().wall);
+    let (begin, set_back) = (first.start.wall, set_back(last, first));
     // One in which the clock was set back has no length.
     let is_inside =
         |gap: &Gap| gap.from.wall >= end && gap.from.wall < gap.to.wall && gap.to.wall <= begin;
-    let mut gaps = if set_back == 0 { gaps_between(disk, index, end, begin) } else { Vec::new() };
+    let mut gaps = if begin > end { gaps_between(disk, index, end, begin) } else { Vec::new() };
     gaps.retain(is_inside);
-    Between { gaps: in_order(gaps), set_back }
+    let formats = (last.layout != first.layout).then(|| (tracks.clone(), track_names(span)));
+    Between { gaps: in_order(gaps), set_back, formats }
+}
+
+/// Microseconds by which the wall clock was set back between two fragments. Within a boot the
+/// monotonic clock tells it: capture times overlap by their jitter where the format changes, and
+/// that is no step. Between two boots a wall time that goes back is one.
+fn set_back(before: &FragmentRef, next: &FragmentRef) -> u64 {
+    let wall = next.start.wall.0.saturating_sub(before.start.wall.0);
+    if before.boot != next.boot {
+        return before.end().wall.0.saturating_sub(next.start.wall.0).max(0) as u64;
+    }
+    let mono = next.start.mono.0 as i64 - before.start.mono.0 as i64;
+    let step = mono.saturating_sub(wall).max(0) as u64;
+    if step > CLOCK_STEP.as_micros() as u64 { step } else { 0 }
 }
 
 /// Describes a written file, and prints it at once unless JSON is requested.
@@ -315,6 +351,9 @@ fn describe(args: &Args, path: &Path, span: &Span, size: u64, between: &Between)
         if between.set_back > 0 {
             println!("  the clock was set back {} before it", length(between.set_back));
         }
+        if let Some((before, now)) = &between.formats {
+            println!("  another file, because the format changed: {before} to {now}");
+        }
         for gap in &between.gaps {
             println!("  gap before it, {}", gap_text(gap, zone));
         }
@@ -325,7 +364,9 @@ fn describe(args: &Args, path: &Path, span: &Span, size: u64, between: &Between)
     for (first, last) in span.damaged.iter().filter(|_| !args.json) {
         println!("  left out: {} damaged or missing", numbers(*first, *last));
     }
-    json!({"damaged": span.damaged, "file": path.to_string_lossy(), "from": zone.show(begin.wall), "to": zone.show(end.wall), "clock": begin.quality, "bytes": size, "gaps": gaps, "gaps_before": before, "set_back_ms": between.set_back.div_ceil(1000)})
+    let formats = between.formats.as_ref();
+    let format_change = formats.map(|(before, now)| json!({"before": before, "now": now}));
+    json!({"format_change": format_change, "damaged": span.damaged, "file": path.to_string_lossy(), "from": zone.show(begin.wall), "to": zone.show(end.wall), "clock": begin.quality, "bytes": size, "gaps": gaps, "gaps_before": before, "set_back_ms": between.set_back.div_ceil(1000)})
 }
 
 fn write(path: &Path, clip: &VirtualClip, force: bool) -> anyhow::Result<()> {
@@ -363,7 +404,36 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::units::Timestamp;
+    use crate::units::{Boot, Digest, MonoTime, Timestamp};
+
+    fn fragment(boot: u32, mono: u64, wall: i64) -> FragmentRef {
+        let start =
+            Timestamp { mono: MonoTime(mono), wall: WallTime(wall), ..Timestamp::default() };
+        FragmentRef {
+            seq: 1,
+            segment: 0,
+            lap: 1,
+            offset: 0,
+            len: 100,
+            key: true,
+            boot: Boot(boot),
+            start,
+            duration: 1_000_000,
+            media: 0,
+            lead: 0,
+            base: 0,
+            payload: 90,
+            layout: Digest::default(),
+        }
+    }
+
+    #[test]
+    fn overlapping_capture_times_are_no_clock_set_back() {
+        let before = fragment(1, 5_000_000, 5_000_000);
+        assert_eq!(set_back(&before, &fragment(1, 5_999_000, 5_999_000)), 0);
+        assert_eq!(set_back(&before, &fragment(1, 6_000_000, 3_000_000)), 3_000_000);
+        assert_eq!(set_back(&before, &fragment(2, 1_000_000, 4_000_000)), 2_000_000);
+    }
 
     #[derive(clap::Parser)]
     struct Line {

@@ -74,11 +74,14 @@ struct Range {
 impl Range {
     /// Start and end of the range.
     fn moments(&self) -> anyhow::Result<(crate::units::WallTime, crate::units::WallTime)> {
-        let time = |name: &str, text: &Option<String>, default: i64| match text {
-            Some(text) => {
-                self.zone.read(text).map_err(|reason| anyhow::anyhow!("--{name}: {reason}"))
+        let time = |name: &str, text: &Option<String>, default: i64| -> anyhow::Result<_> {
+            match text {
+                Some(text) => self
+                    .zone
+                    .read(text)
+                    .map_err(|reason| Usage(format!("--{name}: {reason}")).into()),
+                None => Ok(crate::units::WallTime(default)),
             }
-            None => Ok(crate::units::WallTime(default)),
         };
         let (from, to) = (time("from", &self.from, i64::MIN)?, time("to", &self.to, i64::MAX)?);
         match from < to {

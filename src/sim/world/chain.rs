@@ -1,8 +1,10 @@
 //! Chain check of a simulated world: segments of the ring are continuous in numbers and digests.
 
 use super::World;
+use crate::storage::footage_query::locate;
 use crate::storage::head_selection::{Heads, heads};
 use crate::storage::scan::{ScanDepth, ScanItem, walk};
+use crate::storage::{FragmentRef, Gap, GapReason, SpanQuery};
 use crate::units::Digest;
 
 impl World {
@@ -35,6 +37,21 @@ impl World {
                 _ => None,
             });
             next = kept.next_back().or(Some((segment.head.first_seq, segment.head.previous)));
+        }
+    }
+
+    /// No gap of evicted footage overlaps footage that is still in the ring.
+    pub(super) fn check_evicted(&mut self, gap: &Gap) {
+        let Ok(Heads { index, .. }) = heads(&self.disk) else { return };
+        let (from, to) = (gap.from.wall, gap.to.wall.plus_micros(-1));
+        let query = SpanQuery::Wall { from, to, after: 0 };
+        let Ok(Some(span)) = locate(&self.disk, &index, u64::MAX, &query) else { return };
+        let is_inside =
+            |part: &&FragmentRef| part.start.wall < gap.to.wall && part.end().wall > from;
+        if gap.reason == GapReason::EvictedPinned
+            && let Some(part) = span.fragments.iter().find(is_inside)
+        {
+            self.wrongs.push(format!("{gap:?} reports record {}, which is there", part.seq));
         }
     }
 }

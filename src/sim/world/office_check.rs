@@ -2,8 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use crate::evidence::manifest::Purpose;
 use crate::sim::office_stub::OfficeStub;
-use crate::units::RingId;
+use crate::units::{RingId, WallTime};
+
+/// A clip may begin this many milliseconds late: a range begins between two pictures.
+const TOLERANCE: i64 = 500;
+/// Milliseconds of `clip.pre_roll` in a world.
+const PRE_ROLL: i64 = 5_000;
 
 /// Every broken promise about events and files.
 pub(super) fn broken(office: &OfficeStub) -> Vec<String> {
@@ -47,6 +53,32 @@ pub(super) fn broken(office: &OfficeStub) -> Vec<String> {
             wrongs.push(format!(
                 "the promised clip of event {event} neither arrived nor was reported lost"
             ));
+        }
+    }
+    wrongs.append(&mut unnamed_begins(office));
+    wrongs
+}
+
+/// Clips that begin behind the pre-roll of their event, without a gap from there on. Nothing is
+/// missing before the first record of a ring.
+fn unnamed_begins(office: &OfficeStub) -> Vec<String> {
+    let ends = office.events.values().filter(|(event, _)| event.kind == "vn.taimat.motion.end.v1");
+    let millis = |text: &str| WallTime::parse(text).ok().map(|wall| wall.0 / 1000);
+    let started = |data: &serde_json::Value| millis(data["started_at"].as_str()?);
+    let mut wrongs = Vec::new();
+    for (event, _) in ends {
+        let Some(promised) = started(&event.data).map(|start| start - PRE_ROLL) else { continue };
+        let files = office.files.values().map(|(manifest, _)| manifest).filter(|manifest| {
+            manifest.part == 1 && manifest.purpose == Purpose::Clip && manifest.records.0 > 1
+        });
+        for clip in files.filter(|clip| event.data["event"] == clip.event.as_str()) {
+            let is_there = |text: &str| millis(text).is_some_and(|at| at <= promised + TOLERANCE);
+            if !is_there(&clip.from) && !clip.gaps.iter().any(|(from, ..)| is_there(from)) {
+                wrongs.push(format!(
+                    "clip {} begins {}, promised {promised} ms: {:?}",
+                    clip.name, clip.from, clip.gaps
+                ));
+            }
         }
     }
     wrongs
