@@ -111,14 +111,17 @@ pub fn pin_class(purpose: Purpose) -> PinClass {
     }
 }
 
-/// The range of the part behind `span`: what lies before its own footage is missing from it.
-fn rest_of(range: ClipRange, span: &Span) -> ClipRange {
-    match (range, span.fragments.last()) {
+/// The part behind `span`: what lies before its own footage is missing from it.
+fn clip_behind(clip: &PendingClip, span: &Span) -> PendingClip {
+    let last = span.fragments.last();
+    let range = match (clip.range, last) {
         (ClipRange::Mono(boot, from, to), Some(last)) if last.boot == boot => {
             ClipRange::Mono(boot, from.max(last.end().mono), to)
         }
-        _ => range,
-    }
+        (range, _) => range,
+    };
+    let after = last.map_or(u64::MAX, |last| last.seq);
+    PendingClip { part: clip.part + 1, range, after, ..clip.clone() }
 }
 
 /// Asks storage for exactly the records of a stored clip, under that pin.
@@ -195,12 +198,8 @@ impl Agent {
             event: draft.event.clone(),
             file: file.clone(),
         }));
-        let last = span.fragments.last().map_or(u64::MAX, |fragment| fragment.seq);
-        let rest = (span.more && job.instead_of.is_none()).then(|| {
-            let range = rest_of(job.owed.range, &span);
-            let part = job.owed.part + 1;
-            Box::new(PendingClip { part, range, after: last, ..job.owed.clone() })
-        });
+        let rest = (span.more && job.instead_of.is_none())
+            .then(|| Box::new(clip_behind(&job.owed, &span)));
         let step = ClipStep::Hashed { manifest: Box::new(draft), file, span: Box::new(span), rest };
         self.jobs.making.push(ClipJob { step, ..job });
     }

@@ -320,7 +320,7 @@ fn between(disk: &dyn Disk, index: &Index, before: Option<&FileEnd>, span: &Span
 }
 
 /// Microseconds by which the wall clock was set back between two fragments. Within a boot the
-/// monotonic clock tells it: capture times overlap by their jitter where the format changes, and
+/// monotonic clock shows it: capture times overlap by their jitter where the format changes, and
 /// that is no step. Between two boots a wall time that goes back is one.
 fn set_back(before: &FragmentRef, next: &FragmentRef) -> u64 {
     let wall = next.start.wall.0.saturating_sub(before.start.wall.0);
