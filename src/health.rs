@@ -66,6 +66,8 @@ pub struct Gauges {
     pub clean_start: bool,
     /// The detector gets no usable pictures.
     pub blind: bool,
+    /// The camera changes its parameter sets again and again.
+    pub unstable: bool,
     /// Stream that the detector analyses.
     pub analytics_source: String,
     /// Storage's counters.
@@ -234,10 +236,11 @@ impl Gauges {
             .collect()
     }
 
-    fn recording_counters(&self) -> [(&'static str, u64); 27] {
+    fn recording_counters(&self) -> [(&'static str, u64); 28] {
         let (s, [main, sub]) = (&self.storage, &self.camera_counts);
         [
             ("camera.connect_failures", self.camera_tries),
+            ("camera.unstable", self.unstable.into()),
             ("camera.lost_packets", main.lost_packets),
             ("camera.bad_packets", main.bad_packets),
             ("camera.sound_dropped", main.sound.dropped),

@@ -23,6 +23,7 @@ use crate::regular_file::{Links, read_text};
 use crate::remote_config::action::{ConfigInput, FileFound};
 use crate::remote_config::credential_scope::{self, WITHHELD};
 use crate::remote_config::known_ring::{self, KnownRing};
+use crate::remote_config::local_edit;
 use crate::remote_config::rejection::{RejectReason, Rejection};
 use crate::remote_config::state_record::ConfigState;
 use crate::remote_config::state_store::{self, Files};
@@ -412,6 +413,11 @@ fn poll_file(
     *seen = now;
     if let Ok(text) = load::read(&paths.file) {
         let outcome = validation::judge(&text, &load::read).map(Box::new);
+        if outcome.is_ok()
+            && let Some(record) = state_store::load(paths.files.as_ref())
+        {
+            local_edit::warn(paths.files.as_ref(), &record, &text);
+        }
         send(ConfigUpdate::Machine(ConfigInput::File(Box::new(FileFound { text, outcome }))));
     }
 }

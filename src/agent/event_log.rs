@@ -115,22 +115,28 @@ fn level(kind: &str, data: &Value) -> Level {
     }
 }
 
-/// Logs a failed try of a camera: a person must mend a login that is refused.
+/// Logs a failed try of a camera: a person must mend a login that is refused. The fault of a try that
+/// `camera.down` has just named stands in that line alone.
 pub(super) fn log_retry(
     role: StreamRole,
     fault: CameraFault,
     detail: &str,
     tries: u32,
     pause: u64,
+    is_reported: bool,
 ) {
     let (stream, fault_name) = (role.as_str(), fault.as_str());
+    if is_reported {
+        tracing::info!(stream, tries, pause_ms = pause / 1000, "{}", next_step(fault));
+        return;
+    }
     if matches!(fault, CameraFault::Unauthorized | CameraFault::LockedOut) {
         tracing::error!(
             stream,
             fault = fault_name,
             detail,
             tries,
-            pause_min = pause.div_ceil(60_000_000),
+            pause_ms = pause / 1000,
             "the camera refuses the login; correct the file of camera.login_file, then restart"
         );
     } else {
@@ -142,6 +148,19 @@ pub(super) fn log_retry(
             pause_ms = pause / 1000,
             "camera connection failed; retrying after the pause"
         );
+    }
+}
+
+/// What follows a failed try, and who must act.
+fn next_step(fault: CameraFault) -> &'static str {
+    match fault {
+        CameraFault::Unauthorized | CameraFault::LockedOut => {
+            "the camera refuses the login; correct the file of camera.login_file, then restart"
+        }
+        CameraFault::Protocol | CameraFault::NoVideo => {
+            "the camera is asked again after the pause; correct what the detail of camera.down names"
+        }
+        _ => "the camera is asked again after the pause",
     }
 }
 

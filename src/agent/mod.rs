@@ -448,9 +448,9 @@ impl Agent {
                     self.event(now, kind::CAMERA_DOWN, None, data);
                 }
             }
-            CameraUpdate::Retry { role, fault, detail, tries, pause } => {
+            CameraUpdate::Retry { role, fault, detail, tries, pause, is_reported } => {
                 self.gauges.camera_tries += 1;
-                event_log::log_retry(role, fault, &detail, tries, pause);
+                event_log::log_retry(role, fault, &detail, tries, pause, is_reported);
             }
             CameraUpdate::Clock { role, report } => {
                 let (stream, rate) = (role.as_str(), report.rate);

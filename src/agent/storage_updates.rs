@@ -193,6 +193,7 @@ impl Agent {
     /// Reports a camera that changes its parameter sets again and again, or no longer does.
     fn track_changes(&mut self, now: Timestamp, report: TrackChangeReport) {
         let TrackChangeReport { is_stable, changes, left_out } = report;
+        self.gauges.unstable = !is_stable;
         if is_stable {
             tracing::info!(changes, left_out, "camera parameters are stable again");
         } else {

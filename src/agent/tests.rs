@@ -743,6 +743,10 @@ fn gaps_of_changing_parameters_are_one_event_a_minute() {
     assert!(counts.len() <= 2 && counts[0] == Some(0), "{counts:?}");
     let reports = bench.data("camera.parameters");
     assert_eq!((reports.len(), &reports[0]["state"]), (1, &serde_json::json!("unstable")));
+    assert!(bench.agent.gauges.unstable, "health shows it");
+    let report = TrackChangeReport { is_stable: true, changes: 60, left_out: 540 };
+    bench.give(AgentInput::Storage(StorageUpdate::TrackChanges(report)));
+    assert!(!bench.agent.gauges.unstable);
 }
 
 #[test]

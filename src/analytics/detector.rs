@@ -157,7 +157,7 @@ impl Detector {
     pub fn analyze(&mut self, picture: &Picture, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         let peeked = self.peeked.take().filter(|peeked| peeked.at == at);
         let (now, found) = peeked.map_or_else(
-            || (downscale(picture), None),
+            || (self.scaled(picture), None),
             |peeked| (peeked.now, Some(peeked.foreground)),
         );
         self.mask.clear();
@@ -185,6 +185,13 @@ impl Detector {
             self.compare(picture, &now, found, at, out);
         }
         self.event_tracker.end_quiet(at, &self.tracker.tracks, out);
+    }
+
+    /// The picture at the size of the learned scene, or at its own where the shape is another one.
+    fn scaled(&self, picture: &Picture) -> LumaGrid {
+        let own = Grid::new(picture.width, picture.height);
+        let learned = self.scene_model.as_ref().map(|scene_model| scene_model.background.grid());
+        downscale(learned.filter(|grid| grid.has_shape_of(own)).unwrap_or(own), picture)
     }
 
     fn seed(&mut self, now: &LumaGrid, at: Timestamp) {
@@ -227,7 +234,7 @@ impl Detector {
 
     /// True when a picture may show an object. Nothing is learned or reported.
     pub fn peek(&mut self, picture: &Picture, at: Timestamp) -> bool {
-        let now = downscale(picture);
+        let now = self.scaled(picture);
         let Some(mut scene_model) =
             self.scene_model.take().filter(|scene_model| scene_model.background.grid() == now.grid)
         else {

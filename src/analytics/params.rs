@@ -238,6 +238,12 @@ pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time after the start of an event at which its snapshot is sent. A shorter event sends it at its
 /// end.
 pub const SNAPSHOT_AFTER: Duration = Duration::from_secs(3);
+/// Time after a change of size in which the next one does not start the learning again: the camera
+/// takes turns, and each warm-up would miss [`WARM_UP`] of it.
+pub const RESIZED_AGAIN: Duration = Duration::from_secs(60);
+/// Time without a learned scene after which analytics counts as unavailable: longer than a warm-up
+/// and the holds of a thunderstorm.
+pub const LEARNING_MAX: Duration = Duration::from_secs(30);
 /// Size of the frame queue of the analytics thread, bytes: about two GOPs of a 2 Mbit/s stream.
 pub const QUEUE_BYTES: usize = 2 << 20;
 /// Largest picture that is decoded, pixels: 4K. A larger claim is a fault or an attack.

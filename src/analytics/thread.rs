@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::AnalyticsUpdate;
-use super::params::UNAVAILABLE_AFTER;
+use super::params::{LEARNING_MAX, UNAVAILABLE_AFTER};
 use crate::analytics::decode::load_governor::AnalysisRate;
 use crate::analytics::decode::scheduler::Analyzer;
 use crate::analytics::detect::stages::Stages;
@@ -22,6 +22,9 @@ use crate::settings::MotionSettings;
 use crate::units::{MonoTime, Timestamp};
 use crate::watchdog::Heartbeat;
 
+/// Why nothing is found in pictures that arrive.
+const LEARNING: &str = "the shape of the pictures or the whole scene changes again and again, so that it cannot be \
+                        learned and no event can start: set one resolution in the camera";
 /// Longest wait for a frame before the clock is checked.
 const IDLE: Duration = Duration::from_millis(500);
 /// Interval of counters.
@@ -154,13 +157,18 @@ impl AnalyticsThread {
         let (last, rejection) = self.analyzer.last_picture();
         let since = last.unwrap_or(*self.waiting_since.get_or_insert(now));
         let seen = last.is_some_and(|last| now.mono.duration_since(last.mono) < UNAVAILABLE_AFTER);
-        if self.enabled
-            && !self.is_unavailable
-            && !seen
-            && now.mono.duration_since(since.mono) >= UNAVAILABLE_AFTER
-        {
+        let learning = self.analyzer.learning_since().filter(|since| {
+            self.enabled && seen && now.mono.duration_since(since.mono) >= LEARNING_MAX
+        });
+        let is_missing = !seen && now.mono.duration_since(since.mono) >= UNAVAILABLE_AFTER;
+        if self.enabled && !self.is_unavailable && (is_missing || learning.is_some()) {
             self.is_unavailable = true;
-            let why = if rejection.is_empty() { "the camera sends no pictures" } else { rejection };
+            let why = match (learning, rejection) {
+                (Some(_), _) => LEARNING,
+                (None, "") => "the camera sends no pictures",
+                (None, rejection) => rejection,
+            };
+            let since = learning.unwrap_or(since);
             out.push(AnalyticsUpdate::Unavailable { since, reason: why.to_owned() });
         }
         let source = match (self.analyzer.rate(), self.role) {
@@ -168,6 +176,7 @@ impl AnalyticsThread {
             (_, StreamRole::Sub) => "sub",
             (_, StreamRole::Main) => "main",
         };
+        let seen = seen && learning.is_none();
         if let Some(at) = last.filter(|_| seen && (self.is_unavailable || self.source != source)) {
             self.is_unavailable = false;
             self.source = source;

@@ -8,6 +8,7 @@
 //! * [`session_places`]: which stream does without where a camera has one place; pure.
 //! * [`rtsp`]: the RTSP client machine (pure) and the task that drives it.
 //! * [`rtp`]: from RTP packets to access units; pure.
+//! * [`size_notice`]: when a change of the picture's size is logged; pure.
 //! * [`quirk`]: tolerated deviations by name; [`track_format`]: payload of a track, from SDP.
 //! * [`track_params`]: codec parameters as sample entries.
 //!
@@ -25,6 +26,7 @@ pub mod rtsp;
 #[cfg(all(test, feature = "sim"))]
 mod rtsp_tests;
 pub(crate) mod session_places;
+pub(crate) mod size_notice;
 pub mod sound_clock;
 pub(crate) mod stamp_repair;
 pub(crate) mod supervisor;
@@ -219,6 +221,8 @@ pub enum CameraUpdate {
         tries: u32,
         /// Microseconds until the next try.
         pause: u64,
+        /// [`CameraUpdate::Down`] with the same fault was sent just before.
+        is_reported: bool,
     },
     /// The camera accepted the login of the main stream.
     LoginAccepted {

@@ -16,7 +16,7 @@ const BACKOFF: [Duration; 5] = [
     Duration::from_secs(10),
     Duration::from_secs(30),
 ];
-/// Shortest backoff, added to each pause.
+/// Shortest backoff: each pause is drawn between it and its ceiling.
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// Time of media without a stall after which the backoff starts again. A camera that sends a key
 /// frame and dies every few seconds must not be asked every second.
@@ -276,14 +276,16 @@ impl StreamSupervisor {
             ceiling = ceiling.min(good / 4);
         }
         let least = locked_for.max(std::mem::take(&mut self.least_pause));
-        let pause = least.max(BACKOFF_MIN + ceiling.mul_f64(random));
+        let pause = least.max(BACKOFF_MIN + ceiling.saturating_sub(BACKOFF_MIN).mul_f64(random));
         self.tries += 1;
         let mut update = Vec::new();
+        let mut is_reported = false;
         // A lockout is reported even within an outage: an operator must correct the password.
         if self.reported_fault.is_none()
             || locked && self.reported_fault != Some(CameraFault::LockedOut)
         {
             update.push(self.down(fault, detail.clone()));
+            is_reported = true;
         }
         update.push(CameraUpdate::Retry {
             role: self.role,
@@ -291,6 +293,7 @@ impl StreamSupervisor {
             detail,
             tries: self.tries,
             pause: pause.as_micros() as u64,
+            is_reported,
         });
         (update, pause)
     }
@@ -316,6 +319,18 @@ mod tests {
 
     fn unreachable(supervisor: &mut StreamSupervisor, random: f64) -> Duration {
         supervisor.failed(CameraFault::Unreachable, "refused".into(), Duration::ZERO, random).1
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_pause_stays_within_its_documented_bound(randoms in proptest::collection::vec(0.0..1.0, 1..12)) {
+            let mut supervisor = supervisor();
+            for (nth, random) in randoms.into_iter().enumerate() {
+                let pause = unreachable(&mut supervisor, random);
+                let most = Duration::from_secs([1, 2, 5, 10, 30][nth.min(4)]);
+                proptest::prop_assert!(pause <= most && pause >= BACKOFF_MIN, "{} of {}", pause.as_millis(), nth);
+            }
+        }
     }
 
     #[test]
@@ -418,7 +433,7 @@ mod tests {
         }
         assert_eq!(
             unreachable(&mut supervisor, 1.0),
-            BACKOFF_MIN + Duration::from_secs(49) / 4,
+            Duration::from_secs(49) / 4,
             "49 s are not enough"
         );
         supervisor.connected(at(200));
@@ -429,12 +444,12 @@ mod tests {
         }
         assert_eq!(
             unreachable(&mut supervisor, 1.0),
-            BACKOFF_MIN + Duration::from_secs(30),
+            Duration::from_secs(30),
             "a stall restarts the minute"
         );
         supervisor.connected(at(400));
         (400..461).for_each(|second| drop(supervisor.frame(at(second), true, String::new)));
-        assert_eq!(unreachable(&mut supervisor, 1.0), BACKOFF_MIN + Duration::from_secs(1));
+        assert_eq!(unreachable(&mut supervisor, 1.0), Duration::from_secs(1));
     }
 
     /// Number of sessions dropped for a missing key frame, of a camera with a GOP of `gop` seconds,

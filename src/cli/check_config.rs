@@ -1,6 +1,6 @@
 //! `taimat check-config`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rustls_pki_types::CertificateDer;
@@ -46,6 +46,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+/// All problems of the file that this command reports.
+pub(super) fn problems(file: &Path) -> Option<Problems> {
+    judge(load::parts(file), &load::read).err()
 }
 
 /// Collects all problems at once: checks the files and the directory of a section even if another section is bad.

@@ -12,9 +12,10 @@ use super::print_text;
 use crate::agent::config_thread::REQUEST;
 use crate::escape::{shown_json, shown_lines, shown_path};
 use crate::remote_config::durable_files::RealFiles;
+use crate::remote_config::local_edit;
 use crate::remote_config::startup::state_dir;
-use crate::remote_config::state_record::{ConfigPhase, ConfigState, ConfigVersion};
-use crate::remote_config::state_store::{self, Files as _};
+use crate::remote_config::state_record::{ChangeOutcome, ConfigPhase, ConfigState, ConfigVersion};
+use crate::remote_config::state_store::{self, Files};
 use crate::remote_config::validation;
 use crate::settings::load;
 use crate::units::Digest;
@@ -78,7 +79,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         ConfigCommand::Show { .. } => {
             show(&record);
-            if let Some(problem) = file_problem(&args.config, &record) {
+            let problem = file_problem(&args.config, &record)
+                .or_else(|| file_differs(&args.config, &files, &record));
+            if let Some(problem) = problem {
                 println!("{}", shown_lines(&problem));
             }
         }
@@ -114,11 +117,15 @@ fn show(record: &ConfigState) {
         println!("SAFE MODE: the process ended repeatedly under this configuration");
     }
     if let Some(last) = &record.last {
-        let how = last.refusal.as_ref().map_or_else(
-            || "committed".to_owned(),
-            crate::remote_config::rejection::Rejection::line,
-        );
-        println!("last change: {} at {}: {how}", last.next.id, last.at);
+        println!("last change: {} at {}: {}", last.next.id, last.at, outcome(last));
+    }
+}
+
+fn outcome(last: &ChangeOutcome) -> String {
+    match &last.refusal {
+        None => "committed".to_owned(),
+        Some(refusal) if refusal.is_rollback() => format!("rolled back: {}", refusal.detail),
+        Some(refusal) => format!("refused: {}", refusal.line()),
     }
 }
 
@@ -157,6 +164,17 @@ fn file_problem(path: &Path, record: &ConfigState) -> Option<String> {
     Some(format!("{name} was edited and is not in force: {why}"))
 }
 
+/// What an edit of the configuration file would undo: the office has changed keys since.
+fn file_differs(path: &Path, files: &dyn Files, record: &ConfigState) -> Option<String> {
+    let text = load::read(path).ok()?;
+    let is_idle = matches!(record.phase, ConfigPhase::Idle);
+    let keys = local_edit::set_back(files, record, &text).filter(|_| is_idle)?;
+    Some(format!(
+        "{} differs from the one in force, and an edit of it sets back {keys}: start from `taimat config show --text`",
+        shown_path(path)
+    ))
+}
+
 fn history(record: &ConfigState) {
     println!("0  {}", line(&record.committed));
     record.older.iter().enumerate().for_each(|(n, old)| println!("{}  {}", n + 1, line(old)));
@@ -172,6 +190,42 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::remote_config::rejection::{RejectReason, Rejection};
+
+    #[test]
+    fn an_edit_that_would_undo_a_push_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("taimat.toml");
+        let files = RealFiles::open(dir.path()).unwrap();
+        let file = "site = \"a\"\nmotion.sensitivity = 5\n";
+        let pushed = "site = \"a\"\nmotion.sensitivity = 4\n";
+        std::fs::write(&path, file).unwrap();
+        let digest = |text: &str| Digest::of(text.as_bytes());
+        let mut record = ConfigState::of_file(digest(file), String::new(), BTreeSet::new());
+        state_store::save(&files, &record, Some(file)).unwrap();
+        assert_eq!(file_differs(&path, &files, &record), None);
+        record.commit(ConfigVersion::of_file(digest(pushed), String::new()), String::new());
+        state_store::save(&files, &record, Some(pushed)).unwrap();
+        let problem = file_differs(&path, &files, &record).unwrap();
+        assert!(problem.contains("sets back motion.sensitivity: start from"), "{problem}");
+        let edited = format!("{file}motion.fps = 4\n");
+        assert_eq!(local_edit::set_back(&files, &record, &edited).unwrap(), "motion.sensitivity");
+    }
+
+    #[test]
+    fn the_end_of_a_trial_is_called_a_rollback() {
+        let next = ConfigVersion::of_file(Digest::default(), String::new());
+        let mut last = ChangeOutcome { next, refusal: None, at: String::new() };
+        assert_eq!(outcome(&last), "committed");
+        for (why, said) in [
+            (RejectReason::Trial, "rolled back: missing"),
+            (RejectReason::Replaced, "rolled back: missing"),
+            (RejectReason::Probe, "refused: probe: missing"),
+        ] {
+            last.refusal = Some(Rejection::new(why, "missing"));
+            assert_eq!(outcome(&last), said);
+        }
+    }
 
     #[test]
     fn a_rejected_edit_of_the_file_is_shown() {

@@ -48,7 +48,7 @@ const STAY_MAX: Duration = Duration::from_secs(3_600);
 /// Arguments of `taimat demo`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Length of the demo, e.g. 40s. Without it: 40s, and on a terminal the console then stays open until Ctrl-C.
+    /// Length of the demo, e.g. 40s; 25s to 86400s. Without it: 40s, and on a terminal the console then stays open until Ctrl-C.
     #[arg(long = "for", value_parser = seconds)]
     length: Option<Duration>,
     /// Directory of ring and archive; without it a new one in the system's temporary directory.

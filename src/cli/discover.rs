@@ -24,7 +24,7 @@ use crate::discover::interfaces::Interface;
 use crate::discover::multicast::{Search, interfaces, search};
 use crate::discover::report::{self, Camera};
 use crate::escape::{shown, shown_json, shown_path};
-use crate::redact::KnownLogin;
+use crate::redact::{KnownLogin, masked};
 use crate::settings::{Login, load, parse};
 use crate::storage::disk::{DirFault, RealDisk};
 use crate::units::SiteId;
@@ -114,11 +114,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     if args.json {
         println!("{}", shown_json(&without_login(report::json(&cameras), &known))?);
-    } else if !cameras.is_empty() {
+    } else if cameras.iter().any(|camera| args.host.is_none() || !is_silent(camera)) {
         println!("{}", known.hidden(report::table(&cameras).trim_end()));
     }
     if !cameras.iter().any(|camera| camera.main.is_some()) {
-        eprintln!("{}", nothing(args.host.as_deref(), &cameras));
+        eprintln!("{}", known.hidden(&nothing(args.host.as_deref(), &cameras)));
         return Ok(ExitCode::FAILURE);
     }
     if let Some(target) = written {
@@ -143,15 +143,27 @@ fn without_login(value: Value, known: &KnownLogin) -> Value {
     }
 }
 
+/// True for what gave no sign of ONVIF: a camera gives its clock or its model without a login.
+fn is_silent(camera: &Camera) -> bool {
+    camera.clock.is_none() && camera.model.is_empty()
+}
+
 fn nothing(host: Option<&str>, cameras: &[Camera]) -> String {
-    // A camera gives its clock or its model without a login.
-    let is_silent = |camera: &Camera| camera.clock.is_none() && camera.model.is_empty();
     match host {
         _ if cameras.is_empty() => {
             "no camera answered: is it in this network, is ONVIF switched on in it, does a firewall drop UDP answers? --host ADDRESS asks it without a search".into()
         }
         Some(host) if cameras.iter().all(is_silent) => {
-            format!("{} is no camera with ONVIF, or it is switched off in it: the line with ? says what it answered; look for ONVIF, Integration or Platform access on its web page, and name its port if it is another one (--host ADDRESS:PORT)", shown(host))
+            let answers: Vec<&str> = cameras.iter().flat_map(|camera| &camera.problems).map(String::as_str).collect();
+            let ports = match split_host(host) {
+                Ok((_, Some(port))) => format!("port {port}"),
+                _ => format!("the ports {}", PORTS.map(|port| port.to_string()).join(", ")),
+            };
+            format!(
+                "{} gave no answer of ONVIF on {ports} ({}): it is no camera with ONVIF, or it is switched off in it; look for ONVIF, Integration or Platform access on its web page, and name its port if it is another one (--host ADDRESS:PORT)",
+                shown(host),
+                shown(&masked(&answers.join("; ")))
+            )
         }
         _ => "no camera named a stream: the lines with ? say why".into(),
     }
@@ -406,6 +418,16 @@ mod tests {
         assert!(device_at("fe80::1", &[]).unwrap_err().is::<Usage>());
         assert!(device_at("[fe80::1%nope]", &[]).unwrap_err().is::<Usage>());
         assert_eq!(device_at("[fe80::1%3]:81", &[]).unwrap().services.len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_camera_is_named_with_the_ports_tried() {
+        let silent =
+            Camera { problems: vec!["port 554: this is RTSP".into()], ..Camera::default() };
+        let named = nothing(Some("192.0.2.7:554"), std::slice::from_ref(&silent));
+        assert!(named.contains("on port 554 (port 554: this is RTSP)"), "{named}");
+        let all = nothing(Some("192.0.2.7"), &[silent]);
+        assert!(all.contains("on the ports 80, 8000, 8080, 8899, 2020, 888, 5000"), "{all}");
     }
 
     #[test]

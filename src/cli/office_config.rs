@@ -299,7 +299,8 @@ impl RolloutObserver for Terminal {
                     println!("--- {site} now\n+++ {site} then\n{}", shown_lines(&diff(old, new)));
                 }
                 None => println!(
-                    "{site}: this office did not send its configuration ({}): the whole text is new",
+                    "{site}: this office did not send its configuration ({}), so no difference can be shown: \
+                     `taimat office cmd {site} config-show --sign KEY` prints the text of the device",
                     &running.hex()[..12]
                 ),
             }

@@ -17,6 +17,7 @@ use crate::clock::SystemClock;
 use crate::escape::shown_json_line;
 use crate::redact::KnownLogin;
 use crate::settings::{CameraSettings, Login, load, parse};
+use crate::units::Digest;
 use crate::wakeup::WakeupCoalescer;
 use crate::watchdog::Heartbeat;
 
@@ -39,10 +40,20 @@ pub struct Args {
 /// Says how to give a login. Redaction must leave it whole.
 const NO_LOGIN: &str = "the camera requires a login: --login FILE, one line user:password";
 
+/// Formats of a track that are named at most; a camera that changes its resolution has two.
+const FORMATS_MAX: usize = 4;
+/// Changes of the parameter sets from which on they count as continual: one is a person who sets the
+/// camera.
+const CHANGES_MIN: u64 = 2;
+
 /// Statistics of a track.
 #[derive(Default)]
 struct ProbeReport {
-    words: String,
+    /// The formats in the order of their first frame, [`FORMATS_MAX`] at most.
+    formats: Vec<String>,
+    /// Parameter sets of the last frame, and how often they changed.
+    digest: Option<Digest>,
+    changes: u64,
     frames: u64,
     keys: u64,
     bytes: u64,
@@ -144,7 +155,7 @@ async fn listen(
     how_long: Duration,
     take: impl Fn(Arc<Frame>) + Send + 'static,
 ) -> (Option<(CameraFault, String)>, QuirkCounts) {
-    let (update, mut told) = mpsc::channel(16);
+    let (update, mut updates) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
     let (clock, shared, heartbeat) =
         (Arc::new(SystemClock::new()), Arc::default(), Heartbeat::default());
@@ -164,7 +175,7 @@ async fn listen(
     let failure = loop {
         tokio::select! {
             () = &mut listening => break None,
-            update = told.recv() => match update {
+            update = updates.recv() => match update {
                 Some(CameraUpdate::Down { fault, detail, .. }) => break Some((fault, detail)),
                 Some(CameraUpdate::Quirks { quirks, .. }) => found = quirks,
                 _ => {}
@@ -173,12 +184,23 @@ async fn listen(
     };
     let _ = stop.send(true);
     let _ = tokio::time::timeout(Duration::from_secs(4), camera).await;
+    // The counts of the whole session.
+    while let Ok(update) = updates.try_recv() {
+        if let CameraUpdate::Quirks { quirks, .. } = update {
+            found = quirks;
+        }
+    }
     (failure, found)
 }
 
 impl ProbeReport {
     fn take(&mut self, frame: &Frame) {
-        self.words = frame.params.describe();
+        let format = frame.params.describe();
+        if !self.formats.contains(&format) && self.formats.len() < FORMATS_MAX {
+            self.formats.push(format);
+        }
+        let before = self.digest.replace(frame.params.digest);
+        self.changes += u64::from(before.is_some_and(|before| before != frame.params.digest));
         self.frames += 1;
         self.keys += u64::from(frame.key);
         self.bytes += frame.data.len() as u64;
@@ -186,6 +208,19 @@ impl ProbeReport {
         let now = frame.pts_micros();
         self.pts =
             Some(self.pts.map_or((now, now), |(first, last)| (first.min(now), last.max(now))));
+    }
+}
+
+impl ProbeReport {
+    /// What a person must switch off in the camera.
+    fn warning(&self) -> Option<String> {
+        (self.changes >= CHANGES_MIN).then(|| {
+            format!(
+                "! the parameter sets changed {} times: one change in 10 s is recorded, so most pictures would be \
+                 left out; switch adaptive resolution or a second profile off in the camera, and set one codec and size",
+                self.changes
+            )
+        })
     }
 }
 
@@ -197,13 +232,17 @@ fn print_report(heard: &BTreeMap<&'static str, ProbeReport>, quirks: &QuirkCount
         let gop =
             if track.keys > 1 { track.frames as f64 / track.keys as f64 / rate } else { span };
         let kilobits = (track.bytes as f64 * 8.0 / span / 1000.0).round();
-        let row = json!({"codec": track.words, "frames": track.frames, "per_second": (rate * 100.0).round() / 100.0,
+        let row = json!({"codec": track.formats.join(" / "), "changes": track.changes, "frames": track.frames, "per_second": (rate * 100.0).round() / 100.0,
             "kbit_per_second": kilobits, "gop_seconds": (gop * 10.0).round() / 10.0, "packets_lost": track.lost});
         if !json {
             println!(
                 "{kind}: {}, {rate:.1} frames/s, {kilobits} kbit/s, key frame every {gop:.1} s, {} packets lost",
-                track.words, track.lost
+                track.formats.join(" / "),
+                track.lost
             );
+            if let Some(warning) = track.warning() {
+                println!("{warning}");
+            }
         }
         rows.insert((*kind).to_owned(), row);
     }
@@ -219,6 +258,7 @@ fn print_report(heard: &BTreeMap<&'static str, ProbeReport>, quirks: &QuirkCount
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::camera::TrackParams;
     use crate::redact::masked;
 
     #[test]
@@ -229,6 +269,22 @@ mod tests {
         for text in [NO_LOGIN, wanted] {
             assert_eq!(masked(text), text);
         }
+    }
+
+    #[test]
+    fn formats_that_take_turns_are_named_with_a_warning() {
+        let mut report = ProbeReport::default();
+        for turn in 0..3_u8 {
+            let mut params = TrackParams::clone(&crate::format::record::tests::video(turn % 2));
+            params.size = [(640, 360), (320, 180)][usize::from(turn % 2)];
+            let data = bytes::Bytes::from_static(&[0; 4]);
+            let (role, at) = (StreamRole::Main, crate::units::Timestamp::default());
+            let params = Arc::new(params);
+            report.take(&Frame { role, params, data, key: true, pts: 0, run: 0, at, lost: 0 });
+        }
+        assert_eq!((report.formats.len(), report.changes), (2, 2), "{:?}", report.formats);
+        assert!(report.warning().unwrap().contains("changed 2 times"));
+        assert_eq!(ProbeReport { changes: 1, ..report }.warning(), None);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::check_config;
 use crate::agent::runtime::{self, RunEnd};
 use crate::clock::{Clock as _, SystemClock};
 use crate::escape::shown_path;
@@ -52,6 +53,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         match startup::load_startup(&args.config, &state, crate::clock::seed()?, clock.now()) {
             Ok(started) => started,
             Err(problems) => {
+                // The same list as of `check-config`, which also looks into the files that are named.
+                let problems = check_config::problems(&args.config).unwrap_or(problems);
                 eprintln!(
                     "{}: {}\n{problems}",
                     shown_path(&args.config),

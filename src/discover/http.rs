@@ -21,7 +21,15 @@ pub enum HttpError {
     /// A chunk has no length.
     #[error("the answer has a chunk without a length")]
     BadChunk,
-    /// The connection ended before the head did.
+    /// The connection ended without an answer.
+    #[error(
+        "it closed the connection without an answer; a port of RTSP does so, ONVIF has another"
+    )]
+    Silent,
+    /// It is an RTSP server.
+    #[error("this is RTSP, not ONVIF: look for the port of HTTP or ONVIF")]
+    Rtsp,
+    /// The answer ends within its head.
     #[error("the answer is cut off")]
     CutOff,
 }
@@ -128,7 +136,7 @@ impl ResponseReader {
     /// The head is not whole.
     pub fn finish(mut self) -> Result<Response, HttpError> {
         if self.head.is_none() && self.pending.is_empty() {
-            return Err(HttpError::CutOff);
+            return Err(HttpError::Silent);
         }
         // A head without the empty line behind it is whole when the connection ends.
         if self.head.is_none() {
@@ -227,7 +235,11 @@ fn parse_head(head: &[u8]) -> Result<(u16, Vec<(String, String)>), HttpError> {
     let text: String = head.iter().map(|byte| char::from(*byte)).collect();
     let mut lines = text.lines().skip_while(|line| line.trim().is_empty());
     let mut words = lines.next().unwrap_or_default().split_whitespace();
-    let is_http = words.next().is_some_and(|word| word.starts_with("HTTP/"));
+    let protocol = words.next().unwrap_or_default();
+    if protocol.starts_with("RTSP/") {
+        return Err(HttpError::Rtsp);
+    }
+    let is_http = protocol.starts_with("HTTP/");
     let status = words.next().and_then(|word| word.parse().ok());
     let status = status.filter(|status| is_http && (100..=999).contains(status));
     let mut headers = Vec::new();
@@ -298,13 +310,13 @@ mod tests {
     fn a_body_that_is_cut_off_is_returned_as_far_as_it_came() {
         let cut = read(&[b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhel"]).unwrap();
         assert_eq!(cut.body, b"hel");
-        assert_eq!(read(&[b""]), Err(HttpError::CutOff));
+        assert_eq!(read(&[b""]), Err(HttpError::Silent));
         assert_eq!(read(&[b"HTTP/1.1 401 No\r\nA: b"]).unwrap().status, 401);
     }
 
     #[test]
     fn what_is_not_http_or_beyond_a_limit_is_refused() {
-        assert_eq!(read(&[b"RTSP/1.0 200 OK\r\n\r\n"]), Err(HttpError::NotHttp));
+        assert_eq!(read(&[b"RTSP/1.0 200 OK\r\n\r\n"]), Err(HttpError::Rtsp));
         assert_eq!(read(&[b"\x16\x03\x01\n\n"]), Err(HttpError::NotHttp));
         let long = vec![b'x'; HEAD_MAX + 2];
         assert_eq!(read(&[&long]), Err(HttpError::TooLarge("head")));

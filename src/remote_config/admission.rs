@@ -226,11 +226,10 @@ impl ConfigMachine {
         found: Box<FileFound>,
         out: &mut Vec<ConfigEffect>,
     ) {
-        if self.is_busy() {
-            self.file = Some(found);
-            return;
-        }
         let sha256 = Digest::of(found.text.as_bytes());
+        if self.is_busy() {
+            return self.file_during_change(now, sha256, found, out);
+        }
         if sha256 == self.record.file {
             return;
         }
@@ -238,12 +237,42 @@ impl ConfigMachine {
         let version = ConfigVersion::of_file(sha256, now.wall.rfc3339());
         match found.outcome {
             Ok(_) if sha256 == self.record.committed.sha256 => {
+                tracing::info!(id = version.id, "the configuration file is the one in force again");
                 self.save(AfterSave::Nothing, None, out)
             }
             Ok(settings) => self.stage(version, *settings, Some(found.text), out),
             Err(refusal) => {
                 self.refuse(&version.id, refusal, out);
                 self.save(AfterSave::Nothing, None, out);
+            }
+        }
+    }
+
+    /// A newer edit ends the trial of an older one: who mistyped an address and corrects it does not
+    /// wait for the rollback without pictures. A bad edit, which may be half written, and one during a
+    /// change of the office wait for the end.
+    fn file_during_change(
+        &mut self,
+        now: Timestamp,
+        sha256: Digest,
+        found: Box<FileFound>,
+        out: &mut Vec<ConfigEffect>,
+    ) {
+        let trial = self.record.trial().filter(|trial| trial.next.origin == Origin::File);
+        match (trial, &found.outcome) {
+            (Some(trial), _) if trial.next.sha256 == sha256 => self.file = None,
+            (Some(_), Ok(_)) => {
+                self.file = Some(found);
+                let detail = "the configuration file was edited again during its trial";
+                self.roll_back(now, Rejection::new(RejectReason::Replaced, detail), out);
+            }
+            (_, outcome) => {
+                let problem = outcome.as_ref().err().map(Rejection::line).unwrap_or_default();
+                tracing::warn!(
+                    problem,
+                    "the configuration file was edited during a change; it is judged after the end of that change"
+                );
+                self.file = Some(found);
             }
         }
     }

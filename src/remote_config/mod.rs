@@ -12,6 +12,7 @@
 //!   a login.
 //! * [`state_record`]: the stored state and its format. [`state_store`]: its files, over any
 //!   [`state_store::Files`]. [`durable_files`]: a directory.
+//! * [`local_edit`]: keys in force that an edit of the file undoes.
 //! * [`crash_loop`]: decisions of a boot. [`startup_state`]: a boot over any files. [`startup`]:
 //!   the boot of a real device.
 //! * [`mutation`]: safeguards that the simulator removes one by one.
@@ -28,6 +29,7 @@ pub mod signed_document;
 pub mod signed_command;
 pub mod state_record;
 pub(crate) mod state_store;
+pub(crate) mod local_edit;
 pub(crate) mod known_ring;
 pub(crate) mod durable_files;
 #[cfg(any(test, feature = "sim"))]

@@ -47,6 +47,8 @@ pub enum RejectReason {
     NotStored,
     /// The change failed its trial.
     Trial,
+    /// A newer local edit ended the trial.
+    Replaced,
 }
 
 impl RejectReason {
@@ -70,6 +72,7 @@ impl RejectReason {
             RejectReason::Probe => "probe",
             RejectReason::NotStored => "not_stored",
             RejectReason::Trial => "trial",
+            RejectReason::Replaced => "replaced",
         }
     }
 }
@@ -87,6 +90,11 @@ pub struct Rejection {
 }
 
 impl Rejection {
+    /// True for a change that was on trial.
+    pub fn is_rollback(&self) -> bool {
+        matches!(self.why, RejectReason::Trial | RejectReason::Replaced)
+    }
+
     /// A rejection without keys.
     pub fn new(why: RejectReason, detail: impl Into<String>) -> Rejection {
         Rejection { why, detail: cut(&detail.into()), errors: Vec::new() }

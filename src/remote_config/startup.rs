@@ -91,6 +91,10 @@ pub fn load_startup(
     seed: [u8; 32],
     now: Timestamp,
 ) -> Result<Startup, Problems> {
+    if !state.exists() {
+        // Without a stored configuration the file must be valid; a bad one leaves no directory behind.
+        load::load(file)?;
+    }
     let files: Arc<dyn Files> = match RealFiles::open(state) {
         Ok(files) => Arc::new(files),
         Err(reason) => {
@@ -247,8 +251,8 @@ mod tests {
         let here = Device::new();
         std::fs::write(here.path(), "site = 1").unwrap();
         assert!(here.start().err().unwrap().0.len() > 1);
+        assert!(!state_dir(&here.path()).exists(), "a refused first start leaves nothing behind");
         here.edit(3);
-        std::fs::remove_dir_all(state_dir(&here.path())).unwrap();
         std::fs::write(state_dir(&here.path()), "a file where the directory should be").unwrap();
         let started = here.start().unwrap();
         assert!(started.configured.is_none_or(|configured| configured.machine.unsaved.is_some()));

@@ -3,6 +3,7 @@
 //! A simulated world boots through the same code as a device.
 
 use super::crash_loop::{self, BootDecision};
+use super::local_edit;
 use super::mutation::Safeguard;
 use super::rejection::{RejectReason, Rejection};
 use super::state_machine::ProvenSettings;
@@ -116,12 +117,14 @@ impl FoundFiles<'_> {
         if record.phase != ConfigPhase::Idle || sha256 == record.file {
             return (None, None);
         }
+        let before = record.clone();
         record.file = sha256;
         let settings = match validation::judge(text, self.read) {
             Ok(_) if sha256 == record.committed.sha256 => return (None, None),
             Ok(settings) => settings,
             Err(refusal) => return (None, Some(refusal)),
         };
+        local_edit::warn(self.files, &before, text);
         let good = self.parse(&record.committed);
         let change =
             good.as_ref().map(|good| SettingsDiff::between(good, &settings)).unwrap_or_default();

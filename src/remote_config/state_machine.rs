@@ -316,7 +316,10 @@ impl ConfigMachine {
             AfterSave::Apply => self.apply_trial(now.mono, out),
             AfterSave::Committed => self.committed(now, out),
             AfterSave::RolledBack { restart } => self.rolled_back(now, restart, out),
-            AfterSave::Refused => out.push(ConfigEffect::Report(self.report())),
+            AfterSave::Refused => {
+                out.push(ConfigEffect::Report(self.report()));
+                self.resume_file(now, out);
+            }
             AfterSave::Carry => {
                 self.commands = self.commands.saturating_sub(1);
                 out.push(ConfigEffect::Carry);
@@ -374,6 +377,10 @@ impl ConfigMachine {
     /// Resumes a deferred local edit, and requests the document that was rejected as busy.
     pub(super) fn resume_deferred(&mut self, now: Timestamp, out: &mut Vec<ConfigEffect>) {
         out.push(ConfigEffect::Ask);
+        self.resume_file(now, out);
+    }
+
+    fn resume_file(&mut self, now: Timestamp, out: &mut Vec<ConfigEffect>) {
         if let Some(found) = self.file.take() {
             self.file(now, found, out);
         }

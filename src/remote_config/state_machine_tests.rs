@@ -388,6 +388,72 @@ fn a_local_edit_needs_the_office_only_when_it_touches_uplink() {
     assert_eq!(bench.report()["phase"], "trial", "the new broker is not proven");
 }
 
+fn edited(text: &str, settings: Settings) -> ConfigInput {
+    let outcome = Ok(Box::new(settings));
+    ConfigInput::File(Box::new(FileFound { text: text.into(), outcome }))
+}
+
+/// A bench with a mistyped camera on trial by a local edit.
+fn mistyped() -> Bench {
+    let mut bench = Bench::new();
+    let mut wrong = good();
+    wrong.camera.main_url = url::Url::parse("rtsp://127.0.0.1/mistyped").unwrap();
+    bench.input(edited("wrong", wrong));
+    bench.saved(Ok(()));
+    bench.saved(Ok(()));
+    bench.input(ConfigInput::NoPicture("404".into()));
+    assert_eq!(bench.report()["phase"], "trial");
+    bench
+}
+
+#[test]
+fn the_right_file_put_back_ends_its_trial_at_once() {
+    let mut bench = mistyped();
+    bench.pass(15_000_000);
+    bench.input(edited(FILE, good()));
+    let out = bench.saved(Ok(()));
+    let applied = out.iter().find_map(|effect| match effect {
+        ConfigEffect::Apply(applied) => Some(applied.settings.camera.clone()),
+        _ => None,
+    });
+    assert_eq!(applied, Some(good().camera), "{out:?}");
+    assert_eq!(bench.machine.record().phase, ConfigPhase::Idle);
+    assert_eq!(bench.machine.record().file, Digest::of(FILE.as_bytes()));
+    assert_eq!(bench.report()["last"]["refusal"]["why"], "replaced");
+}
+
+#[test]
+fn a_second_edit_in_a_trial_goes_on_trial_itself() {
+    let mut bench = mistyped();
+    bench.input(edited("right", zones()));
+    bench.saved(Ok(()));
+    bench.saved(Ok(()));
+    bench.saved(Ok(()));
+    let trial = bench.machine.record().trial().unwrap();
+    assert_eq!(trial.next.sha256, Digest::of(b"right"));
+    assert_eq!(bench.machine.in_force().motion, zones().motion);
+}
+
+#[test]
+fn a_bad_edit_and_the_same_file_leave_the_trial_alone() {
+    let mut bench = mistyped();
+    let refusal = Rejection::new(RejectReason::Invalid, "half a file");
+    let bad = FileFound { text: "half".into(), outcome: Err(refusal) };
+    bench.input(ConfigInput::File(Box::new(bad)));
+    bench.input(edited("wrong", good()));
+    assert_eq!(bench.report()["phase"], "trial");
+}
+
+#[test]
+fn an_edit_in_a_trial_of_the_office_waits_for_its_end() {
+    let mut bench = Bench::new();
+    let applied = bench.try_out(&document(1, FILE, "new"), zones());
+    bench.input(edited("edited", good()));
+    assert_eq!(bench.report()["phase"], "trial");
+    bench.prove(&applied, "127.0.0.1");
+    assert_eq!(bench.machine.record().trial().unwrap().next.sha256, Digest::of(b"edited"));
+}
+
 #[test]
 fn on_trial_only_the_new_broker_is_tried() {
     let mut bench = Bench::new();

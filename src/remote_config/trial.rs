@@ -302,15 +302,22 @@ impl ConfigMachine {
         self.resume_deferred(now, out);
     }
 
-    fn roll_back(&mut self, now: Timestamp, refusal: Rejection, out: &mut Vec<ConfigEffect>) {
+    pub(super) fn roll_back(
+        &mut self,
+        now: Timestamp,
+        refusal: Rejection,
+        out: &mut Vec<ConfigEffect>,
+    ) {
         let Some(trial) = self.record.trial().cloned() else {
             return;
         };
+        // A change that was not applied yet needs no restart to undo it.
+        let restart = trial.restart && self.progress.is_some();
         self.record.roll_back(refusal.clone(), now.wall.rfc3339());
         self.progress = None;
         self.trying = None;
         self.refuse_trial(&trial, refusal, out);
-        self.save(AfterSave::RolledBack { restart: trial.restart }, None, out);
+        self.save(AfterSave::RolledBack { restart }, None, out);
     }
 
     pub(super) fn rolled_back(
@@ -338,10 +345,7 @@ impl ConfigMachine {
                 "committed"
             }
             (ConfigPhase::Idle, SafeMode::Good, Some(last))
-                if last
-                    .refusal
-                    .as_ref()
-                    .is_some_and(|refusal| refusal.why == RejectReason::Trial) =>
+                if last.refusal.as_ref().is_some_and(Rejection::is_rollback) =>
             {
                 "rolled_back"
             }

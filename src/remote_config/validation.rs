@@ -80,8 +80,9 @@ pub fn check_continuity(
         .map(|(host, port)| format!("{host}:{port}"))
         .collect();
     if unproven.len() == next.uplink.brokers().len() {
+        let is_same_host = next.uplink.host == against.good.uplink.host;
         bad(
-            "uplink.host",
+            if is_same_host { "uplink.port" } else { "uplink.host" },
             format!(
                 "{} has not proven itself: add it beside a proven broker (uplink.fallbacks), and remove that one after the commit",
                 unproven.join(", ")
@@ -165,6 +166,10 @@ mod tests {
             ["uplink.host"],
             "the proven broker is removed first"
         );
+        let mut port = with(&["old"]);
+        port.uplink.port = 2883;
+        let host_of_good = Settings { uplink: with(&["old"]).uplink, ..good.clone() };
+        assert_eq!(keys_of(&port, &host_of_good, &["old"]), ["uplink.port"]);
         assert_eq!(keys_of(&with(&["old", "new", "newer"]), &good, &["old"]), ["uplink.fallbacks"]);
     }
 

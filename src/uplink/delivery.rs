@@ -28,10 +28,10 @@ use self::admission::IncomingLimiter;
 use self::refusal::Refusals;
 use super::bandwidth::{Bandwidth, CHUNK_MIN};
 use super::file_transfer::Transfer;
-use super::wire::{Birth, Command, Reply, State};
+use super::wire::{Birth, Command, Reply};
 use super::{Message, UplinkCounts, UplinkRequest, UplinkUpdate, emqx_file_transfer, topics};
 use crate::settings::{FileProtocol, UplinkSettings};
-use crate::units::{Boot, Digest, EntryId, MonoTime, SiteId, Timestamp};
+use crate::units::{Boot, Digest, EntryId, MonoTime, RingId, SiteId, Timestamp};
 
 /// Time after which an event without a receipt is published again; doubled each time up to the
 /// maximum.
@@ -219,6 +219,9 @@ pub struct Delivery {
     files_from: MonoTime,
     queued: VecDeque<QueuedMessage>,
     birth: Option<Box<Birth>>,
+    /// Ring of the first birth message, which every state names: the will of a connection names it
+    /// too, and `conn` counts in it. A card that is lost changes the ring of the events alone.
+    presence_ring: Option<RingId>,
     unacked: BTreeMap<Token, UnackedPublish>,
     next_token: Token,
     bandwidth: Bandwidth,
@@ -254,6 +257,7 @@ impl Delivery {
             files_from: MonoTime(0),
             queued: VecDeque::new(),
             birth: None,
+            presence_ring: None,
             unacked: BTreeMap::new(),
             next_token: 0,
             bandwidth: Bandwidth::new(settings.pace),
@@ -285,14 +289,6 @@ impl Delivery {
     /// True when the broker supports retained messages.
     pub fn retains(&self) -> bool {
         self.limits.retain
-    }
-
-    /// The payload of `up/state` for connection `conn`.
-    pub fn state(&self, state: &str, conn: u64, now: Timestamp) -> Vec<u8> {
-        let ring = self.birth.as_ref().map(|birth| birth.ring).unwrap_or_default();
-        let state =
-            State { v: 1, state: state.into(), ring, boot: self.boot, conn, t: now.wall.rfc3339() };
-        serde_json::to_vec(&state).unwrap_or_default()
     }
 
     /// The broker accepted the connection. Files wait `file_delay` microseconds.
@@ -384,6 +380,7 @@ impl Delivery {
                 }
             }
             UplinkRequest::Birth(birth) => {
+                self.presence_ring.get_or_insert(birth.ring);
                 self.birth = Some(birth);
                 self.send_birth();
             }

@@ -8,7 +8,7 @@ use super::*;
 use crate::evidence::manifest::of_still;
 use crate::units::{RingId, WallTime};
 use crate::uplink::ReturnReason;
-use crate::uplink::wire::{Ack, Manifest};
+use crate::uplink::wire::{Ack, Manifest, State};
 
 fn site() -> SiteId {
     SiteId::parse("km-17").unwrap()
@@ -385,6 +385,17 @@ fn the_state_names_the_ring_of_the_birth_message() {
     let state: State = serde_json::from_slice(&delivery.state("lost", 5, stamp(1))).unwrap();
     assert!(delivery.is_born());
     assert_eq!((state.ring, state.conn), (RingId(9), 5));
+}
+
+#[test]
+fn the_state_keeps_its_ring_when_the_card_is_lost() {
+    let mut delivery = new();
+    for ring in [9, 77] {
+        let birth = crate::health::Gauges::default().birth(stamp(1), RingId(ring), Boot(1), 0);
+        delivery.request(stamp(1), UplinkRequest::Birth(Box::new(birth)), &mut Vec::new());
+    }
+    let state: State = serde_json::from_slice(&delivery.state("stopping", 5, stamp(1))).unwrap();
+    assert_eq!(state.ring, RingId(9), "an office ignores `stopping` of a ring that was not online");
 }
 
 proptest! {

@@ -12,7 +12,7 @@ use crate::analytics::detect::picture::Picture;
 use crate::analytics::detect::stages::{Stage, Stages};
 use crate::analytics::detector::Detector;
 use crate::analytics::params::{
-    BUFFERED_BYTES, BUFFERED_FRAMES, CLOSER_FPS, REORDER_MAX, SLEEP_AFTER,
+    BUFFERED_BYTES, BUFFERED_FRAMES, CLOSER_FPS, REORDER_MAX, RESIZED_AGAIN, SLEEP_AFTER,
 };
 use crate::analytics::track::snapshot_requests::SnapshotRequests;
 use crate::analytics::{AnalyticsCounts, AnalyticsUpdate};
@@ -60,6 +60,8 @@ impl ReorderBuffer {
 struct StreamDecoder {
     /// Digest of the track parameters.
     digest: Digest,
+    /// Size of the pictures, [`crate::camera::TrackParams::size`].
+    size: (u16, u16),
     /// Run of the camera, [`Frame::run`].
     run: u32,
     decoder: Decoder,
@@ -89,6 +91,10 @@ pub struct Analyzer {
     buffered_bytes: usize,
     last_picture: Option<Timestamp>,
     last_rejection: String,
+    /// Time since which no picture has been compared with a learned scene.
+    learning_since: Option<Timestamp>,
+    /// Time of the last change of size within a run.
+    resized: Option<MonoTime>,
 }
 
 impl Analyzer {
@@ -112,6 +118,8 @@ impl Analyzer {
             buffered_bytes: 0,
             last_picture: None,
             last_rejection: String::new(),
+            learning_since: None,
+            resized: None,
         }
     }
 
@@ -131,6 +139,12 @@ impl Analyzer {
     /// one.
     pub fn last_picture(&self) -> (Option<Timestamp>, &str) {
         (self.last_picture, &self.last_rejection)
+    }
+
+    /// Time since which pictures have been analysed without a learned scene to compare them with:
+    /// no event can start. `None` while there is one.
+    pub fn learning_since(&self) -> Option<Timestamp> {
+        self.learning_since
     }
 
     /// The current rate of analysis.
@@ -169,12 +183,7 @@ impl Analyzer {
             return self.serve_snapshot_requests(frame);
         }
         if !self.is_decoding(frame) {
-            self.start_decoding(frame);
-            self.detector.interrupted();
-            self.stop_sleeping();
-            self.reorder_buffer = ReorderBuffer::default();
-            self.size_trigger = SizeTrigger::default();
-            self.last_due = 0;
+            self.change_stream(frame);
         }
         let quiet = self.detector.tracks().is_empty();
         let size_trigger_fires =
@@ -227,10 +236,34 @@ impl Analyzer {
             .is_some_and(|own| own.digest == frame.params.digest && own.run == frame.run)
     }
 
+    /// Begins to decode another stream. Of the same run, the learned scene stays: a camera that sends
+    /// other parameter sets each second would be learned for ever. One change of size is learned again,
+    /// because another scaler shows edges in another way; sizes that take turns are learned together.
+    fn change_stream(&mut self, frame: &Frame) {
+        let own = self.decoder.as_ref().filter(|own| own.run == frame.run);
+        let stays = match own.map(|own| own.size == frame.params.size) {
+            None => false,
+            Some(true) => true,
+            Some(false) => self
+                .resized
+                .replace(frame.at.mono)
+                .is_some_and(|last| frame.at.mono.duration_since(last) < RESIZED_AGAIN),
+        };
+        self.start_decoding(frame);
+        self.stop_sleeping();
+        self.size_trigger = SizeTrigger::default();
+        if !stays {
+            self.detector.interrupted();
+            self.reorder_buffer = ReorderBuffer::default();
+            self.last_due = 0;
+        }
+    }
+
     fn start_decoding(&mut self, frame: &Frame) {
         let decoder = Decoder::new(frame.params.codec);
         self.decoder = decoder.map(|decoder| StreamDecoder {
             digest: frame.params.digest,
+            size: frame.params.size,
             run: frame.run,
             decoder,
         });
@@ -385,6 +418,8 @@ impl Analyzer {
         self.last_due = if at.mono.0 > due + step { at.mono.0 } else { due };
         self.counts.analysed += 1;
         self.detector.analyze(&picture, at, out);
+        self.learning_since =
+            self.detector.is_holding(at).then(|| self.learning_since.unwrap_or(at));
         observe(&self.detector, &picture, at);
     }
 

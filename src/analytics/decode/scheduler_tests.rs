@@ -155,6 +155,64 @@ fn a_change_of_resolution_starts_no_event() {
     assert_silent(&frames);
 }
 
+/// The GOPs of two films in turns, of 2 s each, with other parameter sets at each of them.
+fn in_turns(one: &[Frame], other: &[Frame]) -> Vec<Frame> {
+    let pairs = one.iter().zip(other).enumerate();
+    pairs
+        .map(|(number, (one, other))| {
+            let is_other = number / 20 % 2 == 1;
+            let mut frame = if is_other { other } else { one }.clone();
+            let digest = Digest::of(&[u8::from(is_other)]);
+            frame.params = Arc::new(TrackParams { digest, ..TrackParams::clone(&frame.params) });
+            assert_eq!(frame.key, number % 20 == 0);
+            frame
+        })
+        .collect()
+}
+
+#[test]
+fn motion_is_found_while_parameter_sets_take_turns() {
+    let frames = coded((320, 176), 45, 30.0);
+    for settings in [awake(), MotionSettings::default()] {
+        let (one_set, _) = watch(settings.clone(), &frames);
+        let (two_sets, _) = watch(settings, &in_turns(&frames, &frames));
+        assert_eq!(starts(&one_set).len(), 2, "{:?}", starts(&one_set));
+        assert_eq!(starts(&two_sets).len(), 2, "{:?}", starts(&two_sets));
+    }
+}
+
+#[test]
+fn motion_is_found_while_two_sizes_take_turns() {
+    let [small, large] = [(320, 176), (480, 272)].map(|size| coded(size, 45, 30.0));
+    let (updates, _) = watch(awake(), &in_turns(&small, &large));
+    assert_eq!(starts(&updates).len(), 2, "{updates:?}");
+    let [small, large] = empty();
+    assert_silent(&in_turns(small, large));
+}
+
+#[test]
+fn shapes_that_take_turns_are_reported_as_learning() {
+    let [wide, high] = [(320, 176), (240, 192)].map(|size| coded(size, 30, 0.0));
+    let mut analyzer = Analyzer::new(awake(), 1 << 20, Stages::ALL);
+    let mut out = Vec::new();
+    for frame in in_turns(&wide, &high) {
+        analyzer.frame(&Arc::new(frame), &mut |_, _, _| (), &mut out);
+    }
+    let since = analyzer.learning_since().unwrap();
+    assert!(since.mono < MonoTime(2_000_000), "{since:?}");
+    for frame in &wide[..100] {
+        analyzer.frame(&Arc::new(later(frame)), &mut |_, _, _| (), &mut out);
+    }
+    assert_eq!((analyzer.learning_since(), starts(&out)), (None, vec![]));
+}
+
+/// The same frame 30 s later.
+fn later(frame: &Frame) -> Frame {
+    let mut frame = frame.clone();
+    frame.at.mono = frame.at.mono.plus_secs(30);
+    frame
+}
+
 #[test]
 fn a_reconnect_in_the_middle_of_a_gop_starts_no_event() {
     let mut frames = empty()[0].clone();

@@ -35,6 +35,13 @@ impl Grid {
         Grid { width: scale(width), height: scale(height) }
     }
 
+    /// True when a picture of the other shape may be scaled to this grid: cameras round their sizes
+    /// to blocks of 16 pixels, which is 3 % of a side of 540.
+    pub fn has_shape_of(self, other: Grid) -> bool {
+        self.width.abs_diff(other.width) * 32 <= self.width
+            && self.height.abs_diff(other.height) * 32 <= self.height
+    }
+
     /// Number of cells.
     pub fn cells(self) -> usize {
         self.width * self.height
@@ -52,9 +59,9 @@ pub struct LumaGrid {
     pub colour: f32,
 }
 
-/// Scales a picture down to its grid. A picture smaller than the grid is scaled up by repetition.
-pub fn downscale(picture: &Picture) -> LumaGrid {
-    let grid = Grid::new(picture.width, picture.height);
+/// Scales a picture down to a grid: its own or that of a learned scene. A picture smaller than the
+/// grid is scaled up by repetition.
+pub fn downscale(grid: Grid, picture: &Picture) -> LumaGrid {
     let edges = |n: usize, size: usize| -> Vec<(usize, usize)> {
         (0..n)
             .map(|i| (i * size / n, ((i + 1) * size / n).max(i * size / n + 1).min(size)))
@@ -146,7 +153,8 @@ mod tests {
         for (width, height) in [(640, 360), (700, 400), (160, 90)] {
             let y = (0..width * height).map(|i| ((i % width) * 200 / width) as u8).collect();
             let chroma = vec![128; (width / 2) * (height / 2)];
-            let small = downscale(&Picture { width, height, y, u: chroma.clone(), v: chroma });
+            let picture = Picture { width, height, y, u: chroma.clone(), v: chroma };
+            let small = downscale(Grid::new(width, height), &picture);
             for (column, cell) in small.cells[..320].iter().enumerate() {
                 let expected = (column as f32 + 0.5) * 200.0 / 320.0;
                 assert!(

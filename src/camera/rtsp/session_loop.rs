@@ -11,6 +11,7 @@ use super::set_up::Sound;
 use super::stream_task::{StreamTask, check_clock};
 use crate::camera::auth_limiter::AuthOutcome;
 use crate::camera::login_mark::LoginMark;
+use crate::camera::quirk::QuirkCounts;
 use crate::camera::rtp::{MediaUnit, Received, TrackReceiver};
 use crate::camera::supervisor::StreamCheck;
 use crate::camera::{
@@ -207,18 +208,14 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
 
     /// Reports quirks that are new. Those of the set-up stand in one line.
     async fn report_quirks(&mut self, client: &Client, sockets: &Sockets, set_up: bool) {
-        let mut all = client.quirks();
-        for receiver in &sockets.receivers {
-            all.add(receiver.quirks());
-        }
-        all.add(self.clock.quirks());
+        let all = self.quirks_of(client, sockets);
         let is_new = |(quirk, _): &(_, _)| self.quirks.seen().all(|(known, _)| known != *quirk);
         let new: Vec<&str> = all.seen().filter(is_new).map(|(quirk, _)| quirk.name()).collect();
         if new.is_empty() {
             return;
         }
         let quirks = new.join(" ");
-        if set_up {
+        if set_up || self.quirks.seen().next().is_none() {
             tracing::info!(quirks, "the camera deviates from its protocols; this is tolerated");
         } else {
             tracing::info!(quirks, "another deviation of the camera; this is tolerated");
@@ -312,12 +309,20 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
 
     async fn unit(&mut self, kind: TrackKind, unit: MediaUnit) {
         let track = if kind == TrackKind::Video { &mut self.video } else { &mut self.audio };
+        let before = track.as_ref().map(|params| params.size);
         if unit.params.is_some() {
             track.clone_from(&unit.params);
         }
         let Some(params) = track.clone() else { return };
         self.unit_came = true;
         let now = self.stream.clock.now();
+        if kind == TrackKind::Video
+            && let Some(suppressed) = self.size_notice.due(before, params.size, now.mono)
+        {
+            let [from, to] = [before.unwrap_or_default(), params.size]
+                .map(|(width, height)| format!("{width}x{height}"));
+            tracing::info!(from, to, suppressed, "the camera changed the size of its pictures");
+        }
         self.supervisor.lost(unit.lost);
         let mut up = None;
         if kind == TrackKind::Video {
@@ -361,6 +366,22 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
         }
         self.clock.flush();
         self.pass_on().await;
+        // The counts so far: a probe ends with them.
+        let quirks = self.quirks_of(client, sockets);
+        if quirks != self.quirks {
+            self.quirks = quirks;
+            let _ = self.update.send(CameraUpdate::Quirks { role: self.stream.role, quirks }).await;
+        }
+    }
+
+    /// The quirks of the session so far.
+    fn quirks_of(&self, client: &Client, sockets: &Sockets) -> QuirkCounts {
+        let mut all = client.quirks();
+        for receiver in &sockets.receivers {
+            all.add(receiver.quirks());
+        }
+        all.add(self.clock.quirks());
+        all
     }
 }
 

@@ -23,6 +23,7 @@ use crate::camera::frame_clock::FrameClock;
 use crate::camera::quirk::QuirkCounts;
 use crate::camera::rtp::TrackReceiver;
 use crate::camera::session_places::{SUB_REST, SharedSessions};
+use crate::camera::size_notice::SizeNotice;
 use crate::camera::sound_clock::SoundNotice;
 use crate::camera::supervisor::StreamSupervisor;
 use crate::camera::track_format::TrackFormat;
@@ -92,6 +93,7 @@ pub async fn run(
         unit_came: false,
         quirks: QuirkCounts::default(),
         sound_notice: SoundNotice::default(),
+        size_notice: SizeNotice::default(),
         sound: if wants_sound { Sound::Wanted } else { Sound::Off },
     };
     while !*stop.borrow() {
@@ -139,6 +141,8 @@ pub(super) struct StreamTask<F> {
     pub(super) quirks: QuirkCounts,
     /// When corrected sound is logged.
     pub(super) sound_notice: SoundNotice,
+    /// When a change of the picture's size is logged.
+    pub(super) size_notice: SizeNotice,
     pub(super) sound: Sound,
     /// The login, for texts that must not show it.
     pub(super) known: KnownLogin,

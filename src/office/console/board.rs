@@ -147,6 +147,9 @@ fn warning(facts: &Facts, now: WallTime) -> Option<Judgement> {
     if counter(health, "motion.blind") > 0 {
         return warn("blind", json!({}));
     }
+    if counter(health, "camera.unstable") > 0 {
+        return warn("unstable", json!({"count": counter(health, "storage.skipped")}));
+    }
     if health.backlog.n > 0 && health.backlog.oldest > BACKLOG_AGE {
         let since = backlog_since(health).map(WallTime::rfc3339);
         return warn("backlog_old", json!({"bytes": health.backlog.bytes, "since": since}));
@@ -272,6 +275,7 @@ mod tests {
         assert_eq!(counting("storage.worn_percent", 79).0, State::Ok);
         assert_eq!(counting("storage.worn_percent", 80), (State::Warn, "card_worn"));
         assert_eq!(counting("motion.blind", 1), (State::Warn, "blind"));
+        assert_eq!(counting("camera.unstable", 1), (State::Warn, "unstable"));
         let clock = |clock| with(move |_, health| health.clock = clock);
         assert_eq!(clock(ClockQuality::Camera).0, State::Ok);
         assert_eq!(clock(ClockQuality::Rtc), (State::Warn, "clock_poor"));

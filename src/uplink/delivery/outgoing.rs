@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::super::bandwidth::Throttle;
 use super::super::file_transfer::{Transfer, TransferStep};
-use super::super::wire::Purpose;
+use super::super::wire::{Purpose, State};
 use super::super::{ReturnReason, UplinkUpdate, emqx_file_transfer, topics};
 use super::{
     Delivery, DeliveryEffect, HEADER, PublishClass, PublishSubject, QueuedMessage,
@@ -16,6 +16,14 @@ use crate::settings::FileProtocol;
 use crate::units::{EntryId, MonoTime, Timestamp};
 
 impl Delivery {
+    /// The payload of `up/state` for connection `conn`.
+    pub fn state(&self, state: &str, conn: u64, now: Timestamp) -> Vec<u8> {
+        let ring = self.presence_ring.unwrap_or_default();
+        let state =
+            State { v: 1, state: state.into(), ring, boot: self.boot, conn, t: now.wall.rfc3339() };
+        serde_json::to_vec(&state).unwrap_or_default()
+    }
+
     /// Notes the earliest end of the certificates in use, seconds since 1970.
     pub fn note_certificate_end(&mut self, end: u64) {
         self.counts.certificate_end = end;
