@@ -1,18 +1,18 @@
-//! Texts that people search by: letters without case and, in Vietnamese, without marks.
+//! Texts that people search by: characters without case and, in Vietnamese, without marks.
 
-/// `text` with small letters and without marks, composed (NFC) or not (NFD): `Chợ Đông` and `cho dong`
+/// `text` with small characters and without marks, composed (NFC) or not (NFD): `Chợ Đông` and `cho dong`
 /// are equal.
 pub(crate) fn fold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }
-    let is_mark = |letter: &char| ('\u{300}'..='\u{36f}').contains(letter);
-    text.chars().flat_map(char::to_lowercase).filter(|letter| !is_mark(letter)).map(base).collect()
+    let is_mark = |c: &char| ('\u{300}'..='\u{36f}').contains(c);
+    text.chars().flat_map(char::to_lowercase).filter(|c| !is_mark(c)).map(base).collect()
 }
 
-/// The letter below the marks of a small Vietnamese letter.
-fn base(letter: char) -> char {
-    match letter {
+/// The base character of a small Vietnamese one with marks.
+fn base(c: char) -> char {
+    match c {
         'à' | 'á' | 'ả' | 'ã' | 'ạ' | 'ă' | 'ằ' | 'ắ' | 'ẳ' | 'ẵ' | 'ặ' | 'â' | 'ầ' | 'ấ' | 'ẩ'
         | 'ẫ' | 'ậ' => 'a',
         'è' | 'é' | 'ẻ' | 'ẽ' | 'ẹ' | 'ê' | 'ề' | 'ế' | 'ể' | 'ễ' | 'ệ' => 'e',

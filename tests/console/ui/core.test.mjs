@@ -110,7 +110,7 @@ test('ticks stand at round times and narrow pieces join', () => {
   assert.equal(merge(list, 200).length, 1);
 });
 
-test('a search goes on by itself while it finds few and somebody looks', () => {
+test('a search goes on by itself while it finds few and the page is visible', () => {
   const of = { next: 'x', found: 0, steps: 0, stopped: false, hidden: false };
   assert.equal(goesOn(of), true);
   for (const end of [{ next: null }, { found: 50 }, { steps: STEPS_MAX }, { stopped: true }, { hidden: true }]) assert.equal(goesOn({ ...of, ...end }), false);

@@ -20,7 +20,7 @@ const PAGE = 100;
 /** Requests that a search makes by itself: 200,000 events. */
 export const STEPS_MAX = 50;
 
-/** Whether a search goes on by itself: there is more, the list is short of half a page, nobody stopped it, and somebody looks.
+/** Whether a search goes on by itself: there is more, the list is short of half a page, it is not stopped, and the page is visible.
  * @param {{next: string | null, found: number, steps: number, stopped: boolean, hidden: boolean}} of */
 export const goesOn = (of) => Boolean(of.next) && of.found * 2 < PAGE && of.steps < STEPS_MAX && !of.stopped && !of.hidden;
 const key = (/** @type {any} */ e) => `${e.site}~${e.id}`;
