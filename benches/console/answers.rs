@@ -52,6 +52,23 @@ impl Asked<'_> {
         self.report.most(name, p95, budget, "ms", &words);
     }
 
+    /// Prints the time to search all events for a text that none has.
+    fn whole_search(&mut self) {
+        let started = Instant::now();
+        let (mut next, mut requests) = (String::new(), 0);
+        loop {
+            let path = format!("/api/v1/motion-events?limit=100&q=zz&before={next}");
+            let text = self.client.get(&path).text();
+            requests += 1;
+            let Some((_, last)) = text.rsplit_once("\"next\":\"") else { break };
+            next = last.split('"').next().unwrap().to_owned();
+        }
+        let took = started.elapsed().as_secs_f64();
+        println!(
+            "       text                   {took:.1} s: all events searched in {requests} requests"
+        );
+    }
+
     /// 10,000 rows in pages of `page`; `None` as budget only prints.
     fn rows(&mut self, page: u64, budget: Option<f64>) {
         let client = &mut self.client;
@@ -114,6 +131,7 @@ pub fn measure(report: &mut Report, is_wanted: &impl Fn(&str) -> bool) {
         });
         asked
             .judge("text", FILTER, "by a text that no event has", |turn| text(format!("zz{turn}")));
+        asked.whole_search();
     }
     if is_wanted("rows") {
         asked.rows(1_000, Some(ROWS));

@@ -20,6 +20,9 @@ pub enum ArchiveError {
     /// Another process holds the archive or its index.
     #[error("{0}")]
     Locked(String),
+    /// A read took longer than it may, and was interrupted.
+    #[error("{0}")]
+    Slow(String),
     /// The archive's disk has no free space.
     #[error("{context}")]
     DiskFull {
@@ -73,6 +76,7 @@ impl ArchiveError {
             ArchiveError::NotFound(_) => 404,
             ArchiveError::Invalid(_) => 400,
             ArchiveError::Exists(_) | ArchiveError::Locked(_) => 409,
+            ArchiveError::Slow(_) => 503,
             ArchiveError::DiskFull { .. } => 507,
             ArchiveError::Io { .. }
             | ArchiveError::Index { .. }

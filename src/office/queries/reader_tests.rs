@@ -377,6 +377,70 @@ fn totals_stay_true_while_events_come_and_go() {
     assert_eq!(row(&office), (2, 4, 1), "what the retention took is not missing");
 }
 
+/// All ids that a filter finds, page by page, and the number of pages.
+fn all_pages(reader: &Reader, filter: &MotionFilter) -> (Vec<String>, u32) {
+    let (mut filter, mut ids, mut pages) = (filter.clone(), Vec::new(), 0);
+    loop {
+        let page = reader.motion_events(&filter).unwrap();
+        pages += 1;
+        assert!(page.scanned <= filter.scan, "{page:?}");
+        assert_eq!(page.next.is_some(), page.searched_to.is_some(), "{page:?}");
+        ids.extend(page.events.into_iter().map(|row| row.id));
+        filter.before = page.next;
+        if filter.before.is_none() {
+            return (ids, pages);
+        }
+    }
+}
+
+#[test]
+fn a_search_reads_so_many_rows_a_page_and_goes_on() {
+    let mut office = office();
+    for n in 0..20 {
+        let rule = if n == 3 { "Cổng" } else { "road" };
+        office.motion(&format!("km-{}", n % 3), &format!("M{n:02}"), at(n), rule);
+    }
+    let reader = office.reader();
+    let any = MotionFilter { scan: 6, ..MotionFilter::default() };
+    let text = |text: &str| MotionFilter { text: Some(text.into()), ..any.clone() };
+    let first = reader.motion_events(&text("cong")).unwrap();
+    assert_eq!((first.events.len(), first.scanned), (0, 6));
+    assert_eq!(first.searched_to, Some(at(14).rfc3339()));
+    let found = |filter: &MotionFilter| all_pages(&reader, filter);
+    assert_eq!(found(&text("cong")), (vec!["M03".into()], 4));
+    assert_eq!(found(&text("nothing")), (vec![], 4));
+    assert_eq!(found(&MotionFilter { zone: Some("bridge".into()), ..any.clone() }), (vec![], 4));
+    assert_eq!(found(&MotionFilter { zone: Some("road".into()), ..any.clone() }).0.len(), 20);
+    let sites = Some(vec!["km-0".to_owned(), "km-1".to_owned()]);
+    let few = MotionFilter { sites: sites.clone(), rule: Some("none".into()), ..any.clone() };
+    assert_eq!(found(&few), (vec![], 3));
+    let many = sites.into_iter().flatten().chain((0..90).map(|n| format!("quiet-{n}"))).collect();
+    assert_eq!(found(&MotionFilter { sites: Some(many), ..any.clone() }).0.len(), 14);
+    let named = MotionFilter { text_sites: vec!["km-2".into()], ..text("cong") };
+    assert_eq!(found(&named).0, ["M17", "M14", "M11", "M08", "M05", "M03", "M02"]);
+}
+
+#[test]
+fn the_whole_id_of_an_event_is_found_without_a_search() {
+    let mut office = office();
+    for n in 0..20 {
+        office.motion("km-17", &format!("M{n:02}"), at(n), "gate");
+    }
+    let reader = office.reader();
+    let id = |text: &str| MotionFilter { text: Some(text.into()), ..MotionFilter::default() };
+    let page = reader.motion_events(&MotionFilter { scan: 1, ..id("m03") }).unwrap();
+    assert_eq!((page.events[0].id.as_str(), page.scanned, page.next), ("M03", 0, None));
+    let other = MotionFilter { sites: Some(vec!["km-18".into()]), ..id("M03") };
+    assert_eq!(reader.motion_events(&other).unwrap().events, []);
+    assert_eq!(
+        reader.motion_events(&MotionFilter { from: Some(at(4)), ..id("M03") }).unwrap().events,
+        []
+    );
+    let only = ["M01", "M09", "M05", "gone"].map(|id| ("km-17".to_owned(), id.to_owned()));
+    let only = MotionFilter { only: Some(only.to_vec()), limit: 2, ..MotionFilter::default() };
+    assert_eq!(all_pages(&reader, &only), (vec!["M09".into(), "M05".into(), "M01".into()], 2));
+}
+
 /// Median of nine runs, microseconds.
 fn median(mut run: impl FnMut()) -> u128 {
     let mut times: Vec<u128> = (0..9)
@@ -409,12 +473,17 @@ fn a_million_events_are_read_within_their_budgets() {
     let rare = MotionFilter { rule: Some("rare".into()), ..motion.clone() };
     let two = Some(vec!["km-1".to_owned(), "km-2".to_owned()]);
     let two = MotionFilter { sites: two, ..motion.clone() };
-    let many = MotionFilter { limit: 10_000, ..motion.clone() };
+    let many = MotionFilter { limit: 10_000, scan: 10_000, ..motion.clone() };
     let quiet = (0..20).map(|n| format!("quiet-{n}")).collect();
     let quiet = MotionFilter { sites: Some(quiet), ..motion.clone() };
     let group = (0..60).map(|n| format!("km-{n}")).collect();
     let group = MotionFilter { sites: Some(group), ..motion.clone() };
     let word = MotionFilter { text: Some("rare".into()), ..motion.clone() };
+    let nowhere = MotionFilter { text: Some("nowhere".into()), ..motion.clone() };
+    let zone = MotionFilter { zone: Some("none".into()), ..motion.clone() };
+    let old = MotionFilter { text: Some("M000001234".into()), ..motion.clone() };
+    let sites = Some((0..64).map(|n| format!("km-{n}")).collect());
+    let no_rule = MotionFilter { sites, rule: Some("none".into()), ..motion.clone() };
     let figures = [
         (
             "office events, newest 100",
@@ -467,14 +536,35 @@ fn a_million_events_are_read_within_their_budgets() {
             median(|| assert_eq!(reader.motion_events(&many).unwrap().events.len(), 10_000)),
         ),
         (
+            "a word in one event of 1,000",
+            50_000,
+            median(|| drop(reader.motion_events(&word).unwrap())),
+        ),
+        ("a word in no event", 50_000, median(|| drop(reader.motion_events(&nowhere).unwrap()))),
+        ("a zone of no event", 50_000, median(|| drop(reader.motion_events(&zone).unwrap()))),
+        (
+            "the id of an old event",
+            50_000,
+            median(|| assert_eq!(reader.motion_events(&old).unwrap().events.len(), 1)),
+        ),
+        (
+            "a rule of no event, 64 sites",
+            50_000,
+            median(|| drop(reader.motion_events(&no_rule).unwrap())),
+        ),
+        (
             "board of 200 sites",
             100_000,
             median(|| assert_eq!(reader.board(at(0)).unwrap().len(), 200)),
         ),
     ];
-    // A text may stand in any row, so a rare one is searched row by row: no budget.
-    let searched = median(|| assert_eq!(reader.motion_events(&word).unwrap().events.len(), 100));
-    println!("{:32} {searched:>8} µs, one row in 1,000", "motion events with a word");
+    let started = std::time::Instant::now();
+    let (_, pages) = all_pages(&reader, &nowhere);
+    println!(
+        "{:32} {:>8} ms, {pages} pages",
+        "a word in no event, all pages",
+        started.elapsed().as_millis()
+    );
     for (what, budget, took) in figures {
         println!("{what:32} {took:>8} µs of {budget}");
     }

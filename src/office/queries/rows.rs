@@ -71,12 +71,19 @@ pub struct MotionFilter {
     pub from: Option<WallTime>,
     /// Only those that start before this time.
     pub to: Option<WallTime>,
-    /// Only those whose site, rule, zone or id contains this text.
+    /// Only those whose site, rule, zone or id contains this text, without case and marks. An event with
+    /// exactly this id is found at once, and alone.
     pub text: Option<String>,
+    /// Sites that the text means beside those, by the names of their places.
+    pub text_sites: Vec<String>,
+    /// Only these events, each a site and an id; they are looked up one by one.
+    pub only: Option<Vec<(String, String)>>,
     /// `next` of the page before.
     pub before: Option<String>,
     /// Rows at most; [`super::ROWS_MAX`] is the bound.
     pub limit: u32,
+    /// Rows of the index that are read at most; it may be less than `limit`.
+    pub scan: u32,
 }
 
 impl Default for MotionFilter {
@@ -88,8 +95,11 @@ impl Default for MotionFilter {
             from: None,
             to: None,
             text: None,
+            text_sites: Vec::new(),
+            only: None,
             before: None,
             limit: 100,
+            scan: super::SCAN_ROWS,
         }
     }
 }
@@ -133,13 +143,18 @@ pub struct MotionEventRow {
     pub snapshot: Option<String>,
 }
 
-/// A page of motion events, the newest first.
+/// A page of motion events, the newest first. It may be empty and still have a next one: the search
+/// ends after [`MotionFilter::scan`] rows.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct MotionPage {
     /// The events.
     pub events: Vec<MotionEventRow>,
     /// For the next page; null after the last one.
     pub next: Option<String>,
+    /// Time down to which events were searched; null when all were.
+    pub searched_to: Option<String>,
+    /// Rows of the index that were read.
+    pub scanned: u32,
 }
 
 /// Selection of stored events.

@@ -140,6 +140,21 @@ test('ten thousand rows scroll, and the keys work', { skip, timeout: 120000 }, a
   } finally { await leave(mock); }
 });
 
+test('a search that finds nothing goes on to its end', { skip, timeout: 60000 }, async () => {
+  const mock = await startMock({ events: 6000 });
+  try {
+    await open(mock, 'events');
+    await browser.until('document.querySelectorAll(".virtual-row").length > 5');
+    await browser.run(`const q = document.querySelector('[name=q]'); q.value = 'zz'; q.dispatchEvent(new Event('input', { bubbles: true }))`);
+    const button = 'document.querySelector(".events-list .notice button")';
+    await browser.until(`${button}?.textContent === "Tìm tiếp"`, 20000, 'it stops after so many requests');
+    assert.match(await browser.run('return document.querySelector(".events-list .notice").textContent'), /Đã tìm ngược đến \d\d\/\d\d\/\d{4}/);
+    await browser.run(`${button}.click()`);
+    await browser.until('document.querySelector(".events-list .notice")?.textContent.startsWith("Không có sự kiện")', 20000);
+    assert.deepEqual(await faults(), []);
+  } finally { await leave(mock); }
+});
+
 test('no footage is asked for before the purpose', { skip, timeout: 60000 }, async () => {
   const mock = await startMock();
   try {

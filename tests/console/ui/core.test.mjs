@@ -5,7 +5,7 @@ import { match, parseHash } from '../../../src/office/console/ui/core/router.js'
 import { can, canAt, purposeNow } from '../../../src/office/console/ui/core/rights.js';
 import { onProblem, Problem, query, request } from '../../../src/office/console/ui/core/api.js';
 import * as time from '../../../src/office/console/ui/core/time.js';
-import { fits } from '../../../src/office/console/ui/pages/events.js';
+import { STEPS_MAX, fits, goesOn } from '../../../src/office/console/ui/pages/events.js';
 import { wayOf } from '../../../src/office/console/ui/parts/event_words.js';
 import { mercator, tilesInSight, wedge } from '../../../src/office/console/ui/parts/map.js';
 import { niceCeil, runs } from '../../../src/office/console/ui/parts/chart.js';
@@ -108,4 +108,10 @@ test('ticks stand at round times and narrow pieces join', () => {
   assert.ok(found.length <= 15);
   const list = Array.from({ length: 1000 }, (_, i) => ({ kind: 'file', from: i * 100, to: i * 100 + 50, fid: i }));
   assert.equal(merge(list, 200).length, 1);
+});
+
+test('a search goes on by itself while it finds few and the page is visible', () => {
+  const of = { next: 'x', found: 0, steps: 0, stopped: false, hidden: false };
+  assert.equal(goesOn(of), true);
+  for (const end of [{ next: null }, { found: 50 }, { steps: STEPS_MAX }, { stopped: true }, { hidden: true }]) assert.equal(goesOn({ ...of, ...end }), false);
 });

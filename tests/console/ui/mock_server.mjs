@@ -43,7 +43,11 @@ export function startMock(options = {}) {
       const f = state.events.filter((e) => (!q.get('site') || e.site === q.get('site')) && (!q.get('rule') || e.rule === q.get('rule')) && (!q.get('handled') || (q.get('handled') === 'yes') === Boolean(e.handled)));
       const at = Number(q.get('before') ?? 0);
       const limit = Number(q.get('limit') ?? 100);
-      return { events: f.slice(at, at + limit), next: at + limit < f.length ? String(at + limit) : null };
+      // A text is in no event: each request searches a part, without a find.
+      const text = Boolean(q.get('q'));
+      const last = f[Math.min(at + limit, f.length) - 1];
+      const more = at + limit < f.length;
+      return { events: text ? [] : f.slice(at, at + limit), next: more ? String(at + limit) : null, searched_to: more ? last.start : null };
     },
     'GET axis': (q) => ({
       sites: q.get('sites').split(',').map((site) => ({

@@ -38,6 +38,16 @@ impl Tables {
         })
     }
 
+    /// Sites and ids of all handled events; `None` when there are more than `most`.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn few_handled(&self, most: usize) -> Result<Option<Vec<(String, String)>>> {
+        let sql = "SELECT site, event FROM handled LIMIT ?1";
+        let rows = self.rows(sql, [most + 1], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(Some(rows).filter(|rows: &Vec<_>| rows.len() <= most))
+    }
+
     pub(in crate::office::console) fn set_handled(
         &self,
         (site, event): (&str, &str),

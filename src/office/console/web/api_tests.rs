@@ -537,6 +537,34 @@ fn requests_of_other_sites_change_nothing() {
 }
 
 #[test]
+fn a_text_finds_events_by_the_name_of_their_site() {
+    let office = TestOffice::new();
+    let user = office.user("op", &[(Role::Operator, "*")]);
+    let cookie = office.session(user, true);
+    let found = |query: &str| {
+        let page = office.get(&format!("/api/v1/motion-events?{query}"), &cookie).json();
+        let ids = page["events"].as_array().unwrap().iter();
+        assert_eq!((&page["next"], &page["searched_to"]), (&Value::Null, &Value::Null), "{query}");
+        let mut ids: Vec<String> =
+            ids.map(|event| event["id"].as_str().unwrap().to_owned()).collect();
+        ids.sort();
+        ids
+    };
+    let all = found("");
+    assert_eq!(all.len(), SITES.len());
+    // `Điểm`, composed, decomposed, in capitals and without marks.
+    for text in ["%C4%91i%E1%BB%83m", "%C4%91ie%CC%82%CC%89m", "%C4%90I%E1%BB%82M", "diem"] {
+        assert_eq!(found(&format!("q={text}")), all, "{text}");
+    }
+    assert_eq!(found("q=Diem%20KM-17"), ["M-km-17"]);
+    assert_eq!(found("q=km-17"), ["M-km-17"]);
+    assert_eq!(found("q=m-km-17"), ["M-km-17"]);
+    assert_eq!(found("q=nowhere"), [""; 0]);
+    assert_eq!(found("handled=yes"), [""; 0]);
+    assert_eq!(found("handled=no"), all);
+}
+
+#[test]
 fn paths_lead_to_no_file_outside_of_the_tables() {
     let office = TestOffice::new();
     let user = office.user("ev", &[(Role::Evidence, "*"), (Role::Admin, "*")]);

@@ -176,6 +176,8 @@ impl From<ArchiveError> for Problem {
         match &error {
             ArchiveError::Invalid(detail) => Problem::bad(detail.clone()),
             ArchiveError::NotFound(_) => Problem::not_found(),
+            ArchiveError::Locked(detail) => Problem::new(Code::Busy, detail.clone()),
+            ArchiveError::Slow(detail) => Problem::new(Code::Timeout, detail.clone()),
             _ => Problem::new(Code::Internal, error.line()),
         }
     }

@@ -12,6 +12,9 @@ impl From<rusqlite::Error> for ArchiveError {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 ArchiveError::Locked(format!("another process holds the index: {source}"))
             }
+            Some(ErrorCode::OperationInterrupted) => {
+                ArchiveError::Slow("the read took too long and was ended; ask for less".into())
+            }
             _ => ArchiveError::Index { context, source: source.into() },
         }
     }
@@ -29,6 +32,7 @@ mod tests {
             (ffi::SQLITE_FULL, 507),
             (ffi::SQLITE_BUSY, 409),
             (ffi::SQLITE_LOCKED, 409),
+            (ffi::SQLITE_INTERRUPT, 503),
             (ffi::SQLITE_CORRUPT, 500),
         ];
         for (code, status) in codes {

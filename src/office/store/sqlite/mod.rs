@@ -5,7 +5,7 @@
 //!   thread asks. `lists`: lists, the export, the consistency check.
 //! * [`history`]: rows for pages, written with the message that makes them. [`upgrade`]: the same
 //!   rows for the events of an older archive. [`reader`]: read-only connections for pages, with
-//!   their queries in `read_events` (events, motion events), `read_files` and `read_sites` (the
+//!   their queries in `read_motion` (motion events), `read_events`, `read_files` and `read_sites` (the
 //!   rest).
 //! * `simulated`: an index in memory, and damage for tests.
 
@@ -19,6 +19,7 @@ mod messages;
 mod numbers;
 mod read_events;
 mod read_files;
+mod read_motion;
 mod read_sites;
 pub(super) mod reader;
 mod retention;

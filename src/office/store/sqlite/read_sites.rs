@@ -1,12 +1,13 @@
 //! Sites, files, axes, health, presence, gaps, counts, sums and locks for pages.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::Value;
 
-use super::reader::SqliteReader;
-use super::{read_events, read_files};
+use super::reader::{READ_TIMEOUT, SUMS_TIMEOUT, SqliteReader};
+use super::{read_events, read_files, read_motion};
 use crate::office::error::{ArchiveError, Named as _};
 use crate::office::history::health::{FIGURES, Figures, combine, from_text};
 use crate::office::history::{HOUR, MINUTE};
@@ -200,8 +201,16 @@ impl SqliteReader {
         &self,
         question: impl FnOnce(&Connection) -> Result<T, ArchiveError>,
     ) -> Result<T, ArchiveError> {
+        self.ask_within(READ_TIMEOUT, question)
+    }
+
+    fn ask_within<T>(
+        &self,
+        timeout: Duration,
+        question: impl FnOnce(&Connection) -> Result<T, ArchiveError>,
+    ) -> Result<T, ArchiveError> {
         // One transaction, so that all rows of an answer are of one commit.
-        let answer = self.with(|db| {
+        let answer = self.with(timeout, |db| {
             let transaction = db.unchecked_transaction()?;
             let answer = question(db)?;
             transaction.finish()?;
@@ -221,11 +230,11 @@ impl ReadIndex for SqliteReader {
     }
 
     fn motion_events(&self, filter: &MotionFilter) -> Result<MotionPage, ArchiveError> {
-        self.ask(|db| read_events::motion_events(db, filter))
+        self.ask(|db| read_motion::motion_events(db, filter))
     }
 
     fn motion_event(&self, site: &str, id: &str) -> Result<Option<MotionEventRow>, ArchiveError> {
-        self.ask(|db| read_events::motion_event(db, site, id))
+        self.ask(|db| read_motion::motion_event(db, site, id))
     }
 
     fn events(&self, filter: &EventFilter) -> Result<EventPage, ArchiveError> {
@@ -297,7 +306,7 @@ impl ReadIndex for SqliteReader {
     }
 
     fn storage_totals(&self, now: WallTime) -> Result<StorageTotals, ArchiveError> {
-        let totals = self.ask(|db| read_files::storage_totals(db, now))?;
+        let totals = self.ask_within(SUMS_TIMEOUT, |db| read_files::storage_totals(db, now))?;
         Ok(StorageTotals { free_bytes: free(&self.dir).unwrap_or_default(), ..totals })
     }
 
@@ -308,7 +317,7 @@ impl ReadIndex for SqliteReader {
         now: WallTime,
     ) -> Result<RetentionPreview, ArchiveError> {
         rules.check()?;
-        self.ask(|db| read_files::retention_preview(db, rules, retention, now))
+        self.ask_within(SUMS_TIMEOUT, |db| read_files::retention_preview(db, rules, retention, now))
     }
 
     fn reply_to(&self, site: &str, req_id: &str) -> Result<Option<Value>, ArchiveError> {

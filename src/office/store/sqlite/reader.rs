@@ -1,11 +1,13 @@
 //! Read-only connections to the index, a few for all readers.
 //!
 //! A reader sees the last commit and never delays the archive thread: the index is in WAL mode, and
-//! `query_only` forbids a connection every change.
+//! `query_only` forbids a connection every change. A read that takes too long is interrupted, so that
+//! no question holds a connection.
+#![expect(clippy::disallowed_methods, reason = "shell: reads a clock")]
 
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -16,6 +18,12 @@ use crate::office::error::{ArchiveError, Named as _};
 pub(crate) const CONNECTIONS: usize = 4;
 /// Wait for a free connection at most. A page that would wait longer answers that it should be asked again.
 const FREE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time of a read at most: a page takes 50 ms, one on a cold disk 1 s.
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time of a read that sums up all files of the archive at most, for the page of the retention.
+pub(super) const SUMS_TIMEOUT: Duration = Duration::from_secs(20);
+/// Steps of SQLite between two looks at the clock: some 50 µs.
+const CLOCK_STEPS: i32 = 1_000;
 /// Wait for the lock of the index; readers need it only while a writer recovers the WAL.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pages in memory of each connection, KiB (negative for SQLite). A page of 10,000 events of 200 sites
@@ -52,7 +60,8 @@ impl SqliteReader {
         let reader =
             SqliteReader { dir: dir.to_owned(), pool: Mutex::default(), returned: Condvar::new() };
         let version = "PRAGMA user_version";
-        let found = reader.with(|db| Ok(db.query_row(version, [], |row| row.get(0))?));
+        let found =
+            reader.with(READ_TIMEOUT, |db| Ok(db.query_row(version, [], |row| row.get(0))?));
         index::check_version(&reader.path(), found.named(|| reader.unreadable())?)?;
         Ok(reader)
     }
@@ -76,9 +85,11 @@ impl SqliteReader {
         open().named(|| path.display().to_string())
     }
 
-    /// Runs `work` on a free connection; waits for one while all are in use.
+    /// Runs `work` on a free connection; waits for one while all are in use. Its statements are
+    /// interrupted after `timeout`.
     pub(super) fn with<T>(
         &self,
+        timeout: Duration,
         work: impl FnOnce(&Connection) -> Result<T, ArchiveError>,
     ) -> Result<T, ArchiveError> {
         let mut borrowed = Borrowed { reader: self, db: self.free_connection()? };
@@ -86,7 +97,12 @@ impl SqliteReader {
             Some(db) => db,
             None => self.connect()?,
         };
-        work(borrowed.db.insert(db))
+        let db = borrowed.db.insert(db);
+        let started = Instant::now();
+        db.progress_handler(CLOCK_STEPS, Some(move || started.elapsed() > timeout));
+        let answer = work(db);
+        db.progress_handler(0, None::<fn() -> bool>);
+        answer
     }
 
     /// A free connection; `None` when the caller may open one.
@@ -128,5 +144,27 @@ impl SqliteReader {
 impl Drop for Borrowed<'_> {
     fn drop(&mut self) {
         self.reader.give_back(self.db.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::office::store::index::Transactions as _;
+
+    #[test]
+    fn an_endless_read_is_interrupted_and_frees_its_connection() {
+        let dir = tempfile::tempdir().unwrap();
+        index::SqliteIndex::open(dir.path()).unwrap().migrate().unwrap();
+        let reader = SqliteReader::open(dir.path()).unwrap();
+        let endless = "WITH RECURSIVE n(v) AS (SELECT 0 UNION ALL SELECT v + 1 FROM n) SELECT count(*) FROM n";
+        let ask = |timeout, query: &'static str| {
+            reader.with(timeout, |db| Ok(db.query_row(query, [], |row| row.get::<_, i64>(0))?))
+        };
+        for _ in 0..=CONNECTIONS {
+            let error = ask(Duration::from_millis(20), endless).unwrap_err();
+            assert!(matches!(error, ArchiveError::Slow(_)), "{error:?}");
+        }
+        assert_eq!(ask(READ_TIMEOUT, "SELECT 7").unwrap(), 7);
     }
 }

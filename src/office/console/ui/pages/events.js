@@ -17,6 +17,12 @@ import { virtualList } from '../parts/virtual.js';
 
 export const ROWS_MAX = 10000;
 const PAGE = 100;
+/** Requests that a search makes by itself: 200,000 events. */
+export const STEPS_MAX = 50;
+
+/** Whether a search goes on by itself: there is more, the list is short of half a page, it is not stopped, and the page is visible.
+ * @param {{next: string | null, found: number, steps: number, stopped: boolean, hidden: boolean}} of */
+export const goesOn = (of) => Boolean(of.next) && of.found * 2 < PAGE && of.steps < STEPS_MAX && !of.stopped && !of.hidden;
 const key = (/** @type {any} */ e) => `${e.site}~${e.id}`;
 
 /** Whether an event of the stream belongs into the list. @param {any} e @param {Record<string, string>} f */
@@ -36,19 +42,42 @@ export default function page({ query }) {
   const small = signal(matchMedia('(max-width: 640px)').matches);
   listen(matchMedia('(max-width: 640px)'), 'change', (e) => { small.value = e.matches; });
   let abort = new AbortController();
+  /** Where a search stands that finds few: down to which time, whether it goes on. */
+  const searched = signal(/** @type {{to: string, runs: boolean} | null} */ (null));
+  let [found, steps, stopped] = [0, 0, false];
+  const step = (/** @type {string | null} */ to) => {
+    const runs = goesOn({ next: next.peek(), found, steps, stopped, hidden: document.hidden });
+    searched.value = next.peek() && to && found * 2 < PAGE ? { to, runs } : null;
+    if (runs) { steps++; load(true, true); }
+  };
+  const stop = () => {
+    stopped = true;
+    abort.abort();
+    status.value = 'ready';
+    searched.value = searched.peek() && { to: /** @type {any} */ (searched.peek()).to, runs: false };
+  };
+  listen(document, 'visibilitychange', () => { const at = searched.peek(); if (at && !at.runs && !document.hidden && status.peek() === 'ready') step(at.to); });
 
-  const load = async (/** @type {boolean} */ more) => {
+  const load = async (/** @type {boolean} */ more, /** @type {boolean} */ byItself = false) => {
     if (more && (status.peek() === 'loading' || !next.peek() || rows.peek().length >= ROWS_MAX)) return;
     abort.abort();
     const mine = abort = new AbortController();
+    if (!byItself) { [found, steps, stopped] = [0, 0, false]; if (!more) searched.value = null; }
     status.value = 'loading';
     const f = filter.peek();
     try {
       const answer = await get(`/motion-events${search({ ...f, before: more ? next.peek() : null, limit: PAGE })}`, { signal: mine.signal });
       rows.value = more ? [...rows.peek(), ...answer.events].slice(0, ROWS_MAX) : answer.events;
       next.value = answer.next ?? null;
+      found += answer.events.length;
       status.value = 'ready';
-    } catch (error) { if (!mine.signal.aborted) { problem.value = error; status.value = 'failed'; } }
+      step(answer.searched_to ?? null);
+    } catch (error) {
+      if (mine.signal.aborted) return;
+      problem.value = error;
+      status.value = 'failed';
+      searched.value = null;
+    }
   };
   effect(() => { void filter.value; void resets.value; untrack(() => load(false)); });
   onCleanup(() => abort.abort());
@@ -118,7 +147,8 @@ export default function page({ query }) {
       ${timeField('from')}${timeField('to')}
       ${input(t('search'), { name: 'q', required: false, value: filter.peek().q ?? '', input: debounce((/** @type {any} */ e) => setFilter('q', e.target.value.trim())) })}</div></details>
     ${() => (status.value === 'failed' ? html`<p class="notice notice-fault" role="alert">${sentence(problem.value)} <button class="button" type="button" @click=${() => load(false)}>${t('again')}</button></p>` : null)}
-    <div class="events-split"><div class="events-list">${() => (status.value === 'ready' && rows.value.length === 0 ? html`<p class="notice">${t('events.none')}</p>` : null)}${list_.view}
+    <div class="events-split"><div class="events-list">${() => (status.value === 'ready' && rows.value.length === 0 && !next.value ? html`<p class="notice">${t('events.none')}</p>` : null)}${() => (searched.value ? html`<p class="notice row"><span>${t('events.searched', { time: dateTime(searched.value.to) })}</span>
+        ${searched.value.runs ? html`<button class="button" type="button" @click=${stop}>${t('events.search_stop')}</button>` : html`<button class="button" type="button" @click=${() => load(true)}>${t('events.search_on')}</button>`}</p>` : null)}${list_.view}
       ${() => (rows.value.length >= ROWS_MAX ? html`<p class="notice">${t('events.full', { n: number(ROWS_MAX) })}</p>` : null)}</div>
       <aside class="events-detail" aria-label="${t('events.detail')}">${() => (current.value ? detail(current.value) : html`<p class="muted">${t('events.choose')}</p>`)}</aside></div></section>`;
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::office::console::acts::Verdict;
 use crate::office::console::people::rights::Right;
+use crate::office::console::tables::rows::PlaceRow;
 use crate::office::console::web::Web;
 use crate::office::console::web::answer::Answer;
 use crate::office::console::web::call::Call;
@@ -15,11 +16,16 @@ use crate::office::console::web::route::{
     Access, Field, Gives, Method, Route, Takes, Weight, field, maybe,
 };
 use crate::office::queries::rows::{MotionEventRow, MotionFilter};
+use crate::office::queries::search_text::fold;
 
 /// Bytes of a note at most.
 const NOTE_MAX: usize = 4_000;
-/// Pages that a search for handled or open events reads at most: the rest is the next page's.
-const PAGES_MAX: usize = 10;
+/// Rows of the index that one row of an answer counts as: it is read whole, with its files and who
+/// handled it. So one request does the work of some [`SCAN_ROWS`](crate::office::queries::SCAN_ROWS) rows, however much it passes over.
+const ROWS_OF_EVENT: u32 = 4;
+/// Marks of officers that are looked up one by one: with more of them, the events are searched in the
+/// order of time.
+const FEW_HANDLED: usize = 1_000;
 
 const QUERY: &[Field] = &[
     maybe("site", Text, "Only this site."),
@@ -28,13 +34,22 @@ const QUERY: &[Field] = &[
     maybe("handled", Text, "yes or no."),
     maybe("from", Time, "Only those that start at or after."),
     maybe("to", Time, "Only those that start before."),
-    maybe("q", Text, "Only those with this text in site, rule, zone or id."),
+    maybe(
+        "q",
+        Text,
+        "Only those with this text in site, its names, rule, zone or id, without case and marks. The whole id of an event finds it alone; the whole id or name of a site its events alone.",
+    ),
     maybe("before", Text, "next of the page before."),
     maybe("limit", Whole, "Events at most; 100."),
 ];
 const PAGE: &[Field] = &[
     field("events", List(EVENT), "Events, the newest first."),
-    maybe("next", Text, "For the next page; null after the last one."),
+    maybe(
+        "next",
+        Text,
+        "For the next page, also after an empty one: a request searches 4,000 events at most. Null after the last one.",
+    ),
+    maybe("searched_to", Time, "Time down to which events were searched; null when all were."),
 ];
 const EVENT: &[Field] = &[
     field("id", Text, "Id of its start event."),
@@ -156,22 +171,65 @@ fn list(call: &Call) -> Result<Answer, Problem> {
         text: owned("q"),
         before: owned("before"),
         limit,
+        ..MotionFilter::default()
     };
-    let mut events = Vec::new();
-    for _ in 0..PAGES_MAX {
-        let page = call.web.reader.motion_events(&filter)?;
+    if filter.text.is_some() {
+        let places = call.web.places()?;
+        name_sites(&mut filter, &places);
+    }
+    if wants == Some(true) {
+        let few = call.web.console.read(|tables| tables.few_handled(FEW_HANDLED))?;
+        filter.only = few.map(|few| few.into_iter().collect());
+    }
+    let page = search(&call.web, &mut filter, wants)?;
+    Answer::json(&page)
+}
+
+/// Takes the sites that the searched text means by their ids and names: a whole one alone, a part of
+/// one beside all else that has the text.
+fn name_sites(filter: &mut MotionFilter, places: &[PlaceRow]) {
+    let (Some(text), Some(sites)) = (&filter.text, &mut filter.sites) else { return };
+    let text = fold(text);
+    let names = |site: &str| {
+        let place = places.iter().find(|place| place.site == site);
+        let of_place = place.into_iter().flat_map(|place| [&*place.name_vi, &*place.name_en]);
+        of_place.chain([site]).map(fold).collect::<Vec<String>>()
+    };
+    let named: Vec<(&String, Vec<String>)> = sites.iter().map(|site| (site, names(site))).collect();
+    let those = |is: &dyn Fn(&String) -> bool| -> Vec<String> {
+        let those = named.iter().filter(|(_, names)| names.iter().any(is));
+        those.map(|(site, _)| (*site).clone()).collect()
+    };
+    let whole = those(&|name| *name == text);
+    if whole.is_empty() {
+        filter.text_sites = those(&|name| name.contains(&text));
+    } else {
+        *sites = whole;
+        filter.text = None;
+    }
+}
+
+/// A page of what `filter` and `wants`, handled or not, ask for, with the work of one request.
+fn search(web: &Web, filter: &mut MotionFilter, wants: Option<bool>) -> Result<Value, Problem> {
+    let (limit, mut events) = (filter.limit as usize, Vec::new());
+    loop {
+        let page = web.reader.motion_events(filter)?;
         filter.before = page.next;
-        for event in call.web.events_json(&page.events)? {
+        let whole = u32::try_from(page.events.len()).unwrap_or(u32::MAX);
+        let work = page.scanned.max(1).saturating_add(whole.saturating_mul(ROWS_OF_EVENT));
+        filter.scan = filter.scan.saturating_sub(work);
+        for event in web.events_json(&page.events)? {
             if wants.is_none_or(|wants| wants != event["handled"].is_null()) {
                 events.push(event);
             }
         }
         // A page is a whole one of the archive's: `next` must not skip any of it.
-        if filter.before.is_none() || wants.is_none() || events.len() * 2 >= limit as usize {
-            break;
+        let is_done = filter.before.is_none() || wants.is_none() || events.len() * 2 >= limit;
+        if is_done || filter.scan == 0 {
+            let next = &filter.before;
+            return Ok(json!({"events": events, "next": next, "searched_to": page.searched_to}));
         }
     }
-    Answer::json(&json!({"events": events, "next": filter.before}))
 }
 
 fn one(call: &Call) -> Result<Answer, Problem> {
