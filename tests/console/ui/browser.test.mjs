@@ -27,7 +27,7 @@ after(async () => { await browser?.close(); });
 async function open(mock, path, [w, h, lang, theme] = LOOKS[0]) {
   await browser.size(w, h);
   await browser.go(`${mock.origin}/ui/icon.svg`);
-  await browser.run('localStorage.setItem("taimat.language", arguments[0]); localStorage.setItem("taimat.theme", arguments[1]); sessionStorage.clear()', lang, theme);
+  await browser.run('localStorage.setItem("taimat.language", arguments[0]); localStorage.setItem("taimat.language.u7", arguments[0]); localStorage.setItem("taimat.theme", arguments[1]); sessionStorage.clear()', lang, theme);
   await browser.go(`${mock.origin}/#/${path}`);
   await browser.until('document.querySelector("h1") && !document.querySelector(".waiting")', 15000, `${path} to be there`);
 }
