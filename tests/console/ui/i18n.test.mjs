@@ -91,7 +91,7 @@ test('the trail says its objects in words', () => {
   for (const [, act] of acts) assert.ok(wordsOf('act').includes(act), act);
 });
 
-test('the present value of a figure is that of the last health message', () => {
+test('what a figure is now comes from the last health message', () => {
   const health = { camera: 'recording', clock: 'ntp', backlog: { bytes: 5, n: 2, oldest: 9 }, counters: { 'motion.blind': 0, 'storage.worn_percent': 31 } };
   assert.deepEqual(['recording', 'blind', 'backlog', 'backlog_age', 'clock', 'wear', 'pinned'].map((n) => presentOf(health, n)), [1, 0, 5, 9, 3, 31, undefined]);
   assert.equal(presentOf(null, 'recording'), undefined);

@@ -3,7 +3,7 @@
 import { html, signal } from '../core/view.js';
 import { has, number, t, word, wordsOf } from '../core/i18n.js';
 import { get, query } from '../core/api.js';
-import { sites } from '../core/store.js';
+import { allowed, sites } from '../core/store.js';
 import { dateTime, iso, parseLocal } from '../core/time.js';
 import { attempt, form, input, select } from '../parts/dialog.js';
 import { icon } from '../parts/icon.js';
@@ -22,7 +22,7 @@ export default function page() {
     return answer;
   });
   // The title and the case of a lock, for who may see them.
-  const locks = resource(async (abort) => listOf(await get('/locks', { signal: abort }).catch(() => []), 'locks'));
+  const locks = resource(async (abort) => (!allowed('board') ? [] : listOf(await get('/locks', { signal: abort }).catch(() => []), 'locks')));
   const verified = signal(/** @type {any} */ (null));
   const loadMore = async () => {
     const next = more.peek().at(-1)?.next;

@@ -61,6 +61,12 @@ export class Tile {
     video.requestVideoFrameCallback(next);
   }
 
+  /** Why a file has no picture at a time: its own index says it, or the lane. @param {import('./mse.js').File_ | null} file @param {number} wall */
+  gapAt(file, wall) {
+    const own = file?.index.gaps?.find((/** @type {any} */ g) => Date.parse(g.from) <= wall && wall < Date.parse(g.to));
+    return own ? { reason: own.reason, from: Date.parse(own.from), to: Date.parse(own.to) } : this.lane.gaps.find((g) => g.from <= wall && wall < g.to) ?? null;
+  }
+
   /** The first and the last picture of the file at a time, as far as it is loaded; ms. @param {number} wall */
   pictures(wall) {
     const piece = pieceAt(this.lane, wall);
@@ -94,9 +100,9 @@ export class Tile {
       return false;
     }
     const file = this.feed.file(piece.fid);
-    const gap = [...(file?.index.gaps ?? []).map((/** @type {any} */ g) => ({ reason: g.reason, from: Date.parse(g.from), to: Date.parse(g.to) })), ...this.lane.gaps].find((g) => g.from <= wall && wall < g.to);
     const clock = file?.index.clock ?? piece.clock;
-    if (gap && fragmentAt(file?.fragments ?? [], t) < 0) {
+    const gap = fragmentAt(file?.fragments ?? [], t) < 0 ? this.gapAt(file, wall) : null;
+    if (gap) {
       this.rest();
       this.set({ kind: 'gap', reason: gap.reason, from: gap.from, to: gap.to });
       return false;
