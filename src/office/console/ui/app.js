@@ -70,7 +70,7 @@ export async function lockScreen() {
 
 const stored = (/** @type {string} */ key) => { try { return localStorage.getItem(`taimat.${key}`); } catch { return null; } };
 const store = (/** @type {string} */ key, /** @type {string} */ value) => { try { localStorage.setItem(`taimat.${key}`, value); } catch { /* refused: for this page only */ } };
-/** A choice belongs to who made it: nobody else's language follows from it. */
+/** A choice belongs to the user who made it: another user of this computer keeps theirs. */
 const languageKey = () => (me.peek() ? `language.${me.peek()?.user.id}` : 'language');
 /** The user's own choice on this computer, or the language of the account, before that of the browser. */
 async function ownLanguage() {

@@ -40,7 +40,7 @@ export default function page() {
     ${show(ground, (g) => view(g))}</section>`;
 }
 
-/** A number within its bounds; the user is told when it was another. @param {number} value @param {number} low @param {number} high */
+/** A number within its bounds; a message says when it was another. @param {number} value @param {number} low @param {number} high */
 function bounded(value, low, high) {
   const found = Math.max(low, Math.min(high, Number.isFinite(value) ? value : low));
   if (found !== value) toast(t('plan.bounded', { low, high, found }), true);
