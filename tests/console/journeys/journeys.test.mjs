@@ -55,7 +55,7 @@ journey('the first admin by the link, who then makes a user', 90, async () => {
   await browser.until('document.querySelectorAll(".tile").length === 3', 20000, 'three sites');
   await browser.go(`${rig.origin}/#/people`);
   await press(browser, vi['people.add']);
-  await send(browser, { name: 'trucban' });
+  await send(browser, { name: 'trucban', role: '' });
   const reset = await browser.until('document.querySelector("dialog .digest")?.textContent', 10000, 'the one-time link');
   await browser.run('document.querySelector("dialog [aria-label]").click()');
   await press(browser, vi['people.edit_roles'], 'tbody tr:nth-child(2)');

@@ -27,7 +27,7 @@ after(async () => { await browser?.close(); });
 async function open(mock, path, [w, h, lang, theme] = LOOKS[0]) {
   await browser.size(w, h);
   await browser.go(`${mock.origin}/ui/icon.svg`);
-  await browser.run('localStorage.setItem("taimat.language", arguments[0]); localStorage.setItem("taimat.theme", arguments[1]); sessionStorage.clear()', lang, theme);
+  await browser.run('localStorage.setItem("taimat.language", arguments[0]); localStorage.setItem("taimat.language.u7", arguments[0]); localStorage.setItem("taimat.theme", arguments[1]); sessionStorage.clear()', lang, theme);
   await browser.go(`${mock.origin}/#/${path}`);
   await browser.until('document.querySelector("h1") && !document.querySelector(".waiting")', 15000, `${path} to be there`);
 }
@@ -225,6 +225,46 @@ test('H.265 shows pictures, G.711 plays without sound, a gap says why', { skip: 
     await browser.until('document.querySelector("[data-site=km-17]").dataset.kind === "video"', 10000);
     await browser.run('document.querySelector("[data-site=km-17] [title^=Lưu]").click()');
     await browser.until('document.querySelector(".toast")?.textContent.includes("km-17_")');
+    assert.deepEqual(await faults(), []);
+  } finally { await leave(mock); }
+});
+
+test('an event plays from its first picture to its clip\'s end', { skip: skipClips, timeout: 60000 }, async () => {
+  const bytes = makeClip(join(tmpdir(), 'taimat-ui-clips'), 'short', { seconds: 10 });
+  const mock = await startMock({ clips: { 'km-17': [{ bytes, codecs: avc('avc1.42c01e'), from: -600000, seconds: 12 }] } });
+  mock.state.purpose = dutyPurpose();
+  // The event begins a second after its clip, so three seconds before it there is nothing.
+  mock.state.events.push({ ...mock.state.events[1], id: 'ev', site: 'km-17', start: new Date(mock.state.now - 599000).toISOString(), end: new Date(mock.state.now - 596000).toISOString(), clip: 'v0', snapshot: null });
+  try {
+    await open(mock, 'events/km-17/ev');
+    await browser.until('document.querySelector(".screen").dataset.kind === "video"', 15000, 'the first picture');
+    await browser.run('document.querySelector(".play").click()');
+    await browser.until('document.querySelector(".play").getAttribute("aria-label") === "Dừng"');
+    await browser.until('document.querySelector(".play").getAttribute("aria-label") === "Phát"', 30000, 'the end');
+    assert.equal(await browser.run('return document.querySelector(".screen").dataset.kind'), 'video', 'the last picture stays');
+    assert.deepEqual(await faults(), []);
+  } finally { await leave(mock); }
+});
+
+test('a dialog ends with its page; unsaved places are asked for', { skip, timeout: 60000 }, async () => {
+  const mock = await startMock();
+  mock.state.purpose = dutyPurpose();
+  try {
+    await open(mock, 'locks');
+    await browser.run('document.querySelector("tbody .button").click()');
+    await browser.until('document.querySelector("dialog[open]")');
+    await browser.run('location.hash = "#/board"');
+    await browser.until('!document.querySelector("dialog") && document.querySelector(".tile")');
+    await open(mock, 'plan');
+    await browser.run('document.querySelector("[data-place]").dispatchEvent(new MouseEvent("click", { bubbles: true }))');
+    await browser.run('[...document.querySelectorAll("aside button")].find((b) => b.textContent.includes("Sửa vị trí")).click()');
+    await browser.until('document.querySelector("aside input[type=number]")');
+    await browser.run('const field = document.querySelector("aside input[type=number]"); field.value = 150; field.dispatchEvent(new Event("change"))');
+    await browser.until('document.querySelector("aside input[type=number]").value === "100" && /0 đến 100/.test(document.querySelector(".toast")?.textContent)');
+    await browser.run('window.asked = 0; window.confirm = () => { window.asked++; return window.asked > 1; }; location.hash = "#/board"');
+    await browser.until('window.asked === 1 && location.hash === "#/plan" && document.querySelector("aside input[type=number]").value === "100"');
+    await browser.run('location.hash = "#/board"');
+    await browser.until('window.asked === 2 && document.querySelector(".tile")');
     assert.deepEqual(await faults(), []);
   } finally { await leave(mock); }
 });

@@ -3,7 +3,11 @@ import test from 'node:test';
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { UI } from './mock_server.mjs';
-import { setTexts, t, number, bytes, duration } from '../../../src/office/console/ui/core/i18n.js';
+import { setTexts, t, number, bytes, duration, lengthOf, wordsOf } from '../../../src/office/console/ui/core/i18n.js';
+import { sentence } from '../../../src/office/console/ui/parts/resource.js';
+import { Problem } from '../../../src/office/console/ui/core/api.js';
+import { objectText } from '../../../src/office/console/ui/pages/audit.js';
+import { presentOf } from '../../../src/office/console/ui/pages/site.js';
 import { ROLES, PURPOSES } from '../../../src/office/console/ui/core/rights.js';
 
 const read = (lang) => JSON.parse(readFileSync(join(UI, `i18n/${lang}.json`), 'utf8'));
@@ -32,7 +36,7 @@ test('every word of a closed list has its text', () => {
   const keys = [
     ...ROLES.map((r) => `role.${r}`), ...PURPOSES.flatMap((p) => [`purpose.${p}`, `purpose.${p}_hint`]), ...['ok', 'warn', 'fault', 'unknown'].map((s) => `state.${s}`),
     ...['open', 'waiting', 'ended'].map((s) => `stream.${s}`), ...['real', 'false_alarm', 'none'].map((v) => `verdict.${v}`), ...['ntp', 'camera', 'rtc', 'unset'].map((c) => `clock.${c}`),
-    ...['camera_down', 'fell_behind', 'power_cut', 'stopped', 'evicted_pinned', 'damaged', 'disk_error', 'too_large', 'no_key_frame', 'missing', 'several'].map((g) => `gap.${g}`),
+    ...['camera_down', 'fell_behind', 'power_cut', 'stopped', 'evicted_pinned', 'damaged', 'disk_error', 'too_large', 'no_key_frame', 'no_key_yet', 'missing', 'several'].map((g) => `gap.${g}`),
     ...['recording', 'recording_demo', 'starting', 'stopping', 'not_recording', 'lost', 'silent', 'memory_only', 'camera_down', 'blind', 'backlog_old', 'card_worn', 'clock_poor', 'missing', 'sim_budget', 'certificate', 'never_heard'].map((r) => `reason.${r}`),
     ...[86400, 21600, 3600, 600, 60].map((z) => `axis.zoom_${z}`), ...[6, 24, 168, 720].map((h) => `site.span_${h}`),
     ...['unreachable', 'login_failed', 'session_expired', 'forbidden', 'too_old', 'privacy_zones', 'wrong_password', 'purpose_bad', 'purpose_missing', 'reason_missing', 'token_bad', 'weak_password', 'not_found', 'conflict', 'too_large', 'invalid', 'busy', 'unavailable', 'internal', 'audit_unavailable', 'no_reply', 'not_available', 'codec_unsupported'].map((p) => `problem.${p}`),
@@ -61,6 +65,36 @@ test('numbers and plurals follow the language', () => {
   assert.equal(t('events.count', { n: 1, more: '' }), '1 event');
   assert.equal(t('events.count', { n: 2, more: '+' }), '2+ events');
   assert.equal(t('no.such.key'), 'no.such.key');
+});
+
+test('a weak password is refused in the language of the page', () => {
+  const weak = new Problem(422, { code: 'weak_password', detail: 'This is a top-10 common password.' });
+  setTexts('vi', vi);
+  assert.equal(sentence(weak), vi['problem.weak_password']);
+  assert.equal(sentence('Giờ sai'), 'Giờ sai', 'the word of a form is no fault of the page');
+  setTexts('en', en);
+  assert.match(sentence(weak), /easily guessed.* This is a top-10/);
+});
+
+test('a gap is never 0 seconds long', () => {
+  setTexts('vi', vi);
+  assert.deepEqual([lengthOf(5, 5), lengthOf(0, 400), lengthOf(0, 2000), duration(0)], ['dưới 1 giây', 'dưới 1 giây', '2 giây', '0 giây']);
+});
+
+test('the trail says its objects in words', () => {
+  setTexts('vi', vi);
+  assert.equal(objectText({ object: ['user', 'u7', 'tran.van.b', 'operator', '*'] }, null), 'người dùng tran.van.b Trực ban tất cả điểm');
+  assert.equal(objectText({ object: ['lock', '3', 'noted'], site: 'km-17' }, [{ id: 3, site: 'km-17', title: 'Va chạm', case: '31' }]), 'khoá số 3 đã ghi chú: Va chạm (Vụ việc 31)');
+  assert.equal(objectText({ object: 'file 7be1c0ffee0011223344556677' }, null), 'tệp 7be1c0ffee00…');
+  assert.equal(objectText({ object: [] }, null), '–');
+  const acts = readFileSync(join(UI, '../audit/act.rs'), 'utf8').matchAll(/ = "([a-z.]+)",/g);
+  for (const [, act] of acts) assert.ok(wordsOf('act').includes(act), act);
+});
+
+test('what a figure is now comes from the last health message', () => {
+  const health = { camera: 'recording', clock: 'ntp', backlog: { bytes: 5, n: 2, oldest: 9 }, counters: { 'motion.blind': 0, 'storage.worn_percent': 31 } };
+  assert.deepEqual(['recording', 'blind', 'backlog', 'backlog_age', 'clock', 'wear', 'pinned'].map((n) => presentOf(health, n)), [1, 0, 5, 9, 3, 31, undefined]);
+  assert.equal(presentOf(null, 'recording'), undefined);
 });
 
 test('no page parses text as markup or loads from elsewhere', () => {

@@ -3,9 +3,9 @@ import test from 'node:test';
 import { HOLD_MAX_MS, MasterClock } from '../../../src/office/console/ui/player/clock.js';
 import { correction, HoldJudge, slip, SyncStats } from '../../../src/office/console/ui/player/sync.js';
 import { decide } from '../../../src/office/console/ui/player/codec.js';
-import { newestBefore, nextFootage, pieceAt, pieces, readLane } from '../../../src/office/console/ui/player/lanes.js';
+import { clipOf, newestBefore, nextFootage, pieceAt, pieces, readLane } from '../../../src/office/console/ui/player/lanes.js';
 import { fragmentAt, keyAt, layout, nextRequest } from '../../../src/office/console/ui/player/plan.js';
-import { ZOOMS, zoomFor } from '../../../src/office/console/ui/parts/axis.js';
+import { layered, ZOOMS, zoomFor } from '../../../src/office/console/ui/parts/axis.js';
 import { gapBehind, lengthen } from '../../../src/office/console/ui/player/bridge.js';
 import { ShownSpans } from '../../../src/office/console/ui/player/shown.js';
 
@@ -106,6 +106,20 @@ test('an axis has no overlap and names what is missing', () => {
   assert.deepEqual([pieceAt(lane, 35000).reason, pieceAt(lane, 50000).reason], ['power_cut', 'not_in_archive']);
   assert.equal(nextFootage([lane], 0), 10000);
   assert.equal(nextFootage([lane], 31000), null);
+});
+
+test('a named gap inside a file is a gap on the axis', () => {
+  const lane = { spans: [{ from: 0, to: 60000, fid: 1 }, { from: 50000, to: 90000, fid: 2 }], gaps: [{ from: 10000, to: 20000, reason: 'camera_down' }, { from: 55000, to: 65000, reason: 'power_cut' }] };
+  assert.deepEqual(pieces(lane, 5000, 100000).map((p) => [p.from, p.to, p.reason ?? p.fid]), [[5000, 10000, 1], [10000, 20000, 'camera_down'], [20000, 55000, 1], [55000, 65000, 'power_cut'], [65000, 90000, 2], [90000, 100000, 'not_in_archive']]);
+  assert.deepEqual(layered([{ kind: 'gap' }, { kind: 'file' }]).map((p) => p.kind), ['file', 'gap'], 'a short gap is drawn over its neighbour');
+  assert.deepEqual([nextFootage([lane], 12000), nextFootage([lane], 56000), nextFootage([lane], 30000)], [20000, 65000, 30000]);
+});
+
+test('an event plays its own clip, and more where it goes on', () => {
+  const lane = { spans: [{ from: 0, to: 30000, fid: 'a' }, { from: 30500, to: 60000, fid: 'b' }, { from: 60200, to: 90000, fid: 'c' }] };
+  assert.deepEqual(clipOf(lane, { fid: 'b', from: 35000, to: 40000 }), { from: 30500, to: 60000 });
+  assert.deepEqual(clipOf(lane, { fid: null, from: 20000, to: 45000 }), { from: 0, to: 60000 });
+  assert.equal(clipOf(lane, { fid: 'x', from: 95000, to: 96000 }), null, 'nothing came yet');
 });
 
 test('fragments stand at their wall time; small drift is smoothed', () => {

@@ -48,8 +48,7 @@ function toLogin() {
 /** After a log-in: who, the sites, the stream, and back to where the user was. */
 export async function enter() {
   await loadMe();
-  const wish = me.peek()?.language;
-  if (wish && !stored('language') && wish !== language.peek()) await loadLanguage(wish);
+  await ownLanguage();
   await loadSites();
   startStream(toLogin);
   location.hash = takePlace();
@@ -71,7 +70,14 @@ export async function lockScreen() {
 
 const stored = (/** @type {string} */ key) => { try { return localStorage.getItem(`taimat.${key}`); } catch { return null; } };
 const store = (/** @type {string} */ key, /** @type {string} */ value) => { try { localStorage.setItem(`taimat.${key}`, value); } catch { /* refused: for this page only */ } };
-export async function chooseLanguage(/** @type {string} */ lang) { store('language', lang); await loadLanguage(lang); }
+/** A choice belongs to the user who made it: another user of this computer keeps theirs. */
+const languageKey = () => (me.peek() ? `language.${me.peek()?.user.id}` : 'language');
+/** The user's own choice on this computer, or the language of the account, before that of the browser. */
+async function ownLanguage() {
+  const wish = stored(languageKey()) ?? me.peek()?.language;
+  if (wish && wish !== language.peek()) await loadLanguage(wish);
+}
+export async function chooseLanguage(/** @type {string} */ lang) { store(languageKey(), lang); await loadLanguage(lang); }
 export function chooseTheme(/** @type {string} */ theme) { store('theme', theme); document.documentElement.dataset.theme = theme; }
 export const themeNow = () => document.documentElement.dataset.theme ?? 'auto';
 
@@ -84,10 +90,10 @@ const menuLink = (/** @type {string} */ name) => html`<a class="menu-link" href=
 
 function userMenu() {
   const user = me.peek();
-  openDialog(user?.user.name ?? '', (close) => html`<p class="muted">${[...new Set((user?.grants ?? []).map((g) => g.role))].map((r) => t(`role.${r}`)).join(', ')}</p>
+  openDialog(user?.user.name ?? '', (close) => () => { void language.value; return untrack(() => html`<p class="muted">${[...new Set((user?.grants ?? []).map((g) => g.role))].map((r) => t(`role.${r}`)).join(', ')}</p>
     <div class="stack"><a class="button" href="#/settings" @click=${close}>${icon('settings')} ${t('page.settings')}</a>
     <button class="button" type="button" @click=${() => { close(); lockScreen(); }}>${icon('lock')} ${t('lock_screen')}</button>
-    <button class="button" type="button" @click=${() => { close(); signOut(); }}>${icon('signout')} ${t('sign_out')}</button></div>${languageSwitch()}`);
+    <button class="button" type="button" @click=${() => { close(); signOut(); }}>${icon('signout')} ${t('sign_out')}</button></div>${languageSwitch()}`); });
 }
 
 const frame = () => html`<a class="skip" href="#main" @click=${(/** @type {Event} */ e) => { e.preventDefault(); document.getElementById('main')?.focus(); }}>${t('skip')}</a>
@@ -143,6 +149,7 @@ async function start() {
     if (/** @type {any} */ (error).status !== 401) { failed.value = error; return; }
   }
   if (me.peek()) {
+    await ownLanguage().catch(() => null);
     await loadSites();
     startStream(toLogin);
     if (route.peek().parts.length === 0 || found()?.target.name === 'login') location.hash = takePlace();

@@ -60,8 +60,13 @@ export function bytes(count) {
 }
 
 /** «2 giờ 5 phút» @param {number | null | undefined} seconds */
-export const duration = (seconds) => (seconds == null || !Number.isFinite(seconds) ? '–'
+export const duration = (seconds) => (seconds == null || !Number.isFinite(seconds) ? '–' : seconds > 0 && seconds < 1 ? t('unit.less')
   : span(seconds).map(([n, unit]) => t(`unit.${unit}`, { n })).join(' '));
+
+/** How long from one time to another: never «0 seconds». @param {number} from ms @param {number} to ms */
+export const lengthOf = (from, to) => duration(Math.max(1, to - from) / 1000);
+/** All words of a closed list. @param {string} group @returns {string[]} */
+export const wordsOf = (group) => { void language.value; return Object.keys(texts).filter((k) => k.startsWith(`${group}.`)).map((k) => k.slice(group.length + 1)); };
 
 /** How long ago. @param {string | number | null | undefined} time @param {number} [now] */
 export function age(time, now = serverNow()) {

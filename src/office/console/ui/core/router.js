@@ -28,7 +28,22 @@ export function match(table, parts) {
 }
 
 export const route = signal(parseHash(typeof location === 'undefined' ? '' : location.hash));
-if (typeof addEventListener !== 'undefined') addEventListener('hashchange', () => { route.value = parseHash(location.hash); });
+/** @type {(() => boolean) | null} */ let mayLeave = null;
+/** Asks before another page is opened; the answer ends that. @param {() => boolean} ask whether the page may go */
+export function guardLeave(ask) {
+  mayLeave = ask;
+  return () => { if (mayLeave === ask) mayLeave = null; };
+}
+if (typeof addEventListener !== 'undefined') {
+  addEventListener('hashchange', (event) => {
+    if (mayLeave && !mayLeave()) {
+      event.stopImmediatePropagation();
+      history.pushState(null, '', new URL(event.oldURL).hash);
+      return;
+    }
+    route.value = parseHash(location.hash);
+  });
+}
 
 /** @param {string} path @param {Record<string, any>} [values] */
 export function href(path, values = {}) {

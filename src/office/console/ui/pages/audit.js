@@ -1,13 +1,13 @@
 // @ts-check
 // The trail: who did what, searched and verified.
 import { html, signal } from '../core/view.js';
-import { number, t, word } from '../core/i18n.js';
+import { has, number, t, word, wordsOf } from '../core/i18n.js';
 import { get, query } from '../core/api.js';
-import { sites } from '../core/store.js';
+import { allowed, sites } from '../core/store.js';
 import { dateTime, iso, parseLocal } from '../core/time.js';
 import { attempt, form, input, select } from '../parts/dialog.js';
 import { icon } from '../parts/icon.js';
-import { resource, show } from '../parts/resource.js';
+import { listOf, resource, show } from '../parts/resource.js';
 import { nameOf, siteName } from '../parts/site_words.js';
 
 const PAGE = 100;
@@ -21,6 +21,8 @@ export default function page() {
     more.value = [answer];
     return answer;
   });
+  // The title and the case of a lock, for who may see them.
+  const locks = resource(async (abort) => (!allowed('board') ? [] : listOf(await get('/locks', { signal: abort }).catch(() => []), 'locks')));
   const verified = signal(/** @type {any} */ (null));
   const loadMore = async () => {
     const next = more.peek().at(-1)?.next;
@@ -46,12 +48,27 @@ export default function page() {
     class: 'form form-flat', label: t('search'),
     submit: async (data) => { filter.value = { who: String(data.get('who')).trim(), site: String(data.get('site')), act: String(data.get('act')).trim(), from: timeOf(data, 'from'), to: timeOf(data, 'to') }; },
     body: html`<div class="fields">${input(t('audit.who'), { name: 'who', required: false, maxlength: 64 })}${() => select(t('board.col_site'), 'site', [['', t('all')], ...sites.value.map((s) => /** @type {[string, string]} */ ([s.site, siteName(s)]))], '')}
-      ${input(t('audit.act'), { name: 'act', required: false, maxlength: 64, placeholder: 'playback.start' })}${input(t('from'), { name: 'from', required: false, placeholder: 'dd/MM/yyyy HH:mm', maxlength: 20 })}${input(t('to'), { name: 'to', required: false, placeholder: 'dd/MM/yyyy HH:mm', maxlength: 20 })}</div>`,
+      ${select(t('audit.act'), 'act', [['', t('all')], ...wordsOf('act').map((a) => /** @type {[string, string]} */ ([a, word('act', a)])).sort((a, b) => a[1].localeCompare(b[1], 'vi'))], '')}${input(t('from'), { name: 'from', required: false, placeholder: 'dd/MM/yyyy HH:mm', maxlength: 20 })}${input(t('to'), { name: 'to', required: false, placeholder: 'dd/MM/yyyy HH:mm', maxlength: 20 })}</div>`,
   })}</div>
     ${show(first, () => html`<div class="table-wrap" tabindex="0" role="region" aria-label="${t('page.audit')}"><table class="table"><thead><tr>${['n', 't', 'who', 'act', 'site', 'range', 'purpose', 'object', 'result'].map((c) => html`<th scope="col">${t(`audit.${c}`)}</th>`)}</tr></thead>
-      <tbody>${() => more.value.flatMap((a) => a.records).map((r) => html`<tr class="${r.result && r.result !== 'ok' ? 'row-denied' : ''}"><td class="number">${number(r.n)}</td><td>${dateTime(r.t)}</td><td>${r.who}<br><small>${word('role', r.role)}</small></td><td>${word('act', r.act)}</td>
-        <td class="id">${r.site ? nameOf(r.site) : '–'}</td><td>${range(r.range)}</td><td>${purpose(r.purpose)}</td><td class="wrap"><small>${[r.object ?? '–'].flat().join(' ')}</small></td><td>${word('result', r.result)}</td></tr>`)}</tbody></table></div>
+      <tbody>${() => more.value.flatMap((a) => a.records).map((r) => html`<tr class="${r.result && r.result !== 'ok' ? 'row-denied' : ''}"><td class="number">${number(r.n)}</td><td>${dateTime(r.t)}</td><td>${who(r)}</td><td>${word('act', r.act)}</td>
+        <td class="id">${r.site ? nameOf(r.site) : '–'}</td><td>${range(r.range)}</td><td>${purpose(r.purpose)}</td><td class="wrap"><small title="${[r.object ?? ''].flat().join(' ')}">${objectText(r, locks.data.value)}</small>${r.reason ? html`<br>${r.reason}` : null}</td><td>${word('result', r.result)}</td></tr>`)}</tbody></table></div>
       ${() => (more.value.at(-1)?.next ? html`<button class="button" type="button" @click=${loadMore}>${t('more')}</button>` : null)}`)}</section>`;
+}
+/** Who did it, and how sure that is. @param {any} r */
+const who = (r) => (r.who.startsWith('? ') ? html`<span title="${t('audit.unproven_about')}">${t('audit.unproven', { name: r.who.slice(2) })}</span>`
+  : r.who === 'office' ? t('role.office') : r.who.startsWith('uid ') ? t('audit.command_line', { uid: r.who.slice(4) }) : html`${r.who}<br><small>${word('role', r.role)}</small>`);
+
+const ID_SHOWN = 12;
+/** The object of a record in words: its kind, then what belongs to it; long ids are cut (the whole object is the title). @param {any} r @param {any[] | null} locks */
+export function objectText(r, locks) {
+  const [kind, ...rest] = [r.object ?? []].flat().flatMap((/** @type {any} */ x) => (Array.isArray(r.object) ? [String(x)] : String(x).split(' '))).filter(Boolean);
+  if (!kind) return '–';
+  // A user's number says nothing beside the name.
+  if (kind === 'user' && /^u\d+$/.test(rest[0] ?? '') && rest.length > 1) rest.shift();
+  const lock = kind === 'lock' ? (locks ?? []).find((l) => String(l.id) === rest[0] && (!r.site || l.site === r.site)) : null;
+  const words = rest.map((x) => (has(`object_word.${x}`) ? t(`object_word.${x}`) : has(`role.${x}`) ? t(`role.${x}`) : x === '*' ? t('all_groups') : kind === 'site' && x === r.site ? nameOf(x) : x.length > 20 && !x.includes(' ') ? `${x.slice(0, ID_SHOWN)}…` : x));
+  return `${[word('object', kind), ...words].join(' ')}${lock ? `: ${lock.title}${lock.case ? ` (${t('locks.case')} ${lock.case})` : ''}` : ''}`;
 }
 /** @param {any} p */
 const purpose = (p) => { const [kind, ...rest] = (typeof p === 'string' ? p : p?.kind ? `${p.kind} ${p.case ?? ''}` : '').trim().split(' '); return kind ? `${word('purpose', kind)} ${rest.join(' ')}` : '–'; };

@@ -51,7 +51,7 @@ export default function page() {
 const ageOf = (/** @type {any} */ time) => () => { void tick.value; return time ? t('ago', { age: age(time) }) : '–'; };
 const old = (/** @type {any} */ s) => s.state === 'unknown' || s.presence === 'lost' || (s.snapshot && serverNow() - ms(s.snapshot.time) > PICTURE_OLD_S * 1000);
 const simText = (/** @type {any} */ s) => (s.sim ? `${bytes(s.sim.today)}${s.sim.day_budget ? ` / ${bytes(s.sim.day_budget)}` : ''}` : '–');
-const gapsText = (/** @type {any} */ s) => (s.gaps_today?.count ? t('board.gaps', { n: s.gaps_today.count, span: duration(s.gaps_today.seconds) }) : t('board.no_gaps'));
+const gapsText = (/** @type {any} */ s) => (s.gaps_today?.count ? t('board.gaps', { n: s.gaps_today.count, span: duration(s.gaps_today.seconds || 0.5) }) : t('board.no_gaps'));
 const level = (/** @type {number | undefined} */ value, /** @type {number} */ warn, /** @type {number} */ fault) => (value == null ? '' : value >= fault ? 'figure-fault' : value >= warn ? 'figure-warn' : '');
 /** One figure of a tile: icon, name for readers, value. @param {string} name @param {string} sign @param {any} value @param {string} [mark] */
 const figure = (name, sign, value, mark = '') => html`<div class="figure ${mark}" title="${t(`board.col_${name}`)}">${icon(sign)}<dt class="visually-hidden">${t(`board.col_${name}`)}</dt><dd>${value}</dd></div>`;

@@ -36,7 +36,7 @@ function view(given) {
   const start = ms(e.start);
   const from = startOfDay(start);
   const player = allowedAt('clip', e.site)
-    ? playerView(openWall({ sites: [e.site], from, to: Math.min(from + DAY, Math.max(serverNow(), start + 60000)), at: start - LEAD_MS, sound: (s) => allowedAt('sound', s), purpose: () => Boolean(purpose.peek()) }), { zoom: zoomFor(e.end ? (ms(e.end) - start) / 1000 : 0) })
+    ? playerView(openWall({ sites: [e.site], from, to: Math.min(from + DAY, Math.max(serverNow(), start + 60000)), at: start - LEAD_MS, clip: { fid: e.clip, from: start, to: e.end ? ms(e.end) : start }, sound: (s) => allowedAt('sound', s), purpose: () => Boolean(purpose.peek()) }), { zoom: zoomFor(e.end ? (ms(e.end) - start) / 1000 : 0) })
     : html`<div class="detail-picture">${picture({ site: e.site, fid: e.snapshot, alt: t('picture.event', { site: nameOf(e.site), time: dateTime(e.start) }) })}</div><p class="notice">${t('event.no_clip_right')}</p>`;
   return html`<div class="event-split"><div>${player}</div><aside class="card">${() => facts(event.value, reload)}</aside></div>`;
 }

@@ -16,10 +16,10 @@ export default function page({ params, name }) {
     if (first) await send('POST', '/first-admin', { token: params.token, name: String(data.get('name')).trim(), password }, { quiet: true });
     else await send('POST', '/reset', { token: params.token, password }, { quiet: true });
     await loadOffice().catch(() => null);
-    toast(t('first_admin.done'));
     // The first admin is logged in by the link; who set a password logs in with it.
-    if (first) await enter().catch(() => go('/login'));
-    else go('/login');
+    const entered = first && await enter().then(() => true, () => false);
+    toast(t(entered ? 'first_admin.done' : 'reset.done'));
+    if (!entered) go('/login');
   };
   return html`<section class="log-in"><h1>${t(`page.${name}`)}</h1><p>${t(first ? 'first_admin.about' : 'reset.about', { n: PASSWORD_MIN })}</p>
     ${form({

@@ -1,7 +1,7 @@
 // @ts-check
 // Users, their roles per group, one-time links, sessions.
 import { html, signal } from '../core/view.js';
-import { language, t } from '../core/i18n.js';
+import { language, LANGUAGES, t } from '../core/i18n.js';
 import { get, part, send } from '../core/api.js';
 import { loadMe, loadSites, me, sites } from '../core/store.js';
 import { dateTime, iso, parseLocal } from '../core/time.js';
@@ -20,12 +20,14 @@ export default function page() {
   const add = () => openDialog(t('people.add'), (close) => form({
     label: t('people.add'), cancel: close,
     submit: async (data) => {
-      const made = await send('POST', '/users', { name: String(data.get('name')).trim() });
+      const role = String(data.get('role'));
+      const made = await send('POST', '/users', { name: String(data.get('name')).trim(), language: String(data.get('language')), grants: role ? [{ group: String(data.get('group')), role, until: null }] : [] });
       users.reload();
       close();
       if (made?.token) showLink(made.token);
     },
-    body: input(t('login.name'), { name: 'name', maxlength: 64 }, t('people.name_hint')),
+    body: html`${input(t('login.name'), { name: 'name', maxlength: 64 }, t('people.name_hint'))}<div class="fields">${select(t('role'), 'role', [...ROLES.map((x) => /** @type {[string, string]} */ ([x, t(`role.${x}`)])), ['', t('people.no_roles')]], 'viewer')}
+      ${select(t('group'), 'group', groupNames().map((g) => [g, groupName(g)]), groupNames()[0])}${select(t('language'), 'language', LANGUAGES.map((l) => [l, l === 'vi' ? 'Tiếng Việt' : 'English']), 'vi')}</div>`,
   }));
   const reset = async (/** @type {any} */ u) => {
     const answer = await attempt(() => send('POST', `/users/${part(u.id)}/reset`));
@@ -34,7 +36,7 @@ export default function page() {
   const change = async (/** @type {any} */ u, /** @type {any} */ what) => { await attempt(() => send('PATCH', `/users/${part(u.id)}`, what), t('saved')); users.reload(); };
   return html`<section class="page people"><header class="page-head"><h1>${t('page.people')}</h1><div class="page-tools"><button class="button button-main" type="button" @click=${add}>${icon('plus')} ${t('people.add')}</button></div></header>
     ${show(users, (answer) => html`<div class="table-wrap" tabindex="0" role="region" aria-label="${t('page.people')}"><table class="table"><thead><tr><th scope="col">${t('login.name')}</th><th scope="col">${t('people.roles')}</th><th scope="col">${t('people.last_login')}</th><th scope="col">${t('acts')}</th></tr></thead>
-      <tbody>${listOf(answer, 'users').map((u) => html`<tr class="${u.disabled ? 'row-off' : ''}"><th scope="row">${u.name}${u.disabled ? html` <span class="tag">${t('people.disabled')}</span>` : null}${u.has_password === false ? html` <span class="tag tag-new">${t('people.no_password')}</span>` : null}<br><small>${u.id}</small></th>
+      <tbody>${listOf(answer, 'users').map((u) => html`<tr class="${u.disabled ? 'row-off' : ''}"><th scope="row">${u.name}${u.disabled ? html` <span class="tag">${t('people.disabled')}</span>` : null}${u.has_password === false ? html` <span class="tag tag-new">${t('people.no_password')}</span>` : null}</th>
         <td>${(u.grants ?? []).length === 0 ? t('people.no_roles') : (u.grants ?? []).map((/** @type {any} */ g) => html`<span class="tag">${t(`role.${g.role}`)} · ${groupName(g.group)}${g.until ? ` · ${t('until')} ${dateTime(g.until)}` : ''}</span> `)}</td><td>${u.last_login ? dateTime(u.last_login) : '–'}</td>
         <td><div class="row"><button class="button button-small" type="button" @click=${() => grants(u, groupNames(), (next) => change(u, { grants: next }))}>${t('people.edit_roles')}</button>
           <button class="button button-small" type="button" @click=${() => reset(u)}>${t('people.reset')}</button>

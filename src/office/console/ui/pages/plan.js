@@ -1,11 +1,11 @@
 // @ts-check
 // The plan of the commune: places by hand, no request leaves the office.
-import { html, onCleanup, signal } from '../core/view.js';
+import { html, listen, onCleanup, signal } from '../core/view.js';
 import { t } from '../core/i18n.js';
 import { get, query, request, send } from '../core/api.js';
-import { allowed, loadSites, siteOf, sites } from '../core/store.js';
-import { href } from '../core/router.js';
-import { attempt, field, select } from '../parts/dialog.js';
+import { allowed, loadSites, me, siteOf, sites } from '../core/store.js';
+import { guardLeave, href } from '../core/router.js';
+import { attempt, field, select, toast } from '../parts/dialog.js';
 import { icon } from '../parts/icon.js';
 import { map } from '../parts/map.js';
 import { listOf, resource, show } from '../parts/resource.js';
@@ -32,12 +32,19 @@ export default function page() {
   const upload = async (/** @type {any} */ e) => {
     const file = e.target.files?.[0];
     if (!file) return;
-    if (file.size > IMAGE_BYTES_MAX) { await attempt(() => Promise.reject(new Error(t('plan.too_large')))); return; }
+    if (file.size > IMAGE_BYTES_MAX) { toast(t('plan.too_large'), true); return; }
     const done = await attempt(async () => { await request('PUT', '/plan', { bytes: file, headers: { 'content-type': file.type } }); return true; }, t('saved'));
     if (done) ground.reload();
   };
   return html`<section class="page plan"><header class="page-head"><h1>${t('page.plan')}</h1>${allowed('plan') ? html`<div class="page-tools"><label class="button">${icon('picture')} ${t('plan.upload')}<input class="visually-hidden" type="file" accept="image/png,image/jpeg" @change=${upload}></label></div>` : null}</header>
     ${show(ground, (g) => view(g))}</section>`;
+}
+
+/** A number within its bounds; a message says when it was another. @param {number} value @param {number} low @param {number} high */
+function bounded(value, low, high) {
+  const found = Math.max(low, Math.min(high, Number.isFinite(value) ? value : low));
+  if (found !== value) toast(t('plan.bounded', { low, high, found }), true);
+  return found;
 }
 
 /** @param {{image: string | null, tiles: any, aspect: number, places: any[]}} g */
@@ -46,13 +53,16 @@ function view(g) {
   const chosen = signal('');
   const editing = signal(false);
   const changed = signal(false);
+  // Places that are not saved are lost with the page; without a session they are lost anyway.
+  onCleanup(guardLeave(() => !changed.peek() || !me.peek() || confirm(t('plan.leave'))));
+  listen(window, 'beforeunload', (/** @type {BeforeUnloadEvent} */ e) => { if (changed.peek()) e.preventDefault(); });
   const set = (/** @type {string} */ site, /** @type {any} */ next) => { places.value = places.peek().map((p) => (p.site === site ? { ...p, ...next } : p)); changed.value = true; };
   const save = async () => {
     const rest = g.places.filter((p) => !places.peek().some((x) => x.site === p.site));
     if (await attempt(async () => { await send('PUT', '/places', { places: [...rest, ...places.peek()] }); return true; }, t('saved'))) { changed.value = false; editing.value = false; loadSites(); }
   };
   const number = (/** @type {string} */ name, /** @type {number} */ low, /** @type {number} */ high, /** @type {number} */ step, /** @type {any} */ p, factor = 1) => field(t(`plan.${name}`), (id) => html`<input id="${id}" type="number" min="${low}" max="${high}" step="${step}"
-    .value=${Math.round((p[name] ?? 0) * factor * 100) / 100} @change=${(/** @type {any} */ e) => set(p.site, { [name]: Math.max(low, Math.min(high, Number(e.target.value))) / factor })}>`);
+    .value=${Math.round((p[name] ?? 0) * factor * 100) / 100} @change=${(/** @type {any} */ e) => set(p.site, { [name]: bounded(Number(e.target.value), low, high) / factor })}>`);
   const words = (/** @type {string} */ name, /** @type {any} */ p) => field(t(name), (id) => html`<input id="${id}" maxlength="64" .value=${p[name] ?? ''} @change=${(/** @type {any} */ e) => set(p.site, { [name]: e.target.value.trim() })}>`);
   const unplaced = () => sites.value.filter((s) => !places.value.some((p) => p.site === s.site));
   return html`${g.image || g.tiles ? null : html`<p class="notice">${t('plan.none')}</p>`}
@@ -69,7 +79,7 @@ function view(g) {
     places.value = [...places.peek(), { site, ...(g.places.find((x) => x.site === site) ?? { name_vi: siteOf(site)?.name_vi, name_en: siteOf(site)?.name_en, group: siteOf(site)?.group }), x: 0.5, y: 0.5, heading: 0, fov: 70, range: 0.08 }];
     chosen.value = site;
     changed.value = true;
-  }) : null}<button class="button button-main" type="button" ?disabled=${!changed.value} @click=${save}>${t('save')}</button>` : null}
+  }) : null}` : null}${editing.value || changed.value ? html`<button class="button button-main" type="button" ?disabled=${!changed.value} @click=${save}>${t('save')}</button>` : null}
         <button class="button" type="button" aria-pressed="${String(editing.value)}" @click=${() => { editing.value = !editing.peek(); }}>${t('plan.edit')}</button></div>` : null}`;
   }}
     <h3>${t('plan.list')}</h3><ul class="plain">${() => places.value.map((p) => html`<li><button class="button button-quiet" type="button" @click=${() => { chosen.value = p.site; }}>${stateMark(siteOf(p.site)?.state ?? 'unknown')} ${nameOf(p.site)}</button></li>`)}</ul></aside></div>`;

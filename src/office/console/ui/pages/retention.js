@@ -39,16 +39,18 @@ function table(given, reload) {
   const rules = signal(given.map((r, i) => ({ ...r, key: i })));
   const groups = () => [...new Set(['*', ...Object.keys(me.peek()?.rights ?? {}), ...rules.peek().map((r) => r.group)])];
   const set = (/** @type {number} */ key, /** @type {string} */ name, /** @type {any} */ v) => { const r = rules.peek().find((x) => x.key === key); if (r) r[name] = v; };
+  const wrong = signal('');
   const clean = () => rules.peek().map(({ group, purpose, days, ground }) => ({ group, purpose, days: Number(days), ground: String(ground).trim() }));
   const preview = async () => {
     const wish = clean();
     const bad = wish.find((r) => !Number.isInteger(r.days) || r.days < 1 || r.days > 3650 || !r.ground);
-    if (bad) { await attempt(() => Promise.reject(new Error(t('retention.bad')))); return; }
+    wrong.value = bad ? t('retention.bad') : '';
+    if (bad) return;
     const found = await attempt(() => send('POST', '/retention/preview', { rules: wish }));
     if (!found) return;
     openDialog(t('retention.preview'), (close) => html`<dl class="facts"><dt>${t('retention.files')}</dt><dd>${number(found.files)}</dd><dt>${t('retention.bytes')}</dt><dd>${bytes(found.bytes)}</dd>
         <dt>${t('retention.oldest')}</dt><dd>${found.oldest ? date(found.oldest) : '–'}</dd><dt>${t('retention.locked')}</dt><dd>${number(found.locked)}</dd></dl>
-      <p class="${found.files > 0 ? 'notice notice-warn' : 'notice'}">${t('retention.preview_about', { n: found.files })}</p>${form({
+      <p class="${found.files > 0 ? 'notice notice-warn' : 'notice'}">${found.files > 0 ? t('retention.preview_about', { n: found.files }) : t('retention.preview_none')}</p>${form({
       label: t('retention.save'), danger: found.files > 0, cancel: close, body: null,
       submit: async () => { await send('PUT', '/retention', { rules: wish }); await attempt(async () => null, t('saved')); reload(); close(); },
     })}`);
@@ -59,6 +61,7 @@ function table(given, reload) {
       <td><input type="number" min="1" max="3650" aria-label="${t('retention.days')}" .value=${r.days} @input=${(/** @type {any} */ e) => set(r.key, 'days', e.target.value)}></td>
       <td><input aria-label="${t('retention.ground')}" maxlength="300" .value=${r.ground ?? ''} @input=${(/** @type {any} */ e) => set(r.key, 'ground', e.target.value)}></td>
       <td><button class="button button-small" type="button" aria-label="${t('remove')}" @click=${() => { rules.value = rules.peek().filter((x) => x.key !== r.key); }}>${icon('close')}</button></td></tr>`)}</tbody></table></div>
+    <p class="form-error" role="alert">${wrong}</p>
     <div class="row"><button class="button" type="button" @click=${() => { rules.value = [...rules.peek(), { group: groups()[0], purpose: 'clip', days: 30, ground: '', key: Date.now() }]; }}>${icon('plus')} ${t('retention.add')}</button>
       <button class="button button-main" type="button" @click=${preview}>${t('retention.preview')}</button></div>`;
 }

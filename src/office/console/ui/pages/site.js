@@ -1,7 +1,7 @@
 // @ts-check
 // One site: what it says of itself, health over time, presence, gaps, ring, versions, log tail.
-import { effect, html, signal, untrack } from '../core/view.js';
-import { bytes, duration, number, t, word } from '../core/i18n.js';
+import { effect, every, html, signal, untrack } from '../core/view.js';
+import { bytes, duration, lengthOf, number, t, word } from '../core/i18n.js';
 import { get, part, query, send } from '../core/api.js';
 import { allowedAt, siteOf } from '../core/store.js';
 import { href } from '../core/router.js';
@@ -11,13 +11,36 @@ import { attempt } from '../parts/dialog.js';
 import { icon } from '../parts/icon.js';
 import { listOf, resource, show } from '../parts/resource.js';
 import { picture } from '../parts/snapshot.js';
-import { backlogText, clockText, nameOf, reasonText, stateMark } from '../parts/site_words.js';
+import { backlogText, clockText, nameOf, reasonText, stateMark, whenShort } from '../parts/site_words.js';
 
+/** What a step of a series is where it is not the newest value. @type {Record<string, 'lowest' | 'highest'>} */
+const KINDS = { clock: 'lowest', recording: 'lowest', available: 'lowest', backlog: 'highest', backlog_entries: 'highest', backlog_age: 'highest', pinned: 'highest', memory_only: 'highest', slowest_sync_us: 'highest', blind: 'highest' };
+/** Counters of a health message. @type {Record<string, string>} */
+const COUNTERS = {
+  rate: 'uplink.rate', wear: 'storage.worn_percent', used: 'storage.used', budget: 'storage.budget', available: 'storage.available', pinned: 'storage.pinned', memory_only: 'storage.memory_only', card_faults: 'storage.faults',
+  slowest_sync_us: 'storage.slowest_sync_us', connect_failures: 'camera.connect_failures', lost_packets: 'camera.lost_packets', blind: 'motion.blind', motion_events: 'motion.events', bytes_today: 'uplink.bytes_today', bytes_month: 'uplink.bytes_month',
+};
+/** What holds now by the last health message. @param {any} health @param {string} name @returns {number | undefined} */
+export function presentOf(health, name) {
+  if (!health) return undefined;
+  if (name === 'recording') return health.camera === undefined ? undefined : Number(health.camera === 'recording');
+  if (name === 'clock') { const at = ['unset', 'rtc', 'camera', 'ntp'].indexOf(health.clock); return at < 0 ? undefined : at; }
+  return { backlog: health.backlog?.bytes, backlog_entries: health.backlog?.n, backlog_age: health.backlog?.oldest }[name] ?? health.counters?.[COUNTERS[name] ?? name];
+}
+/** The present value is read so often. */
+const NOW_EVERY_MS = 30000;
+const yesNo = (/** @type {number} */ v) => t(v ? 'yes' : 'no');
+/** @param {any} health @param {any} site @param {string} name */
+function presentText(health, site, name) {
+  const v = presentOf(health, name);
+  // What was said before a silence is no present value: its time stands beside it.
+  return v === undefined ? '–' : `${(FORMATS[name] ?? plainNumber)(v)}${site.presence && site.presence !== 'online' && health.t ? ` (${whenShort(health.t)})` : ''}`;
+}
 const SPANS = { 6: 60, 24: 300, 168: 3600, 720: 14400 };
 /** Series the page knows how to write; others are shown as plain numbers. @type {Record<string, (v: number) => string>} */
 const FORMATS = {
   rate: (v) => `${bytes(v)}/s`, backlog: bytes, used: bytes, budget: bytes, available: bytes, pinned: bytes, bytes_today: bytes, bytes_month: bytes,
-  wear: (v) => `${number(v)} %`, backlog_age: duration, slowest_sync_us: (v) => `${number(v / 1000, 1)} ms`,
+  wear: (v) => `${number(v)} %`, recording: yesNo, blind: yesNo, memory_only: yesNo, backlog_age: duration, slowest_sync_us: (v) => `${number(v / 1000, 1)} ms`,
 };
 
 /** @param {{params: Record<string, string>}} of */
@@ -27,10 +50,21 @@ export default function page({ params }) {
   const hours = signal(24);
   const bounds = () => { const to = serverNow(); return { from: iso(to - hours.value * 3600000), to: iso(to) }; };
   const detail = resource((signal) => get(path, { signal }));
-  const health = resource((signal) => get(`${path}/health${query({ ...bounds(), step: /** @type {any} */ (SPANS)[hours.value] })}`, { signal }));
+  const health = resource(async (signal) => {
+    const asked = bounds();
+    const step = /** @type {any} */ (SPANS)[hours.value];
+    const read = (/** @type {string} */ from) => get(`${path}/health${query({ from, to: asked.to, step })}`, { signal });
+    const first = await read(asked.from);
+    // Before a young device's first minute the office answers by the hour: from there on it has minutes, and nothing is drawn before them.
+    const finer = step < first.step && first.t[0] * 1000 > ms(asked.from) ? await read(iso(first.t[0] * 1000)) : first;
+    return { ...finer, from: Math.min(ms(asked.from) / 1000, finer.t[0] ?? Infinity), to: ms(asked.to) / 1000 };
+  });
+  const last = signal(/** @type {any} */ (null));
+  effect(() => { if (detail.data.value) last.value = detail.data.value.health ?? null; });
+  every(NOW_EVERY_MS, () => { get(path).then((d) => { last.value = d.health ?? null; }, () => null); });
   // A device that is new has too little for a day's chart.
   let looked = false;
-  effect(() => { const t_ = health.data.value?.t; if (t_ && !looked) { looked = true; if (t_.length < 4) hours.value = 6; } });
+  effect(() => { const t_ = health.data.value?.t; if (t_ && !looked) { looked = true; if (t_.length === 0 || t_[0] * 1000 > serverNow() - 6 * 3600000) hours.value = 6; } });
   const presence = resource((signal) => get(`${path}/presence${query(bounds())}`, { signal }));
   const gaps = resource((signal) => get(`${path}/gaps${query(bounds())}`, { signal }));
   const live = () => siteOf(site) ?? detail.data.value ?? { site };
@@ -43,11 +77,11 @@ export default function page({ params }) {
         ${() => { const s = live(); return html`<dl class="facts"><dt>${t('site.presence')}</dt><dd>${word('presence', s.presence)}</dd><dt>${t('board.col_seen')}</dt><dd>${dateTime(s.seen)}</dd>
           <dt>${t('site.recording')}</dt><dd>${s.recording == null ? '–' : t(s.recording ? 'yes' : 'no')}</dd><dt>${t('board.col_clock')}</dt><dd>${clockText(s.clock)}</dd><dt>${t('board.col_backlog')}</dt><dd>${backlogText(s)}</dd>
           <dt>${t('board.col_wear')}</dt><dd>${s.card_worn_percent == null ? '–' : `${number(s.card_worn_percent)} %`}</dd>
-          <dt>${t('board.col_gaps')}</dt><dd>${s.gaps_today?.count ? t('board.gaps', { n: s.gaps_today.count, span: duration(s.gaps_today.seconds) }) : t('board.no_gaps')}</dd>
+          <dt>${t('board.col_gaps')}</dt><dd>${s.gaps_today?.count ? t('board.gaps', { n: s.gaps_today.count, span: duration(s.gaps_today.seconds || 0.5) }) : t('board.no_gaps')}</dd>
           ${s.sim ? html`<dt>${t('board.col_sim')}</dt><dd>${t('site.sim', { today: bytes(s.sim.today), day: s.sim.day_budget ? bytes(s.sim.day_budget) : '∞', month: bytes(s.sim.month), budget: s.sim.month_budget ? bytes(s.sim.month_budget) : '∞' })}</dd>` : null}
           <dt>${t('site.version')}</dt><dd>${s.version ?? '–'}</dd></dl>`; }}</div></div>
     <div class="row"><h2>${t('site.health')}</h2><div class="segmented" role="group" aria-label="${t('site.span')}">${Object.keys(SPANS).map((h) => html`<button type="button" aria-pressed="${() => String(hours.value === Number(h))}" @click=${() => { hours.value = Number(h); }}>${t(`site.span_${h}`)}</button>`)}</div></div>
-    ${show(health, (h) => untrack(() => (h.t.length === 0 ? html`<p class="notice">${t('site.no_health')}</p>` : html`<div class="charts">${Object.entries(h.series).map(([name, values]) => chart({ title: word('series', name), times: h.t, values: /** @type {any} */ (values), format: FORMATS[name] ?? plainNumber, max: name === 'wear' ? 100 : undefined }))}</div>`)))}
+    ${show(health, (h) => untrack(() => (h.t.length === 0 ? html`<p class="notice">${t('site.no_health')}</p>` : html`<div class="charts">${Object.entries(h.series).map(([name, values]) => chart({ title: word('series', name), step: h.step, from: h.from, to: h.to, kind: KINDS[name], now: () => presentText(last.value, live(), name), times: h.t, values: /** @type {any} */ (values), format: FORMATS[name] ?? plainNumber, max: name === 'wear' ? 100 : undefined }))}</div>`)))}
     <div class="columns"><div class="card"><h2>${t('site.presence')}</h2>${show(presence, (list) => spans(listOf(list, 'presence'), (p) => word('presence', p.state)))}</div>
       <div class="card"><h2>${t('axis.gaps')}</h2>${show(gaps, (list) => spans(listOf(list, 'gaps'), (g) => word('gap', g.reason)))}</div></div>
     ${allowedAt('device_command', site) || allowedAt('device_ping', site) ? commands(path, allowedAt('device_command', site) ? ['ping', 'log-tail', 'ring-status'] : ['ping']) : null}
@@ -56,7 +90,7 @@ export default function page({ params }) {
 
 /** @param {any[]} list @param {(x: any) => string} what */
 const spans = (list, what) => (list.length === 0 ? html`<p class="muted">${t('nothing')}</p>` : html`<div class="table-wrap table-short" tabindex="0" role="region" aria-label="${t('site.spans')}"><table class="table"><thead><tr><th scope="col">${t('from')}</th><th scope="col">${t('length')}</th><th scope="col">${t('board.col_reason')}</th></tr></thead>
-  <tbody>${list.slice().reverse().slice(0, 200).map((x) => html`<tr><td>${dateTime(x.from)}</td><td>${x.to ? duration((ms(x.to) - ms(x.from)) / 1000) : t('event.open')}</td><td>${what(x)}</td></tr>`)}</tbody></table></div>`);
+  <tbody>${list.slice().reverse().slice(0, 200).map((x) => html`<tr><td>${dateTime(x.from)}</td><td>${x.to ? lengthOf(ms(x.from), ms(x.to)) : t('event.open')}</td><td>${what(x)}</td></tr>`)}</tbody></table></div>`);
 
 /** The device's words as they came: names and values, nothing interpreted. @param {any} value */
 function tree(value) {

@@ -1,13 +1,15 @@
 // @ts-check
 // The day's axis of the chosen cameras: footage, gaps hatched with their reason, events, the cursor.
 import { html, signal, svg, computed, onCleanup } from '../core/view.js';
-import { duration, t, word } from '../core/i18n.js';
+import { lengthOf, t, word } from '../core/i18n.js';
 import { clock, dateTime, parts } from '../core/time.js';
 import { pieces } from '../player/lanes.js';
 import { nameOf } from './site_words.js';
 
 const LANE = 22;
 const TOP = 18;
+/** Room for the text of a tick; nearer to the end it stands on the left of its line. */
+const LABEL = 56;
 const STEPS = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 10800, 21600, 43200];
 export const ZOOMS = [86400, 6 * 3600, 3600, 600, 60];
 
@@ -75,17 +77,20 @@ export function axis(wall, zoomed = 0) {
     const w = width.value;
     const lanes = wall.lanes.value;
     return svg`<svg width="${w}" height="${TOP + Math.max(1, lanes.length) * LANE + 2}" aria-hidden="true"><defs><pattern id="hatch" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="7" height="7" class="hatch-ground"/><rect width="2.5" height="7" class="hatch-line"/></pattern></defs>
-      ${ticks(from, to, w).map((k) => svg`<g><line class="tick" x1="${x(k.at, from, to)}" x2="${x(k.at, from, to)}" y1="${TOP - 4}" y2="${TOP + lanes.length * LANE}"/><text class="tick-text" x="${x(k.at, from, to) + 3}" y="12">${k.text}</text></g>`)}
-      ${lanes.map((lane, i) => svg`<g>${merge(pieces(lane, from, to), (to - from) / w).map((p) => svg`<rect class="${p.kind === 'file' ? 'axis-file' : 'axis-gap'}" fill="${p.kind === 'file' ? null : p.reason === 'not_in_archive' ? 'none' : 'url(#hatch)'}"
-          x="${x(p.from, from, to)}" y="${TOP + i * LANE + 3}" width="${Math.max(1, x(p.to, from, to) - x(p.from, from, to))}" height="${LANE - 8}"><title>${p.kind === 'file' ? `${clock(p.from)}–${clock(p.to)}` : `${word('gap', p.reason)} ${clock(p.from)}–${clock(p.to)}`}</title></rect>`)}
+      ${ticks(from, to, w).map((k) => svg`<g><line class="tick" x1="${x(k.at, from, to)}" x2="${x(k.at, from, to)}" y1="${TOP - 4}" y2="${TOP + lanes.length * LANE}"/><text class="tick-text" text-anchor="${x(k.at, from, to) > w - LABEL ? 'end' : 'start'}" x="${x(k.at, from, to) + (x(k.at, from, to) > w - LABEL ? -3 : 3)}" y="12">${k.text}</text></g>`)}
+      ${lanes.map((lane, i) => svg`<g>${layered(merge(pieces(lane, from, to), (to - from) / w)).map((p) => svg`<rect class="${p.kind === 'file' ? 'axis-file' : 'axis-gap'}" fill="${p.kind === 'file' ? null : p.reason === 'not_in_archive' ? 'none' : 'url(#hatch)'}"
+          x="${x(p.from, from, to)}" y="${TOP + i * LANE + 3}" width="${Math.max(p.kind === 'file' ? 1 : 2, x(p.to, from, to) - x(p.from, from, to))}" height="${LANE - 8}"><title>${p.kind === 'file' ? `${clock(p.from)}–${clock(p.to)}` : `${word('gap', p.reason)} ${clock(p.from)}–${clock(p.to)}`}</title></rect>`)}
         ${lane.events.filter((e) => e.to >= from && e.from <= to).map((e) => svg`<rect class="axis-event" x="${x(e.from, from, to)}" y="${TOP + i * LANE + LANE - 7}" width="${Math.max(2, x(e.to, from, to) - x(e.from, from, to))}" height="4"/>`)}</g>`)}</svg>`;
   }}
       <span class="cursor" style:left="${() => { const [from, to] = view.value.split(' ').map(Number); return `${(100 * (wall.now.value - from)) / (to - from)}%`; }}"></span></div></div>
     <details class="gap-table"><summary>${() => t('axis.gaps_table', { n: wall.lanes.value.reduce((n, l) => n + l.gaps.length, 0) })}</summary>
       ${() => html`<div class="table-wrap" tabindex="0" role="region" aria-label="${t('axis.gaps')}"><table class="table"><thead><tr><th scope="col">${t('board.col_site')}</th><th scope="col">${t('from')}</th><th scope="col">${t('to')}</th><th scope="col">${t('length')}</th><th scope="col">${t('board.col_reason')}</th></tr></thead>
-      <tbody>${wall.lanes.value.flatMap((lane) => lane.gaps.map((g) => html`<tr><td>${nameOf(lane.site)}</td><td>${dateTime(g.from)}</td><td>${dateTime(g.to)}</td><td>${duration((g.to - g.from) / 1000)}</td><td>${word('gap', g.reason)}</td></tr>`))}</tbody></table></div>`}</details>
+      <tbody>${wall.lanes.value.flatMap((lane) => lane.gaps.map((g) => html`<tr><td>${nameOf(lane.site)}</td><td>${dateTime(g.from)}</td><td>${dateTime(g.to)}</td><td>${lengthOf(g.from, g.to)}</td><td>${word('gap', g.reason)}</td></tr>`))}</tbody></table></div>`}</details>
   </div>`;
 }
+
+/** Gaps are drawn last: a short one must not vanish below the footage beside it. @param {any[]} list */
+export const layered = (list) => [...list.filter((p) => p.kind === 'file'), ...list.filter((p) => p.kind !== 'file')];
 
 /** Pieces too narrow to see join their neighbour of the same kind, so that a day of clips stays a few hundred rectangles.
  * @param {import('../player/lanes.js').Piece[]} list @param {number} msOfPixel @returns {any[]} */

@@ -20,10 +20,13 @@ export function openDialog(title, view, options = {}) {
   const before = document.activeElement;
   document.body.append(element);
   const close = () => element.close();
+  // A dialog belongs to its page.
+  addEventListener('hashchange', close);
   const dispose = render(element, () => html`<header class="dialog-head"><h2 id="${id}">${title}</h2>
-    <button class="button button-quiet" type="button" aria-label="${t('close')}" @click=${close}>${icon('close')}</button></header>
+    <button class="button button-quiet" type="button" aria-label="${() => t('close')}" @click=${close}>${icon('close')}</button></header>
     <div class="dialog-body">${view(close)}</div>`);
   element.addEventListener('close', () => {
+    removeEventListener('hashchange', close);
     dispose();
     element.remove();
     if (before instanceof HTMLElement && before.isConnected) before.focus();
@@ -46,7 +49,7 @@ export function form(of) {
     busy.value = true;
     error.value = '';
     try { await of.submit(new FormData(/** @type {HTMLFormElement} */ (event.target))); } catch (e) {
-      error.value = typeof e === 'string' ? e : sentence(e);
+      error.value = sentence(e);
     } finally { busy.value = false; }
   };
   return html`<form class="${of.class ?? 'form'}" @submit=${submit}>${of.body}

@@ -1,6 +1,6 @@
 // @ts-check
 import { html, signal, effect, onCleanup } from '../core/view.js';
-import { t, has } from '../core/i18n.js';
+import { language, t, has } from '../core/i18n.js';
 import { Problem } from '../core/api.js';
 
 /**
@@ -26,11 +26,15 @@ export function resource(load) {
   return { data, error, reload() { again.value++; } };
 }
 
-/** The sentence of a refusal. @param {any} error */
+/** Refusals whose detail is English words of the office: beside a Vietnamese sentence it is left out. */
+const ENGLISH_DETAIL = new Set(['weak_password']);
+
+/** The sentence of a refusal; a text is the page's own word to the user. @param {any} error */
 export function sentence(error) {
+  if (typeof error === 'string') return error;
   if (error instanceof Problem) {
     const key = `problem.${error.code}`;
-    if (has(key)) return t(key, { seconds: error.retryAfter, detail: error.detail });
+    if (has(key)) return `${t(key, { seconds: error.retryAfter, detail: error.detail })}${ENGLISH_DETAIL.has(error.code) && language.value === 'en' && error.detail ? ` ${error.detail}` : ''}`;
     return error.detail ? t('problem.with_detail', { detail: error.detail }) : t('problem.other', { status: error.status });
   }
   return t('problem.page', { detail: String(error?.message ?? error) });

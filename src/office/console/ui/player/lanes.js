@@ -1,6 +1,9 @@
 // @ts-check
 // The axis of one camera: footage, gaps with their reason, and what is not known. Pure; times in ms.
 
+/** Files that follow so closely are one clip. */
+const JOIN_MS = 1000;
+
 /** @typedef {{from: number, to: number, fid: string | number, clock?: string, codec?: string}} Span */
 /** @typedef {{kind: 'file', from: number, to: number, fid: string | number, clock?: string} | {kind: 'gap', from: number, to: number, reason: string}} Piece */
 
@@ -12,34 +15,34 @@ export function readLane(site) {
 }
 
 /**
- * One line without overlaps from `from` to `to`: files first, then named gaps, then «not in the archive».
+ * One line without overlaps from `from` to `to`: named gaps first, for a file's range may hold one; then files, then «not in the archive».
  * @param {{spans: Span[], gaps: {from: number, to: number, reason: string}[]}} lane @param {number} from @param {number} to
  * @returns {Piece[]}
  */
 export function pieces(lane, from, to) {
   /** @type {Piece[]} */ const out = [];
   let at = from;
-  const fill = (/** @type {number} */ end) => {
-    for (const gap of lane.gaps) {
-      if (gap.to <= at || gap.from >= end) continue;
-      if (gap.from > at) out.push({ kind: 'gap', from: at, to: gap.from, reason: 'not_in_archive' });
-      const stop = Math.min(gap.to, end);
-      out.push({ kind: 'gap', from: Math.max(gap.from, at), to: stop, reason: gap.reason });
-      at = stop;
-      if (at >= end) return;
+  let i = 0;
+  const missing = (/** @type {number} */ end) => { if (end > at) { out.push({ kind: 'gap', from: at, to: end, reason: 'not_in_archive' }); at = end; } };
+  const footage = (/** @type {number} */ end) => {
+    for (; i < lane.spans.length && lane.spans[i].from < end; i++) {
+      const span = lane.spans[i];
+      missing(span.from);
+      const stop = Math.min(span.to, end);
+      if (stop > at) { out.push({ kind: 'file', from: at, to: stop, fid: span.fid, clock: span.clock }); at = stop; }
+      if (span.to > end) return;
     }
-    if (at < end) out.push({ kind: 'gap', from: at, to: end, reason: 'not_in_archive' });
-    at = end;
+    missing(end);
   };
-  for (const span of lane.spans) {
-    if (span.to <= at) continue;
-    if (span.from >= to) break;
-    if (span.from > at) fill(Math.min(span.from, to));
-    const stop = Math.min(span.to, to);
-    if (stop > at) out.push({ kind: 'file', from: Math.max(span.from, at), to: stop, fid: span.fid, clock: span.clock });
-    at = Math.max(at, stop);
+  for (const gap of lane.gaps) {
+    if (gap.to <= at) continue;
+    if (gap.from >= to) break;
+    if (gap.from > at) footage(gap.from);
+    const stop = Math.min(gap.to, to);
+    out.push({ kind: 'gap', from: at, to: stop, reason: gap.reason });
+    at = stop;
   }
-  if (at < to) fill(to);
+  if (at < to) footage(to);
   return out;
 }
 
@@ -55,11 +58,28 @@ export function pieceAt(lane, t) {
   return /** @type {Piece} */ ({ kind: 'gap', from: before, to: Math.min(next, named), reason: 'not_in_archive' });
 }
 
-/** The next time at which any camera has footage. @param {{spans: Span[]}[]} lanes @param {number} t @returns {number | null} */
+/** The next time at which any camera has footage outside of its named gaps. @param {{spans: Span[], gaps?: {from: number, to: number}[]}[]} lanes @param {number} t @returns {number | null} */
 export function nextFootage(lanes, t) {
   let best = Infinity;
-  for (const { spans } of lanes) for (const s of spans) if (s.to > t) { best = Math.min(best, Math.max(s.from, t)); }
+  for (const { spans, gaps = [] } of lanes) {
+    let at = t;
+    for (const s of spans) {
+      at = Math.max(at, s.from);
+      for (const g of gaps) if (g.from <= at && at < g.to) at = g.to;
+      if (at < s.to) { best = Math.min(best, at); break; }
+    }
+  }
   return Number.isFinite(best) ? best : null;
+}
+
+/** What an event's clip covers: the file of the event, or the one that holds its start; more files where it goes on.
+ * @param {{spans: Span[]}} lane @param {{fid?: string | number | null, from: number, to: number}} event @returns {{from: number, to: number} | null} */
+export function clipOf(lane, event) {
+  const first = lane.spans.find((s) => event.fid != null && String(s.fid) === String(event.fid)) ?? lane.spans.find((s) => s.to > event.from && s.from <= event.to);
+  if (!first) return null;
+  let end = first.to;
+  for (const s of lane.spans) if (end < event.to && s.from <= end + JOIN_MS && s.to > end) end = s.to;
+  return { from: first.from, to: end };
 }
 
 /** Where the newest footage begins, if no camera has any at a time. @param {{spans: Span[]}[]} lanes @param {number} t @returns {number | null} */

@@ -61,6 +61,21 @@ export class Tile {
     video.requestVideoFrameCallback(next);
   }
 
+  /** Why a file has no picture at a time: its own index says it, or the lane. @param {import('./mse.js').File_ | null} file @param {number} wall */
+  gapAt(file, wall) {
+    const own = file?.index.gaps?.find((/** @type {any} */ g) => Date.parse(g.from) <= wall && wall < Date.parse(g.to));
+    return own ? { reason: own.reason, from: Date.parse(own.from), to: Date.parse(own.to) } : this.lane.gaps.find((g) => g.from <= wall && wall < g.to) ?? null;
+  }
+
+  /** The first and the last picture of the file at a time, as far as it is loaded; ms. @param {number} wall */
+  pictures(wall) {
+    const piece = pieceAt(this.lane, wall);
+    const list = piece.kind === 'file' ? this.feed.file(piece.fid)?.fragments ?? [] : [];
+    const t = (wall - this.originMs) / 1000;
+    const first = fragmentAt(list, t) >= 0 ? t : list.find((f) => f.start >= t)?.start;
+    return list.length > 0 ? { first: first === undefined ? wall : this.originMs + first * 1000, last: this.originMs + list[list.length - 1].end * 1000 } : null;
+  }
+
   close() { this.feed.close(); }
   restart() { this.joined = false; this.feed.restart(); }
 
@@ -85,11 +100,11 @@ export class Tile {
       return false;
     }
     const file = this.feed.file(piece.fid);
-    const gap = file?.index.gaps?.find((/** @type {any} */ g) => Date.parse(g.from) <= wall && wall < Date.parse(g.to));
     const clock = file?.index.clock ?? piece.clock;
-    if (gap && fragmentAt(file?.fragments ?? [], t) < 0) {
+    const gap = fragmentAt(file?.fragments ?? [], t) < 0 ? this.gapAt(file, wall) : null;
+    if (gap) {
       this.rest();
-      this.set({ kind: 'gap', reason: gap.reason, from: Date.parse(gap.from), to: Date.parse(gap.to) });
+      this.set({ kind: 'gap', reason: gap.reason, from: gap.from, to: gap.to });
       return false;
     }
     const error = this.feed.failure(piece.fid);
@@ -103,7 +118,7 @@ export class Tile {
     this.image.hidden = true;
     if (!this.feed.has(t)) {
       const at = fragmentAt(file.fragments, t);
-      if (at >= 0 && file.have.has(at)) { this.rest(); this.set({ kind: 'gap', reason: 'no_key_frame', from: wall, to: wall }); return false; }
+      if (at >= 0 && file.have.has(at)) { this.rest(); this.set({ kind: 'gap', reason: 'no_key_yet', from: wall, to: wall }); return false; }
       if (at < 0) { this.rest(); this.set({ kind: 'gap', reason: 'no_pictures', from: wall, to: wall }); return false; }
       this.rest();
       this.set({ kind: 'loading', fid: piece.fid, clock });

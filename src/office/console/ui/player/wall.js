@@ -5,19 +5,23 @@ import { get, query, send } from '../core/api.js';
 import { iso } from '../core/time.js';
 import { MasterClock } from './clock.js';
 import { HoldJudge, slip, SyncStats } from './sync.js';
-import { newestBefore, nextFootage, readLane } from './lanes.js';
+import { clipOf, newestBefore, nextFootage, readLane } from './lanes.js';
 import { ShownSpans } from './shown.js';
 import { Tile } from './tile.js';
 
 export const TILES_MAX = 9;
 const STEP_MS = 100;
+/** A clip ends so long before its last picture ends: that picture stays on the screen. */
+const LAST_MS = 60;
+/** The range of a file can end so much later than its pictures. */
+const EDGE_MS = 10000;
 const SHOWN_EVERY_MS = 5000;
 /** Footage of today grows: the axis is asked for again. */
 const AXIS_EVERY_MS = 30000;
 
 /**
- * @param {{sites: string[], from: number, to: number, at: number, newest?: boolean, sound: (site: string) => boolean, purpose: () => boolean}} of
- *   `newest`: the time was not chosen, so the newest footage is better than an empty one
+ * @param {{sites: string[], from: number, to: number, at: number, newest?: boolean, clip?: {fid?: string | number | null, from: number, to: number}, sound: (site: string) => boolean, purpose: () => boolean}} of
+ *   `newest`: the time was not chosen, so the newest footage is better than an empty one; `clip`: an event, whose clip is played from its first picture to its end
  */
 export function openWall(of) {
   const steady = () => performance.now();
@@ -26,6 +30,7 @@ export function openWall(of) {
   const stats = new SyncStats();
   const seen = new ShownSpans();
   stats.clear(steady());
+  let before = of.at;
   const now = signal(of.at);
   const playing = signal(false);
   const speed = signal(1);
@@ -36,6 +41,9 @@ export function openWall(of) {
   const lanes = signal(/** @type {ReturnType<typeof readLane>[]} */ ([]));
   const failed = signal(/** @type {any} */ (null));
   const range = signal({ from: of.from, to: of.to });
+  /** @type {{from: number, to: number} | null} the clip of the event */ let clip = null;
+  /** The user has not chosen a time yet. */
+  let untouched = true;
   const tiles = of.sites.slice(0, TILES_MAX).map((site) => new Tile(site, of.from, {
     sound: () => soundOf.peek() === site && of.sound(site),
     purpose: of.purpose,
@@ -50,10 +58,29 @@ export function openWall(of) {
       const read = tiles.map((tile) => readLane(answer.sites.find((/** @type {any} */ s) => s.site === tile.site) ?? { site: tile.site }));
       tiles.forEach((tile, i) => { tile.lane = read[i]; });
       lanes.value = read;
+      if (of.clip && !clip) toClip(of.clip);
       failed.value = null;
     } catch (error) { if (lanes.peek().length === 0) failed.value = error; }
   };
+  /** Where the clip begins: not in a gap. @param {NonNullable<typeof of.clip>} event */
+  const toClip = (event) => {
+    clip = clipOf(lanes.peek()[0], event);
+    if (!clip || !untouched) return;
+    clip.from = nextFootage(lanes.peek(), Math.max(clip.from, of.at)) ?? clip.from;
+    jump(clip.from);
+  };
+  /** The first picture can be later than the range of the file, and the last one earlier: its index says so. */
+  const toPictures = () => {
+    const found = clip && untouched && !clock.playing ? tiles[0].pictures(clock.now()) : null;
+    if (!clip || !found) return;
+    untouched = false;
+    if (found.first > clock.now() && found.first < clip.to) { clip.from = found.first; jump(found.first); }
+    if (found.last > clip.from && clip.to - found.last < EDGE_MS) clip.to = Math.min(clip.to, found.last);
+  };
   const step = () => {
+    toPictures();
+    if (clip && clock.playing && before < clip.to && clock.now() >= clip.to) { clock.pause(); playing.value = false; judge.reset(); clock.seek(clip.to - LAST_MS); }
+    before = clock.now();
     if (skips.peek() && clock.playing) {
       const next = nextFootage(lanes.peek(), clock.now());
       if (next !== null && next - clock.now() > 500) seek(next);
@@ -72,12 +99,21 @@ export function openWall(of) {
     for (const one of seen.take()) send('POST', '/shown', one).catch(() => null);
   };
 
-  function play() { clock.play(); playing.value = true; step(); }
+  function play() {
+    // At the end of the clip: once more.
+    if (clip && Math.abs(clip.to - clock.now()) <= LAST_MS * 2) jump(clip.from);
+    untouched = false;
+    clock.play(); playing.value = true;
+    step();
+  }
   function pause() { clock.pause(); playing.value = false; judge.reset(); step(); }
   /** @param {number} wall */
-  function seek(wall) {
+  function seek(wall) { untouched = false; jump(wall); }
+  /** @param {number} wall */
+  function jump(wall) {
     const { from, to } = range.peek();
     clock.seek(Math.min(to, Math.max(from, wall)));
+    before = clock.now();
     judge.reset();
     for (const tile of tiles) tile.joined = false;
     step();
