@@ -15,7 +15,7 @@
 //!   [`connection_probe`] tests new cameras and brokers.
 //! * [`storage_updates`], [`uplink_updates`]: reactions to storage and uplink. [`shutdown`]: the
 //!   ordered shutdown. [`ulid`]: ids. [`runtime`]: channels, threads and the main loop;
-//!   `camera_tasks`: its camera streams.
+//!   `camera_tasks`: its camera streams; `gap_events`: the limit of gap events.
 //!
 //! What belongs here: when something is an event, when a clip is cut, what is pending. What does
 //! not: any I/O.
@@ -28,6 +28,7 @@ pub(crate) mod storage_updates;
 pub(crate) mod outbox_entry;
 pub(crate) mod events;
 mod event_log;
+mod gap_events;
 pub(crate) mod motion_events;
 pub(crate) mod clip_jobs;
 pub(crate) mod uplink_updates;
@@ -211,7 +212,7 @@ pub struct Agent {
     connected: bool,
     next_health: MonoTime,
     storage_faults: FaultEventLimiter,
-    parameter_gaps: FaultEventLimiter,
+    gap_events: gap_events::GapEvents,
     /// When an event last reported each uplink alarm.
     alarms: BTreeMap<Alarm, MonoTime>,
 }
@@ -248,7 +249,7 @@ impl Agent {
             connected: false,
             next_health: MonoTime(0),
             storage_faults: FaultEventLimiter::default(),
-            parameter_gaps: FaultEventLimiter::default(),
+            gap_events: gap_events::GapEvents::default(),
             alarms: BTreeMap::new(),
             settings,
         }
@@ -287,7 +288,7 @@ impl Agent {
         };
         let configuration =
             self.configuration.as_ref().map(|configuration| configuration.machine.deadline());
-        [health, stop, self.spool.deadline(), configuration]
+        [health, stop, self.spool.deadline(), configuration, self.gap_events.deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -335,6 +336,7 @@ impl Agent {
             self.next_health = now.mono.plus_secs(self.settings.uplink.health_every.into());
             out.push(AgentEffect::Uplink(UplinkRequest::Health(Box::new(self.health(now)))));
         }
+        self.joined_gaps(now, false);
         self.advance_stop(now, out);
     }
 

@@ -10,7 +10,9 @@ use serde_json::json;
 
 use super::events::kind;
 use super::{Agent, AgentEffect, AgentPhase};
-use crate::storage::StorageRequest;
+use crate::camera::StreamRole;
+use crate::health::CameraState;
+use crate::storage::{Gap, GapReason, StorageRequest};
 use crate::units::{MonoTime, Timestamp};
 use crate::uplink::UplinkRequest;
 
@@ -67,6 +69,7 @@ impl Agent {
         match self.phase {
             AgentPhase::Running => {
                 self.configure(now, crate::remote_config::action::ConfigInput::Stop, out);
+                self.end_footage(now, out);
                 out.push(AgentEffect::StopCamera);
                 self.phase = AgentPhase::Stopping(ShutdownStep::camera(now.mono));
             }
@@ -76,10 +79,20 @@ impl Agent {
         }
     }
 
+    /// Tells storage that the footage ends here, and of an outage of the camera that has no end.
+    fn end_footage(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
+        if let CameraState::Down { since, .. } = self.gauges.camera_mut(StreamRole::Main) {
+            let gap = Gap { from: *since, to: now, reason: GapReason::CameraDown, bytes: 0 };
+            out.push(AgentEffect::Storage(StorageRequest::NoteGap(gap)));
+        }
+        out.push(AgentEffect::Storage(StorageRequest::Stopping { at: now }));
+    }
+
     pub(super) fn camera_stopped(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
         if matches!(self.phase, AgentPhase::Stopping(ShutdownStep::Camera(_))) {
             // The footage is whole before the slower steps: a supervisor may be impatient.
             out.push(AgentEffect::Storage(StorageRequest::Flush));
+            self.joined_gaps(now, true);
             self.end_all(now, out);
             let unopened = self.take_unopened();
             self.event(

@@ -1,7 +1,7 @@
-//! Reactions to storage updates: durable records and entries, gaps, repairs, locks, faults and the
+//! Reactions to storage updates: durable records and entries, repairs, locks, faults and the
 //! wall clock.
 //!
-//! Clips and snapshots are in [`super::clip_jobs`], commands about locks in [`super::commands`].
+//! Gaps are in [`super::gap_events`], clips and snapshots in [`super::clip_jobs`], commands about locks in [`super::commands`].
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::remote_config::action;
 use crate::storage::clock_history::ClockSet;
 use crate::storage::messages::Repair;
 use crate::storage::open::StorageFault;
-use crate::storage::{Gap, GapReason, StorageUpdate, TrackChangeReport};
+use crate::storage::{StorageUpdate, TrackChangeReport};
 use crate::units::{Digest, MonoTime, RingId, Timestamp};
 use crate::uplink::UplinkRequest;
 
-/// Minimum time between two [`kind::STORAGE`] events, and between two gaps of changing parameters. A
-/// failing card or camera reports faults continuously, and one event per fault would fill the outbox.
+/// Minimum time between two [`kind::STORAGE`] events. A failing card reports faults continuously, and
+/// one event per fault would fill the outbox.
 const FAULT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Limits events about a fault to one per [`FAULT_INTERVAL`].
@@ -177,17 +177,6 @@ impl Agent {
         let data =
             json!({"state": "no_room", "wanted": wanted, "available": available, "detail": detail});
         self.event(now, kind::CARD, None, data);
-    }
-
-    /// Reports a gap. All gaps are on the card; those of changing parameters come so often that only
-    /// one a minute is an event.
-    fn gap(&mut self, now: Timestamp, gap: &Gap) {
-        let mut data = events::gap(gap);
-        if gap.reason == GapReason::ParameterChanges {
-            let Some(suppressed_count) = self.parameter_gaps.pass(now.mono) else { return };
-            data["suppressed_count"] = json!(suppressed_count);
-        }
-        self.event(gap.from, kind::GAP, None, data);
     }
 
     /// Reports a camera that changes its parameter sets again and again, or no longer does.

@@ -324,7 +324,7 @@ impl Bench {
     }
 
     fn gap(&mut self) {
-        let gap = Gap { from: stamp(2), to: stamp(3), reason: GapReason::FellBehind, bytes: 1 };
+        let gap = Gap { from: stamp(2), to: stamp(3), reason: GapReason::EvictedPinned, bytes: 1 };
         self.give(AgentInput::Storage(StorageUpdate::Gap(gap)));
     }
 
@@ -729,24 +729,54 @@ fn a_camera_outage_becomes_a_gap_record_and_two_events() {
 }
 
 #[test]
-fn gaps_of_changing_parameters_are_one_event_a_minute() {
+fn a_flood_of_gaps_is_few_events_that_cover_all_of_it() {
+    for reason in [GapReason::FellBehind, GapReason::NoKeyFrame, GapReason::ParameterChanges] {
+        let mut bench = Bench::new();
+        let begin = bench.now;
+        for n in 0..300 {
+            bench.now = begin.after(n * 50_000);
+            let (from, to) = (bench.now, bench.now.after(20_000));
+            bench.give(AgentInput::Storage(StorageUpdate::Gap(Gap { from, to, reason, bytes: 1 })));
+        }
+        assert_eq!(bench.data("gap").len(), 4, "the first ones are events at once");
+        assert!(bench.agent.deadline() <= begin.after(60_000_000).mono);
+        bench.now = begin.after(60_000_000);
+        bench.give(AgentInput::Tick);
+        let gaps = bench.data("gap");
+        assert_eq!(gaps.len(), 5, "{gaps:?}");
+        let span = &gaps[4];
+        assert_eq!((&span["gaps"], &span["lost_ms"]), (&json!(296), &json!(5920)));
+        assert_eq!(span["bytes"], 296);
+        let (from, to) = (begin.after(200_000), begin.after(299 * 50_000 + 20_000));
+        assert_eq!(span["from"], json!(from.wall.rfc3339()));
+        assert_eq!(span["to"], json!(to.wall.rfc3339()));
+    }
+}
+
+#[test]
+fn changing_parameters_are_reported_as_one_event() {
     let mut bench = Bench::new();
     let report = TrackChangeReport { is_stable: false, changes: 2, left_out: 1 };
     bench.give(AgentInput::Storage(StorageUpdate::TrackChanges(report)));
-    for second in 2..62 {
-        let (from, to) = (stamp(second), stamp(second + 1));
-        let gap = Gap { from, to, reason: GapReason::ParameterChanges, bytes: 1 };
-        bench.give(AgentInput::Storage(StorageUpdate::Gap(gap)));
-    }
-    let gaps = bench.data("gap");
-    let counts: Vec<_> = gaps.iter().map(|gap| gap["suppressed_count"].as_u64()).collect();
-    assert!(counts.len() <= 2 && counts[0] == Some(0), "{counts:?}");
     let reports = bench.data("camera.parameters");
     assert_eq!((reports.len(), &reports[0]["state"]), (1, &serde_json::json!("unstable")));
     assert!(bench.agent.gauges.unstable, "health shows it");
     let report = TrackChangeReport { is_stable: true, changes: 60, left_out: 540 };
     bench.give(AgentInput::Storage(StorageUpdate::TrackChanges(report)));
     assert!(!bench.agent.gauges.unstable);
+}
+
+#[test]
+fn joined_gaps_are_reported_before_a_stop_ends() {
+    let mut bench = Bench::new();
+    for second in 2..12 {
+        let (from, to) = (stamp(second), stamp(second + 1));
+        let gap = Gap { from, to, reason: GapReason::FellBehind, bytes: 1 };
+        bench.give(AgentInput::Storage(StorageUpdate::Gap(gap)));
+    }
+    bench.give(AgentInput::Stop);
+    bench.give(AgentInput::CameraStopped);
+    assert_eq!(bench.data("gap").last().unwrap()["gaps"], 6);
 }
 
 #[test]

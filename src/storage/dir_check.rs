@@ -94,7 +94,9 @@ impl Engine {
                 is_lost = numbers.is_some();
                 if let Some((first, last)) = numbers {
                     lost.add(first, last);
-                    detail += &format!(": its records {first} to {last} are lost");
+                    detail += &format!(
+                        ": its records {first} to {last} count as missing, also if a copy holds them"
+                    );
                 }
                 detail += "; it is not touched until the next boot: put the file back, then restart taimat";
                 if newest == Some(file) {
@@ -102,6 +104,11 @@ impl Engine {
                     self.need_key |= self.builder.first().is_none_or(|first| !first.key);
                     self.flush_all(out);
                 }
+            } else if change.is_shorter
+                && let Some((first, last)) = self.ring.numbers_in(file)
+            {
+                detail +=
+                    &format!(": of its records {first} to {last} those behind its end are lost");
             }
             out.push(StorageUpdate::Trouble { detail, lost: is_lost });
         }
@@ -129,11 +136,16 @@ impl Ring {
         on_card.filter(|file| !self.quarantined.contains(file)).take(most).collect()
     }
 
+    /// The numbers of the records in a file.
+    fn numbers_in(&self, file: u32) -> Option<(u64, u64)> {
+        let at = self.index.live().iter().position(|segment| segment.head.segment == file);
+        at.map(|at| self.numbers_of(at)).filter(|(first, last)| first <= last)
+    }
+
     /// Neither reads nor writes a file until the next boot. Its records are on record as missing;
     /// returns their numbers.
     fn drop_file(&mut self, file: u32) -> Option<(u64, u64)> {
-        let at = self.index.live().iter().position(|segment| segment.head.segment == file);
-        let numbers = at.map(|at| self.numbers_of(at)).filter(|(first, last)| first <= last);
+        let numbers = self.numbers_in(file);
         self.close_file(file);
         self.index.forget(file);
         self.quarantined.insert(file);
@@ -330,7 +342,9 @@ mod tests {
         std::fs::rename(&path, recorder.path("aside")).unwrap();
         std::fs::write(&path, vec![9; small().segment as usize]).unwrap();
         recorder.record(10);
-        assert!(recorder.troubles()[0].contains("replaced by another file"), "{:?}", recorder.out);
+        let trouble = &recorder.troubles()[0];
+        assert!(trouble.contains("replaced by another file"), "{trouble}");
+        assert!(trouble.contains("count as missing") && !trouble.contains("lost"), "{trouble}");
         assert_eq!(recorder.missing().len(), 1);
         assert!(std::fs::read(&path).unwrap().iter().all(|byte| *byte == 9));
         let durable = recorder.out.iter().rev().find_map(|update| match update {
@@ -351,6 +365,7 @@ mod tests {
         recorder.record(5);
         let troubles = recorder.troubles();
         assert!(troubles.len() == 1 && troubles[0].contains("has 4096 bytes"), "{troubles:?}");
+        assert!(troubles[0].contains("of its records "), "{troubles:?}");
     }
 
     #[test]

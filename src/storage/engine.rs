@@ -35,10 +35,6 @@ const CARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Recording of entries continues in memory after this many rejected journal writes in a row. The
 /// agent offers an entry again every five seconds.
 const REFUSALS_MAX: u32 = 3;
-/// Longest gap in the media clock between two boots, microseconds (30 days). Limits the effect of a
-/// wrong clock.
-const GAP_MAX: i64 = 30 * 24 * 3600 * 1_000_000;
-
 /// A recent fragment, at which an open pin may begin.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RecentFragment {
@@ -81,6 +77,10 @@ pub struct Engine {
     pub(super) next_late_flush: MonoTime,
     /// The gap since the last boot, a write error or an undecodable frame.
     pub(super) open_gap: Option<OpenGap>,
+    /// Begin and reason of what this boot left out while it has recorded nothing.
+    pub(super) discarded: Option<(Timestamp, GapReason)>,
+    /// When the stop began; the footage ends there.
+    pub(super) stopping: Option<Timestamp>,
     /// Gaps that still have to be recorded.
     pub(super) pending_gaps: Vec<Gap>,
     /// End of the last gap that this boot recorded or is about to record.
@@ -166,14 +166,7 @@ impl Engine {
     fn start_run(&mut self, frame: &Frame, out: &mut Vec<StorageUpdate>) {
         self.flush_all(out);
         self.need_key = true;
-        let since = match self.open_gap {
-            Some(gap) if self.until == Timestamp::default() => {
-                frame.at.wall.0.saturating_sub(gap.from.wall.0)
-            }
-            _ if self.until == Timestamp::default() => 0,
-            _ => frame.at.mono.since(self.until.mono) as i64,
-        };
-        let media = self.media_end + since.clamp(0, GAP_MAX) as u64;
+        let media = self.media_end + self.since_footage(frame.at);
         self.anchor = Some(Anchor { run: frame.run, pts: frame.pts_micros(), media });
     }
 
@@ -248,8 +241,12 @@ impl Engine {
                 self.ring.resize(budget, pin_quota);
                 out.extend(self.ring.lack_of_room(budget));
             }
-            StorageRequest::Flush => self.flush_all(out),
-            StorageRequest::Stop => self.stop(out),
+            StorageRequest::Stopping { at } => self.stopping = Some(at),
+            StorageRequest::Flush => match self.stopping {
+                Some(at) => self.end_footage(at, out),
+                None => self.flush_all(out),
+            },
+            StorageRequest::Stop => self.stop(now, out),
         }
     }
 
@@ -417,6 +414,7 @@ impl Engine {
         out: &mut Vec<StorageUpdate>,
     ) -> Result<u64, AppendFault> {
         self.ring.place_fragment(&draft_of(fragment), tracks)?;
+        self.split_start_gap(fragment.start, None);
         if let Some(OpenGap { from, reason, bytes }) = self.open_gap.take() {
             self.queue_gap(Gap { from, to: fragment.start, reason, bytes });
         }
@@ -475,8 +473,8 @@ impl Engine {
         self.answer_due(self.until, out);
     }
 
-    fn stop(&mut self, out: &mut Vec<StorageUpdate>) {
-        self.flush_all(out);
+    fn stop(&mut self, now: Timestamp, out: &mut Vec<StorageUpdate>) {
+        self.end_footage(self.stopping.unwrap_or(now), out);
         if !self.ring.is_in_memory() {
             self.journal.note_record(self.ring.newest());
         }

@@ -16,6 +16,12 @@ const PENDING_GAPS_MAX: usize = 32;
 /// Shortest time between two fragments that counts as a gap: 12 frames at 25 fps.
 const GAP_MIN: Duration = Duration::from_millis(500);
 
+/// Shortest time between a start and the first footage, and between the last footage and a stop, that
+/// is told apart from the time off: a start or a stop takes some of it anyway.
+const ON_MIN: Duration = Duration::from_secs(2);
+/// Longest gap in the media clock, microseconds (30 days). Limits the effect of a wrong clock.
+const MEDIA_GAP_MAX: i64 = 30 * 24 * 3600 * 1_000_000;
+
 /// Footage that continues this soon behind the begin of a camera outage has lost nothing: its frames
 /// came late, in one burst, and their capture times jitter by this much.
 const LATE_JITTER: Duration = Duration::from_millis(100);
@@ -88,6 +94,59 @@ impl Engine {
     pub(super) fn extend_open_gap(&mut self, from: Timestamp, reason: GapReason, bytes: u64) {
         let gap = self.open_gap.get_or_insert(OpenGap { from, reason, bytes: 0 });
         gap.bytes += bytes;
+        if gap.reason.is_between_starts() {
+            let discarded = self.discarded.get_or_insert((from, reason));
+            // A stream may begin between two key frames; what keeps it out later says more.
+            if discarded.1 == GapReason::NoKeyFrame {
+                discarded.1 = reason;
+            }
+        }
+    }
+
+    /// Microseconds on the media clock from the end of the footage to `at`.
+    pub(super) fn since_footage(&self, at: Timestamp) -> u64 {
+        let since = match self.open_gap {
+            Some(gap) if self.until == Timestamp::default() => {
+                at.wall.0.saturating_sub(gap.from.wall.0)
+            }
+            _ if self.until == Timestamp::default() => 0,
+            _ => at.mono.since(self.until.mono) as i64,
+        };
+        since.clamp(0, MEDIA_GAP_MAX) as u64
+    }
+
+    /// Ends the gap between two starts where this boot began to leave out pictures, or at `silent`
+    /// if it got none: the device was on from there to `to`, and that is a gap with a reason of its
+    /// own.
+    pub(super) fn split_start_gap(&mut self, to: Timestamp, silent: Option<Timestamp>) {
+        let silent = silent.map(|from| (from, GapReason::CameraDown));
+        let Some((from, reason)) = self.discarded.take().or(silent) else { return };
+        let is_long = to.mono.duration_since(from.mono) > ON_MIN;
+        let off = self.open_gap.take_if(|open| is_long && open.reason.is_between_starts());
+        if let Some(OpenGap { from: begin, reason: off, bytes }) = off {
+            self.queue_gap(Gap { from: begin, to: from, reason: off, bytes: 0 });
+            self.open_gap = Some(OpenGap { from, reason, bytes });
+        }
+    }
+
+    /// Records what is missing up to an orderly stop at `at`, with its reason: the device was on.
+    /// Without this the next boot would take it for a part of the stop. A power cut leaves no time
+    /// for it, and the gap of the power cut then begins at the last record.
+    pub(super) fn end_footage(&mut self, at: Timestamp, out: &mut Vec<StorageUpdate>) {
+        self.flush_all(out);
+        let newest = self.ring.index().live().last();
+        let Some(tracks) = newest.map(|newest| newest.head.tracks.clone()) else { return };
+        let media = self.media_end + self.since_footage(at);
+        self.split_start_gap(at, Some(at.at(self.started)));
+        let is_of_boot = |open: &mut OpenGap| !open.reason.is_between_starts();
+        if let Some(OpenGap { from, reason, bytes }) = self.open_gap.take_if(is_of_boot) {
+            let to = if at.mono < from.mono { from } else { at };
+            self.queue_gap(Gap { from, to, reason, bytes });
+        }
+        if at.mono.duration_since(self.until.mono.max(self.named_until)) > ON_MIN {
+            self.queue_stall_gap(at);
+        }
+        self.write_gaps(media, &tracks, out);
     }
 
     /// Records a `camera_down` gap for a stall that was too short for the camera supervisor.

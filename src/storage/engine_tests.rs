@@ -1038,3 +1038,60 @@ fn footage_in_memory_is_a_gap_after_an_orderly_stop_too() {
     assert!(matches!(bench.gaps()[..], [(_, 285..=301, 601)]), "{:?}", bench.gaps());
     bench.is_whole();
 }
+
+#[test]
+fn a_stop_records_the_open_gap_with_its_reason() {
+    let mut bench = Bench::new(small());
+    bench.record(20);
+    for n in 0..80 {
+        bench.wait(100_000);
+        bench.frame(&video(2), n * 9000, false, 500);
+    }
+    bench.order(StorageRequest::Stop);
+    assert_eq!(bench.gaps(), [(GapReason::NoKeyFrame, 201, 280)]);
+    bench.is_whole();
+    bench.wait(60_000_000);
+    bench.restart(small());
+    bench.record(4);
+    assert_eq!(bench.gaps(), [(GapReason::Stopped, 280, 881)]);
+    bench.is_whole();
+}
+
+#[test]
+fn undecodable_pictures_behind_a_start_are_no_time_off() {
+    for is_stopped in [false, true] {
+        let mut bench = Bench::new(small());
+        bench.record(20);
+        bench.order(StorageRequest::Stop);
+        bench.wait(60_000_000);
+        bench.restart(small());
+        for n in 0..80 {
+            bench.wait(100_000);
+            bench.frame(&video(1), n * 9000, false, 500);
+        }
+        let off = (GapReason::Stopped, 201, 801);
+        if is_stopped {
+            bench.order(StorageRequest::Stop);
+            assert_eq!(bench.gaps(), [off, (GapReason::NoKeyFrame, 801, 880)]);
+            bench.wait(60_000_000);
+            bench.restart(small());
+            bench.record(4);
+            assert_eq!(bench.gaps(), [(GapReason::Stopped, 880, 1481)]);
+        } else {
+            bench.frames = 80;
+            bench.record(4);
+            assert_eq!(bench.gaps(), [off, (GapReason::NoKeyFrame, 801, 881)]);
+        }
+        bench.is_whole();
+    }
+}
+
+#[test]
+fn a_camera_that_sent_nothing_before_a_stop_is_named() {
+    let mut bench = Bench::new(small());
+    bench.record(20);
+    bench.wait(8_000_000);
+    bench.order(StorageRequest::Stop);
+    assert_eq!(bench.gaps(), [(GapReason::CameraDown, 201, 280)]);
+    bench.is_whole();
+}

@@ -10,6 +10,8 @@ pub struct FileChange {
     pub what: String,
     /// True when another file, or none, has its name.
     pub is_other: bool,
+    /// True when it is the same file and was cut.
+    pub is_shorter: bool,
 }
 
 /// Device, inode and length of a file.
@@ -29,7 +31,8 @@ impl FileMark {
     /// What became of the file if `found` has its name now, once for each change of its length.
     pub(super) fn change(&mut self, found: Option<&Metadata>) -> Option<FileChange> {
         let Some(found) = found else {
-            return Some(FileChange { what: "was removed or renamed".into(), is_other: true });
+            let what = "was removed or renamed".into();
+            return Some(FileChange { what, is_other: true, is_shorter: false });
         };
         let now = FileMark::of(found);
         if now == *self {
@@ -42,7 +45,8 @@ impl FileMark {
         } else {
             ("was replaced by another file".to_owned(), true)
         };
+        let is_shorter = !is_other && now.len < self.len;
         self.len = now.len;
-        Some(FileChange { what, is_other })
+        Some(FileChange { what, is_other, is_shorter })
     }
 }

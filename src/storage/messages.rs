@@ -69,6 +69,12 @@ pub enum StorageRequest {
     /// The process ended in order before this boot. A card that has no ordered stop then took no
     /// writes at its end: the footage since is missing for that reason, and not by a power cut.
     StoppedBefore,
+    /// An orderly stop began at this time. The next [`StorageRequest::Flush`] records the open gap up
+    /// to it: the gap behind it is that of the stop.
+    Stopping {
+        /// The time of the signal or request.
+        at: Timestamp,
+    },
     /// Lock footage as evidence; answered by [`StorageUpdate::Locked`]. Replaces a lock with the
     /// same id.
     Lock {

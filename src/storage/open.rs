@@ -147,6 +147,8 @@ impl Engine {
             idle_at: now,
             next_late_flush: now,
             open_gap: None,
+            discarded: None,
+            stopping: None,
             pending_gaps: Vec::new(),
             named_until: MonoTime(0),
             until: Timestamp::default(),

@@ -287,7 +287,7 @@ impl Ring {
             }
         });
         let lost = numbers.map_or(String::new(), |(first, last)| {
-            format!(" its records {first} to {last} are lost;")
+            format!(" its records {first} to {last} count as missing;")
         });
         let detail = format!("{fault}:{lost} trying another file");
         StorageUpdate::Trouble { detail, lost: !lost.is_empty() }
