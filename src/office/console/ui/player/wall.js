@@ -71,9 +71,14 @@ export function openWall(of) {
   const report = () => {
     for (const one of seen.take()) send('POST', '/shown', one).catch(() => null);
   };
+  // The last reports outlive the page; without them the office ends the playback after two minutes.
+  const leave = () => {
+    for (const one of seen.end()) send('POST', '/shown', one, { keepalive: true, quiet: true }).catch(() => null);
+  };
+  window.addEventListener('pagehide', leave);
 
   function play() { clock.play(); playing.value = true; step(); }
-  function pause() { clock.pause(); playing.value = false; judge.reset(); step(); }
+  function pause() { clock.pause(); playing.value = false; judge.reset(); step(); report(); }
   /** @param {number} wall */
   function seek(wall) {
     const { from, to } = range.peek();
@@ -109,7 +114,8 @@ export function openWall(of) {
   const timers = [setInterval(step, STEP_MS), setInterval(report, SHOWN_EVERY_MS), setInterval(loadAxis, AXIS_EVERY_MS)];
   onCleanup(() => {
     timers.forEach(clearInterval);
-    report();
+    window.removeEventListener('pagehide', leave);
+    leave();
     for (const tile of tiles) tile.close();
   });
   loadAxis().then(() => {
