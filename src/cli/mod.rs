@@ -45,6 +45,8 @@ mod office_filter;
 mod office_lock;
 mod office_print;
 #[cfg(feature = "office")]
+mod office_trail;
+#[cfg(feature = "office")]
 mod office_user;
 #[cfg(feature = "office")]
 mod office_web;

@@ -17,13 +17,14 @@ use super::office_filter::{
 use super::office_print::{Lines, show, show_check};
 use super::office_web::{WebFlags, start_web};
 use super::run::on_signal;
-use super::{office_file, office_lock};
+use super::{office_file, office_lock, office_trail};
 use crate::clock::{Clock as _, SystemClock, random_id};
 use crate::escape::{shown, shown_json, shown_path};
 use crate::office::archive::Archive;
 use crate::office::archive_link::{ArchiveClient, ArchiveLink};
 use crate::office::archive_lock::claim;
 use crate::office::command_client::{CommandError, DeviceCommand, send};
+use crate::office::console::audit::record::{Act, Entry};
 use crate::office::console::retention::rules_of;
 use crate::office::office_config::OfficeConfig;
 use crate::office::operator_socket;
@@ -33,7 +34,7 @@ use crate::office::service::{self, OfficeService};
 use crate::office::store;
 use crate::regular_file::{Links, TEXT_MAX, read_text};
 use crate::remote_config::rejection::Rejection;
-use crate::units::SiteId;
+use crate::units::{SiteId, WallTime};
 
 /// Free bytes below which a command warns that the disk is almost full: a few files of one site.
 const ALMOST_FULL: u64 = 64 << 20;
@@ -121,7 +122,7 @@ enum OfficeCommand {
         /// End of the range, RFC 3339.
         #[arg(long)]
         to: Option<String>,
-        /// Reason of the lock.
+        /// Reason of the lock, or of its end; a lock of the console ends with a reason only.
         #[arg(long)]
         reason: Option<String>,
         /// End the lock with this number.
@@ -156,6 +157,9 @@ enum OfficeCommand {
         name: String,
         /// Arguments, key=value; key=@FILE reads the value from a file.
         args: Vec<String>,
+        /// The archive's directory on this machine, whose audit trail records the command.
+        #[arg(long)]
+        dir: Option<PathBuf>,
         /// Signing key (taimat keygen --office), for a device that accepts only signed commands.
         #[arg(long)]
         sign: Option<PathBuf>,
@@ -212,14 +216,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         OfficeCommand::Lock { dir, site, from, to, reason, end } => {
             let range = (from.unwrap_or_default(), to.unwrap_or_default());
-            office_lock::lock(&archive(dir)?, site.zip(reason), (&range.0, &range.1), end)
+            office_lock::lock(&archive(dir)?, (site, reason), (&range.0, &range.1), end)
         }
         OfficeCommand::Export { dir, site, event, out, skip_bad } => {
             export(&archive(dir)?, (&site, &event), &out, skip_bad)
         }
-        OfficeCommand::Cmd { site, name, args, sign, wait, broker } => {
+        OfficeCommand::Cmd { site, name, args, dir, sign, wait, broker } => {
             let broker = office_file::broker(broker, &config.broker);
-            command(&site, &name, &args, sign.as_deref(), wait, &broker)
+            let dir = dir.or_else(|| config.dir.clone());
+            command((&site, &name, &args), dir.as_deref(), sign.as_deref(), wait, &broker)
         }
         OfficeCommand::Config(args) => super::office_config::run(args, &config),
         OfficeCommand::User(args) => super::office_user::run(args, &config),
@@ -295,6 +300,9 @@ fn export(
     skip_bad: bool,
 ) -> anyhow::Result<ExitCode> {
     let archive = Archive::open_read_only(dir)?;
+    let mut entry = Entry::of(Act::FileDownload).object("export").object(event);
+    entry.site = SiteId::parse(site).ok();
+    office_trail::record(dir, entry)?;
     let (files, events, bad) = if skip_bad {
         archive.export_good(site, event, out)?
     } else {
@@ -390,9 +398,8 @@ fn receive(
 }
 
 fn command(
-    site: &str,
-    name: &str,
-    pairs: &[String],
+    (site, name, pairs): (&str, &str, &[String]),
+    archive: Option<&Path>,
     sign: Option<&Path>,
     wait: u64,
     broker: &Broker,
@@ -401,9 +408,11 @@ fn command(
     let args = arguments(pairs, sign.is_some())?;
     let key = sign.map(signing_key).transpose()?.map(|(key, _)| key);
     let (req_id, now) = (random_id()?, SystemClock::new().now().wall);
+    let entry = command_entry(whom.as_ref(), name, &args, &req_id);
     let asked = DeviceCommand::new(whom.as_ref(), name, args, &req_id, now, key.as_ref())
         .map_err(|rejection| anyhow::anyhow!(without_reason(&rejection)))?;
     let options = broker.options(format!("taimat-cmd-{req_id}"))?;
+    archive.map_or(Ok(()), |archive| office_trail::record(archive, entry))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let timeout = Duration::from_secs(wait);
     let reply = runtime.block_on(send(&options, broker.any_version(), &asked, timeout));
@@ -415,6 +424,24 @@ fn command(
     };
     println!("{}", shown_json(&reply)?);
     Ok(if reply["status"] == "error" { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The record of a command: the footage that it asks for and its reason stand in it.
+fn command_entry(
+    site: Option<&SiteId>,
+    name: &str,
+    args: &Map<String, Value>,
+    req_id: &str,
+) -> Entry {
+    let mut entry = Entry::of(Act::DeviceCommand).object(name).object(req_id);
+    match site {
+        Some(site) => entry = entry.site(site),
+        None => entry = entry.object("fleet"),
+    }
+    let time = |key: &str| WallTime::parse(args.get(key)?.as_str()?).ok();
+    entry.range = time("from").zip(time("to"));
+    entry.reason = args.get("reason").and_then(Value::as_str).map(str::to_owned);
+    entry
 }
 
 /// Why a command is not sent. An unknown one is not rejected for want of a signature.

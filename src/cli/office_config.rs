@@ -14,13 +14,14 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use super::broker::{Broker, ended as ended_in_flags, signing_key};
-use super::office_file;
 use super::office_filter::ensure_known;
 use super::text_diff::diff;
+use super::{office_file, office_trail};
 use crate::clock::{SystemClock, random_id};
 use crate::escape::{shown, shown_json, shown_lines, shown_path};
 use crate::office::archive::Archive;
 use crate::office::config_template;
+use crate::office::console::audit::record::{Act, Entry};
 use crate::office::office_config::OfficeConfig;
 use crate::office::rollout_driver::{
     self, Progress, ProposedChange, RolloutDriver, RolloutError, RolloutObserver, RolloutSummary,
@@ -212,7 +213,7 @@ fn push(
         options.clone(),
         pushing.broker.any_version(),
         &SystemClock::new(),
-        &mut Terminal { yes: pushing.yes },
+        &mut Terminal { yes: pushing.yes, archive: dir },
     ));
     runtime.shutdown_background();
     let summary = driver.summary();
@@ -278,11 +279,12 @@ fn failed_line(failed: &[(SiteId, String)]) -> String {
 }
 
 /// Prints the progress of a rollout and asks before each wave.
-struct Terminal {
+struct Terminal<'a> {
     yes: bool,
+    archive: &'a Path,
 }
 
-impl RolloutObserver for Terminal {
+impl RolloutObserver for Terminal<'_> {
     fn progress(&mut self, progress: Progress) {
         match progress {
             Progress::Disconnected(_) => {
@@ -305,8 +307,21 @@ impl RolloutObserver for Terminal {
                 ),
             }
         }
-        self.yes || asked(changes.len())
+        (self.yes || asked(changes.len())) && recorded(self.archive, changes)
     }
+}
+
+/// Records each configuration before it is sent; without its record none is.
+fn recorded(archive: &Path, changes: &[ProposedChange]) -> bool {
+    for ProposedChange { site, new, .. } in changes {
+        let digest = Digest::of(new.as_bytes()).hex();
+        let entry = Entry::of(Act::DeviceCommand).site(site).object("config-push").object(digest);
+        if let Err(error) = office_trail::record(archive, entry) {
+            eprintln!("{site}: not sent, for the audit trail has no record of it: {error:#}");
+            return false;
+        }
+    }
+    true
 }
 
 /// Asks the operator. No answer is no.

@@ -14,7 +14,7 @@ use super::audit::head_file::{HeadFile, KnownHead};
 use super::audit::record::{Act, AuditNumber, Entry, Origin};
 use super::audit::verify::{Report, verify};
 use super::error::ConsoleError;
-use super::tables::{Result, Tables};
+use super::tables::{NAME, Result, Tables};
 use crate::units::WallTime;
 
 /// Calls that wait for the thread; a further one is refused as busy. Each waits for a flush, so
@@ -37,6 +37,15 @@ struct Pending {
 /// The directory of the console within an archive's directory.
 pub fn console_dir(archive: &Path) -> PathBuf {
     archive.join("console")
+}
+
+/// Whether an archive's directory has a console, and with it an audit trail.
+///
+/// # Errors
+/// When that cannot be found out: a trail that cannot be read is no missing one.
+pub fn has_console(archive: &Path) -> Result<bool> {
+    let path = console_dir(archive).join(NAME);
+    path.try_exists().map_err(|error| failed(&path.display().to_string(), &error))
 }
 
 fn failed(what: &str, error: &std::io::Error) -> ConsoleError {
@@ -76,10 +85,25 @@ impl Store {
         now: WallTime,
         change: impl FnOnce(&Tables) -> Result<(T, Vec<Entry>)>,
     ) -> Result<(T, AuditNumber)> {
+        self.act_of_many(now, |tables| {
+            let (value, entries) = change(tables)?;
+            Ok((value, entries.into_iter().map(|entry| (by.clone(), entry)).collect()))
+        })
+    }
+
+    /// The same with records of several origins.
+    ///
+    /// # Errors
+    /// As [`Store::act`].
+    pub(super) fn act_of_many<T>(
+        &mut self,
+        now: WallTime,
+        change: impl FnOnce(&Tables) -> Result<(T, Vec<(Origin, Entry)>)>,
+    ) -> Result<(T, AuditNumber)> {
         let trail = |error: ConsoleError| ConsoleError::Trail(error.to_string());
         self.tables.begin().map_err(trail)?;
         let mut pending = None;
-        let done = self.act_within(by, now, change, &mut pending);
+        let done = self.act_within(now, change, &mut pending);
         match (&done, pending) {
             (Ok(_), Some(Pending { head, is_restart })) => {
                 let file = &self.head_file;
@@ -99,9 +123,8 @@ impl Store {
 
     fn act_within<T>(
         &self,
-        by: &Origin,
         now: WallTime,
-        change: impl FnOnce(&Tables) -> Result<(T, Vec<Entry>)>,
+        change: impl FnOnce(&Tables) -> Result<(T, Vec<(Origin, Entry)>)>,
         pending: &mut Option<Pending>,
     ) -> Result<(T, AuditNumber)> {
         let trail = |error: ConsoleError| ConsoleError::Trail(error.to_string());
@@ -112,7 +135,6 @@ impl Store {
         let mut head = self.tables.audit_head().map_err(trail)?;
         let interrupted = self.interruption(head)?.map(|entry| (Origin::office(), entry));
         let is_restart = interrupted.is_some();
-        let entries = entries.into_iter().map(|entry| (by.clone(), entry));
         for (by, entry) in interrupted.into_iter().chain(entries) {
             let record = next(head, &by, &entry, now);
             self.tables.insert_record(&record).map_err(trail)?;

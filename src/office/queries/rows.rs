@@ -407,4 +407,6 @@ pub struct LockEntry {
     pub reason: String,
     /// When it was made.
     pub made: String,
+    /// Bytes of the stored files that it holds.
+    pub bytes: u64,
 }

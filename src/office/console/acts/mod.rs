@@ -3,14 +3,16 @@
 //!
 //! * [`people`]: users, grants, tokens. [`sessions`]: log-in, log-out, purposes.
 //! * [`office`]: groups, places, plan, rules of retention, settings. [`events`]: handled events,
-//!   notes, locks, shown ranges.
+//!   notes, locks, shown ranges. [`playback`]: clips that begin and end.
 
 mod events;
 mod office;
 mod people;
+mod playback;
 mod sessions;
 
 pub use events::Verdict;
 pub use people::check_name;
 pub(super) use people::token_user;
+pub use playback::Ending;
 pub(super) use sessions::idle_since;

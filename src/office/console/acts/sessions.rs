@@ -1,6 +1,7 @@
 //! Log-in, log-out, purposes.
 
 use super::people::about;
+use super::playback::Ending;
 use crate::office::console::audit::record::{Act, AuditNumber, Entry, Origin, Outcome};
 use crate::office::console::error::ConsoleError;
 use crate::office::console::people::purpose::Purpose;
@@ -102,6 +103,7 @@ impl Store {
         id: &str,
         entries: Vec<Entry>,
     ) -> Result<AuditNumber> {
+        self.end_playbacks(now, Ending::Session(id))?;
         let ended = self.act(by, now, |tables| {
             if tables.delete_session(id)? { Ok(((), entries)) } else { Err(no_session(id)) }
         })?;

@@ -117,11 +117,7 @@ impl Tables {
         })
     }
 
-    pub(in crate::office::console) fn set_lock_note(
-        &self,
-        note: &LockNote,
-        user: i64,
-    ) -> Result<()> {
+    pub(crate) fn set_lock_note(&self, note: &LockNote, user: i64) -> Result<()> {
         let LockNote { id, site, title, case, review, by: _, at } = note;
         self.change(
             "INSERT OR REPLACE INTO lock_notes (id, site, title, case_no, review, user, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",

@@ -4,7 +4,7 @@
 //! * [`people`]: users, grants, one-time tokens. [`sessions`]: sessions and purposes.
 //! * [`places`]: groups, places, plan, rules of retention, settings. [`events`]: handled events,
 //!   notes, notes of locks, shown ranges.
-//! * [`trail`]: the records of the audit trail. [`map_tiles`]: a map, from a file of its own.
+//! * [`playbacks`]: clips that play. [`trail`]: the records of the audit trail. [`map_tiles`]: a map, from a file of its own.
 //!
 //! What belongs here: statements and transactions. What does not: rules, randomness, clocks.
 #![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
@@ -13,6 +13,7 @@ pub(super) mod events;
 pub(super) mod people;
 pub(super) mod places;
 pub mod map_tiles;
+pub(super) mod playbacks;
 pub mod rows;
 mod schema;
 pub(super) mod sessions;
@@ -265,16 +266,16 @@ mod tests {
         let path = dir.path().join(NAME);
         let tables = Tables::open(dir.path()).unwrap();
         tables.set_setting("key", "old").unwrap();
-        let steps =
-            [schema::STEPS[0], "CREATE TABLE more (id INTEGER); UPDATE settings SET value = 'new'"];
+        let more = "CREATE TABLE more (id INTEGER); UPDATE settings SET value = 'new'";
+        let steps = [schema::STEPS[0], schema::STEPS[1], more];
         tables.migrate(&path, &steps).unwrap();
         tables.migrate(&path, &steps).unwrap();
         assert_eq!(tables.setting("key").unwrap().as_deref(), Some("new"));
-        let copy = Connection::open(dir.path().join("console.sqlite.before-2")).unwrap();
+        let copy = Connection::open(dir.path().join("console.sqlite.before-3")).unwrap();
         let value: String =
             copy.query_row("SELECT value FROM settings", [], |row| row.get(0)).unwrap();
         let version: i64 = copy.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-        assert_eq!((value.as_str(), version), ("old", 1));
+        assert_eq!((value.as_str(), version), ("old", 2));
         assert!(!dir.path().join("console.sqlite.before-1").exists());
     }
 
@@ -282,10 +283,10 @@ mod tests {
     fn a_step_that_fails_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let tables = Tables::open(dir.path()).unwrap();
-        let steps =
-            [schema::STEPS[0], "CREATE TABLE more (id INTEGER); INSERT INTO none VALUES (1)"];
+        let more = "CREATE TABLE more (id INTEGER); INSERT INTO none VALUES (1)";
+        let steps = [schema::STEPS[0], schema::STEPS[1], more];
         assert!(tables.migrate(&dir.path().join(NAME), &steps).is_err());
-        assert_eq!(tables.supported(Path::new(""), 2).unwrap(), 1);
+        assert_eq!(tables.supported(Path::new(""), 3).unwrap(), 2);
         assert!(tables.execute("SELECT * FROM more").is_err());
         tables.begin().unwrap();
         tables.roll_back();

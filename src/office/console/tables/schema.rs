@@ -4,7 +4,7 @@
 //! it was released; a change is a further step. A copy is made before each step.
 
 /// The steps. Times are microseconds since 1970.
-pub(super) const STEPS: [&str; 1] = ["
+pub(super) const STEPS: [&str; 2] = ["
     CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL);
     CREATE TABLE users (
         id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, password TEXT NOT NULL DEFAULT '',
@@ -52,4 +52,9 @@ pub(super) const STEPS: [&str; 1] = ["
     CREATE TRIGGER audit_text_remains BEFORE DELETE ON audit_text
         WHEN NOT EXISTS (SELECT 1 FROM audit WHERE act = 'audit.redact' AND object = 'record ' || old.n)
         BEGIN SELECT raise(ABORT, 'the audit trail is append-only'); END;
+", "
+    CREATE TABLE playbacks (
+        session TEXT NOT NULL, site TEXT NOT NULL, fid TEXT NOT NULL, user INTEGER NOT NULL, name TEXT NOT NULL, role TEXT NOT NULL,
+        source TEXT NOT NULL, purpose TEXT NOT NULL, case_no TEXT NOT NULL, reported INTEGER NOT NULL,
+        PRIMARY KEY (session, site, fid)) WITHOUT ROWID;
 "];

@@ -9,8 +9,10 @@ use super::call::Call;
 use super::problem::Problem;
 use super::route::Route;
 use super::web_state::lock;
+use crate::office::console::acts::Ending;
 use crate::office::console::audit::record::{Act, AuditNumber, Entry, Outcome};
 use crate::office::media::clip_index::ClipIndex;
+use crate::office::queries::rows::StoredFile;
 use crate::units::{SiteId, WallTime};
 
 /// Files of sessions that are remembered: nine players of 50 viewers, and as many again. When full,
@@ -87,6 +89,20 @@ impl Web {
         if let Some(number) = lock(&self.opened).number(&key, call.now) {
             return Ok(number);
         }
+        let entry = self.footage_entry(file)?;
+        let (site, fid) = (file.site.clone(), file.fid.clone());
+        let number = match entry.act {
+            Act::PlaybackStart => self
+                .console
+                .act(move |store, now| store.begin_playback(&origin, now, (&site, &fid), entry))?,
+            _ => self.console.record(&origin, entry)?,
+        };
+        lock(&self.opened).add(key, call.now, number);
+        Ok(number)
+    }
+
+    /// The record of a file that is opened.
+    pub(crate) fn footage_entry(&self, file: &StoredFile) -> Result<Entry, Problem> {
         let act = if file.purpose == "snapshot" { Act::SnapshotView } else { Act::PlaybackStart };
         let mut entry = Entry::of(act).object("file").object(&file.fid);
         if let Ok(site) = SiteId::parse(&file.site) {
@@ -98,9 +114,26 @@ impl Web {
         if act == Act::PlaybackStart && self.may_have_privacy_zones(&file.site)? {
             entry = entry.object("unmasked");
         }
-        let number = self.console.record(&origin, entry)?;
-        lock(&self.opened).add(key, call.now, number);
-        Ok(number)
+        Ok(entry)
+    }
+
+    /// Forgets that sessions opened files: the next range of one is a new playback.
+    pub(crate) fn close_footage(&self, ended: &[(String, String, String)]) {
+        let mut opened = lock(&self.opened);
+        for (session, site, fid) in ended {
+            let file = format!("{site}/{fid}");
+            opened.0.retain(|key, _| key.0 != *session || key.1 != file);
+        }
+    }
+
+    /// Records the stops of clips whose page has gone without a word.
+    pub(crate) fn end_silent_playbacks(&self) {
+        match self.console.act(|store, now| store.end_playbacks(now, Ending::Silent)) {
+            Ok(ended) => self.close_footage(&ended),
+            Err(error) => {
+                tracing::warn!(%error, "ends of playbacks not recorded; the office tries again in a minute");
+            }
+        }
     }
 
     /// Records that the session of `call` reads the audit trail, once in a quarter of an hour.

@@ -125,3 +125,5 @@ mod tests {
         assert_eq!(of("::1"), "::1".parse::<IpAddr>().unwrap());
     }
 }
+/// Between two looks for playbacks whose page has gone without a word: they end within three minutes.
+pub(crate) const PLAYBACK_SWEEP: Duration = Duration::from_secs(60);

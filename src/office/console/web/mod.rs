@@ -40,6 +40,8 @@ mod test_office;
 #[cfg(test)]
 mod api_tests;
 #[cfg(test)]
+mod playback_tests;
+#[cfg(test)]
 mod flood_tests;
 mod web_state;
 

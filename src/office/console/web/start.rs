@@ -114,6 +114,18 @@ fn transport(
     Ok(Some((TlsAcceptor::from(config), fingerprint)))
 }
 
+/// Every minute, and at once after a start, records the ends of playbacks whose page has gone.
+async fn end_silent_playbacks(web: Arc<Web>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        let sweeping = web.clone();
+        let _ = tokio::task::spawn_blocking(move || sweeping.end_silent_playbacks()).await;
+        // An answer or a closed channel: the listener ends.
+        if timeout(limits::PLAYBACK_SWEEP, stopped.changed()).await.is_ok() {
+            return;
+        }
+    }
+}
+
 /// Starts the listener on a runtime of its own. `console` and `archive` are those of the running
 /// office; the archive thread may begin later.
 ///
@@ -187,6 +199,7 @@ pub fn start(
             );
         }
     });
+    runtime.spawn(end_silent_playbacks(web.clone(), stopped.clone()));
     runtime.spawn(feed::run(web, changes));
     let serving = runtime.spawn(server.run(stopped));
     Ok(WebServer { address, fingerprint, stop, running: Some((runtime, serving)) })

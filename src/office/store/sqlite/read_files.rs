@@ -190,8 +190,10 @@ pub(super) fn retention_preview(
 }
 
 pub(super) fn locks(db: &Connection) -> Result<Vec<LockEntry>, ArchiveError> {
-    let mut query =
-        db.prepare_cached("SELECT id, site, start, end, reason, made FROM locks ORDER BY id")?;
+    let mut query = db.prepare_cached(
+        "SELECT id, site, start, end, reason, made, (SELECT coalesce(sum(f.size), 0) FROM files f WHERE f.site = l.site
+         AND f.start <= l.end AND f.end >= l.start AND f.gone IS NULL) FROM locks l ORDER BY id",
+    )?;
     let rows = query.query_map([], |row| {
         Ok(LockEntry {
             id: row.get(0)?,
@@ -200,6 +202,7 @@ pub(super) fn locks(db: &Connection) -> Result<Vec<LockEntry>, ArchiveError> {
             to: row.get(3)?,
             reason: row.get(4)?,
             made: row.get(5)?,
+            bytes: row.get(6)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

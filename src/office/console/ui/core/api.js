@@ -31,7 +31,7 @@ async function problemOf(response) {
 
 /**
  * @param {string} method @param {string} path below `/api/v1`
- * @param {{json?: any, bytes?: Blob, headers?: Record<string, string>, signal?: AbortSignal, quiet?: boolean}} [options]
+ * @param {{json?: any, bytes?: Blob, headers?: Record<string, string>, signal?: AbortSignal, quiet?: boolean, keepalive?: boolean}} [options]
  *   `quiet`: a 401 is the caller's affair (the log-in page itself)
  * @returns {Promise<Response>}
  */
@@ -41,7 +41,7 @@ export async function request(method, path, options = {}) {
   let response;
   try {
     response = await fetch(BASE + path, {
-      method, headers, credentials: 'same-origin', cache: 'no-store', signal: options.signal,
+      method, headers, credentials: 'same-origin', cache: 'no-store', signal: options.signal, keepalive: options.keepalive,
       body: options.json !== undefined ? JSON.stringify(options.json) : options.bytes,
     });
   } catch (error) {

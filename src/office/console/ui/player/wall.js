@@ -98,6 +98,11 @@ export function openWall(of) {
   const report = () => {
     for (const one of seen.take()) send('POST', '/shown', one).catch(() => null);
   };
+  // The last reports outlive the page; without them the office ends the playback after two minutes.
+  const leave = () => {
+    for (const one of seen.end()) send('POST', '/shown', one, { keepalive: true, quiet: true }).catch(() => null);
+  };
+  window.addEventListener('pagehide', leave);
 
   function play() {
     // At the end of the clip: once more.
@@ -106,7 +111,7 @@ export function openWall(of) {
     clock.play(); playing.value = true;
     step();
   }
-  function pause() { clock.pause(); playing.value = false; judge.reset(); step(); }
+  function pause() { clock.pause(); playing.value = false; judge.reset(); step(); report(); }
   /** @param {number} wall */
   function seek(wall) { untouched = false; jump(wall); }
   /** @param {number} wall */
@@ -145,7 +150,8 @@ export function openWall(of) {
   const timers = [setInterval(step, STEP_MS), setInterval(report, SHOWN_EVERY_MS), setInterval(loadAxis, AXIS_EVERY_MS)];
   onCleanup(() => {
     timers.forEach(clearInterval);
-    report();
+    window.removeEventListener('pagehide', leave);
+    leave();
     for (const tile of tiles) tile.close();
   });
   loadAxis().then(() => {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::evidence::manifest::Manifest;
+use crate::office::console::acts::Ending;
 use crate::office::console::people::rights::Right;
 use crate::office::console::web::Web;
 use crate::office::console::web::answer::{Answer, Pieces, Representation};
@@ -90,6 +91,7 @@ const SHOWN: &[Field] = &[
     field("site", Text, "Site id."),
     field("fid", Text, "File id."),
     field("spans", Values(&Values(&Whole)), "Pairs of wall times, microseconds since 1970."),
+    maybe("ended", Bool, "The clip has ended, or its page is left."),
 ];
 
 pub(in crate::office::console::web) const ROUTES: &[Route] = &[
@@ -332,10 +334,13 @@ struct Shown {
     site: String,
     fid: String,
     spans: Vec<(i64, i64)>,
+    #[serde(default)]
+    ended: bool,
 }
 
+/// Pictures of a clip that had ended are a new playback, with a record of its own.
 fn shown(call: &Call) -> Result<Answer, Problem> {
-    let Shown { site, fid, spans } = call.json()?;
+    let Shown { site, fid, spans, ended } = call.json()?;
     let group = call.web.group_of(&site)?.ok_or_else(Problem::not_found)?;
     if !call.may(Right::Clip, &group) {
         return Err(Problem::not_found());
@@ -343,9 +348,21 @@ fn shown(call: &Call) -> Result<Answer, Problem> {
     if spans.len() > SPANS_MAX || spans.iter().any(|(from, to)| from > to) {
         return Err(Problem::bad(format!("spans has at most {SPANS_MAX} pairs, from before to")));
     }
-    call.web.file(&site, &fid)?.ok_or_else(Problem::not_found)?;
-    let site = SiteId::parse(&site).map_err(|_| Problem::not_found())?;
-    let session = call.session()?.clone();
-    call.web.console.act(move |store, _| store.shown(&session, (&site, &fid), &spans))?;
+    let file = call.web.file(&site, &fid)?.ok_or_else(Problem::not_found)?;
+    let id = SiteId::parse(&site).map_err(|_| Problem::not_found())?;
+    let (session, by) = (call.session()?.clone(), call.origin()?);
+    let start = Some(call.web.footage_entry(&file)?).filter(|_| file.purpose != "snapshot");
+    let stopped = call.web.console.act(move |store, now| {
+        let plays = store.note_report(&session.id, (&site, &fid), now)?;
+        if let Some(start) = start.filter(|_| !plays && !spans.is_empty()) {
+            store.begin_playback(&by, now, (&site, &fid), start)?;
+        }
+        store.shown(&session, (&id, &fid), &spans)?;
+        match ended {
+            true => store.end_playbacks(now, Ending::File(&session.id, &site, &fid)),
+            false => Ok(Vec::new()),
+        }
+    })?;
+    call.web.close_footage(&stopped);
     Ok(Answer::nothing())
 }

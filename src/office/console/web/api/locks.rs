@@ -30,6 +30,7 @@ const LOCK: &[Field] = &[
     maybe("review", Time, "When it is to be reviewed."),
     maybe("by", Text, "Who locked."),
     field("at", Time, "When."),
+    field("bytes", Whole, "Bytes of the stored files that it holds."),
 ];
 const NEW: &[Field] = &[
     field("site", Text, "Site id."),
@@ -87,6 +88,7 @@ fn locks(call: &Call) -> Result<Answer, Problem> {
                 "id": lock.id, "site": lock.site, "from": lock.from, "to": lock.to,
                 "title": note.map_or(lock.reason.as_str(), |note| note.title.as_str()),
                 "case": note.map(|note| &note.case), "by": note.map(|note| &note.by), "at": lock.made,
+                "bytes": lock.bytes,
                 "review": note.and_then(|note| note.review).map(WallTime::rfc3339),
             })
         })
