@@ -5,11 +5,13 @@
 //! * [`office`]: groups, places, plan, rules of retention, settings. [`events`]: handled events,
 //!   notes, locks, shown ranges.
 
+mod deletions;
 mod events;
 mod office;
 mod people;
 mod sessions;
 
+pub use deletions::Recorded;
 pub use events::Verdict;
 pub use people::check_name;
 pub(super) use people::token_user;
