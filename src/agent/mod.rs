@@ -313,6 +313,7 @@ impl Agent {
         }
         self.note_shed();
         self.report_losses(now);
+        self.joined_gaps(now, false);
         self.release_on_card(out);
         self.relocate_footage(out);
         self.make_again(out);
@@ -336,7 +337,6 @@ impl Agent {
             self.next_health = now.mono.plus_secs(self.settings.uplink.health_every.into());
             out.push(AgentEffect::Uplink(UplinkRequest::Health(Box::new(self.health(now)))));
         }
-        self.joined_gaps(now, false);
         self.advance_stop(now, out);
     }
 

@@ -25,6 +25,7 @@ use crate::office::archive_link::{ArchiveClient, ArchiveLink};
 use crate::office::archive_lock::claim;
 use crate::office::command_client::{CommandError, DeviceCommand, send};
 use crate::office::console::audit::record::{Act, Entry};
+use crate::office::console::deletion_recorder::DeletionRecorder;
 use crate::office::console::retention::rules_of;
 use crate::office::office_config::OfficeConfig;
 use crate::office::operator_socket;
@@ -375,10 +376,10 @@ fn receive(
     let link = ArchiveLink::new(Arc::new(SystemClock::new()));
     let console = (&options, any_version);
     let web = start_web(web, config, dir, console, link.client())?;
-    let rules = match web {
-        // The listener hands them over itself.
-        Some(_) => None,
-        None => rules_without_web(dir),
+    let (rules, _deletions) = match web {
+        // The listener hands them over, and records deletions, itself.
+        Some(_) => (None, None),
+        None => (rules_without_web(dir), Some(DeletionRecorder::start(dir, None)?)),
     };
     let client = link.client();
     let office = OfficeService { options, any_version, host, sites, retention, link };

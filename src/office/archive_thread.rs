@@ -16,6 +16,7 @@ use super::archive::Archive;
 pub use super::archive_link::{ArchiveLink, Intake};
 use super::archive_link::{ArchiveRequest, LinkShared};
 use super::change::Change;
+use super::clock_check::{Cause, ClockCheck};
 use super::error::ArchiveError;
 use super::fault_log::{FaultLog, Rejections};
 use super::ingest_outcome::{Complaint, IngestOutcome, Now};
@@ -94,6 +95,7 @@ pub fn start(
             results.changed.notify_one();
         }
     })?;
+    let clock_check = ClockCheck::new(intake.clock.now());
     let archive_thread = ArchiveThread {
         archive,
         retention,
@@ -107,6 +109,8 @@ pub fn start(
         retention_run: None,
         maintenance_run: Instant::now(),
         retention_pass: None,
+        clock_check,
+        reported_wait: None,
     };
     std::thread::Builder::new().name("archive".into()).spawn(move || archive_thread.run())?;
     Ok((Intake(intake), answered))
@@ -140,6 +144,9 @@ struct ArchiveThread {
     maintenance_run: Instant,
     /// Sum of the slices of an unfinished pass.
     retention_pass: Option<Released>,
+    clock_check: ClockCheck,
+    /// The wait of deletion by age that the operator knows.
+    reported_wait: Option<Cause>,
 }
 
 impl ArchiveThread {
@@ -286,6 +293,12 @@ impl ArchiveThread {
         if let Some(change) = outcome.change {
             self.announce(change);
         }
+        if let Some(device) = outcome.device_time
+            && self.clock_check.heard(device, now)
+        {
+            // What was due while it waited is due at once.
+            self.retention_run = None;
+        }
     }
 
     /// Sends a change to all listeners; without one it is dropped. Never blocks.
@@ -373,6 +386,25 @@ impl ArchiveThread {
         self.faults.due().into_iter().for_each(|notice| self.report(notice));
     }
 
+    /// Whether deletion by age waits until the clock is confirmed; reports the begin of a wait and
+    /// its end.
+    fn must_wait(&mut self, now: Timestamp) -> bool {
+        let cause = self.clock_check.waits(now);
+        let is_used = self.retention.days > 0 || !self.rules.is_empty();
+        match cause {
+            Some(cause) if self.reported_wait != Some(cause) && is_used => {
+                self.reported_wait = Some(cause);
+                tracing::warn!(%cause, clock = %now.wall.rfc3339(),
+                    "retention by age waits until the clock is confirmed; check the clock of this machine, a device with a good clock (ntp) or 24 h of running end the wait");
+            }
+            None if self.reported_wait.take().is_some() => {
+                tracing::info!(clock = %now.wall.rfc3339(), "retention by age goes on, the clock is confirmed");
+            }
+            _ => {}
+        }
+        cause.is_some()
+    }
+
     /// Runs one slice of the retention when it is due, and reports at the end of a pass.
     fn run_retention(&mut self, now: Timestamp) {
         if self.retention_pass.is_none()
@@ -381,8 +413,14 @@ impl ArchiveThread {
             return;
         }
         self.retention_run = Some(Instant::now());
+        let by_age = !self.must_wait(now);
         let mut sum = self.retention_pass.take().unwrap_or_default();
-        match self.archive.release_by_rules(&self.retention, &self.rules, now.wall) {
+        let slice = if by_age {
+            self.archive.release_by_rules(&self.retention, &self.rules, now.wall)
+        } else {
+            self.archive.release_by_size(&self.retention, now.wall)
+        };
+        match slice {
             Ok(slice) => sum.add(slice),
             Err(error) => {
                 sum.more = false;

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::change::Change;
 use super::notice::{Fault, Notice};
 use super::part_cache::{Check, Flush};
+use crate::units::{ClockQuality, WallTime};
 use crate::uplink::wire::Ack;
 
 /// The time of receipt.
@@ -55,6 +56,8 @@ pub struct IngestOutcome {
     pub publish: Option<(String, Vec<u8>)>,
     /// What pages show differently, once the message is durable.
     pub change: Option<Change>,
+    /// The time that the device named in a message of now, and the quality of its clock.
+    pub device_time: Option<(WallTime, ClockQuality)>,
 }
 
 impl IngestOutcome {

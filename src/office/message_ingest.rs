@@ -286,7 +286,10 @@ impl Archive {
             Some(health) => self.find_gaps(site, health, now.seconds)?,
             None => IngestOutcome::default(),
         };
-        Ok(IngestOutcome { change: Some(Change::of_site(site)), ..outcome })
+        let device_time = health
+            .as_ref()
+            .and_then(|health| Some((WallTime::parse(&health.t).ok()?, health.clock)));
+        Ok(IngestOutcome { change: Some(Change::of_site(site)), device_time, ..outcome })
     }
 
     /// Adds a health message to the history: its figures, what crossed the lines since the one

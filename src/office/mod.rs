@@ -39,6 +39,7 @@ pub mod archive_link;
 pub(crate) mod archive_lock;
 pub mod archive_thread;
 pub mod change;
+pub mod clock_check;
 pub(crate) mod command_client;
 pub(crate) mod config_store;
 pub(crate) mod config_template;

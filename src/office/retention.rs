@@ -223,6 +223,25 @@ impl Archive {
         Ok(released)
     }
 
+    /// Releases one slice while no clock says what is old: files of the largest sites, the oldest
+    /// first, while the archive is over its size limit.
+    ///
+    /// # Errors
+    /// When index or disk fails; a failed transaction releases nothing.
+    pub(crate) fn release_by_size(
+        &mut self,
+        retention: &Retention,
+        now: WallTime,
+    ) -> Result<Released, ArchiveError> {
+        let released = self.transaction(|archive| {
+            let mut released = Released::default();
+            archive.enforce_size_limit(retention, now, &mut released)?;
+            Ok(released)
+        })?;
+        self.sweep()?;
+        Ok(released)
+    }
+
     /// Releases what is older than the rule of its site and purpose, site by site, until the slice is
     /// full.
     fn apply_rules(

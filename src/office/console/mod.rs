@@ -18,6 +18,7 @@
 pub mod acts;
 pub mod audit;
 pub mod board;
+pub mod deletion_recorder;
 pub mod error;
 pub mod handle;
 pub mod people;

@@ -368,6 +368,19 @@ pub struct StorageRow {
     pub oldest: String,
 }
 
+/// What the retention ever deleted of a site and purpose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletedTotal {
+    /// Site id.
+    pub site: String,
+    /// `clip`, `snapshot`, `requested`.
+    pub purpose: String,
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// Sums of the archive.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct StorageTotals {

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use crate::office::error::ArchiveError;
 use crate::office::queries::rows::{
-    CountRow, EventFilter, EventPage, FileFilter, FootageGap, HealthSeries, LockEntry,
-    MotionEventRow, MotionFilter, MotionPage, PresenceRow, RetentionPreview, SiteAxis, SiteStatus,
-    SnapshotRef, StorageTotals, StoredFile,
+    CountRow, DeletedTotal, EventFilter, EventPage, FileFilter, FootageGap, HealthSeries,
+    LockEntry, MotionEventRow, MotionFilter, MotionPage, PresenceRow, RetentionPreview, SiteAxis,
+    SiteStatus, SnapshotRef, StorageTotals, StoredFile,
 };
 use crate::office::retention::Retention;
 use crate::office::retention_rules::RetentionRules;
@@ -72,6 +72,8 @@ pub trait ReadIndex: Send + Sync {
     ) -> Result<Vec<CountRow>, ArchiveError>;
     /// Stored bytes by site and purpose; `now` ends the last 14 days.
     fn storage_totals(&self, now: WallTime) -> Result<StorageTotals, ArchiveError>;
+    /// What the retention ever deleted, by site and purpose; every row.
+    fn deleted_totals(&self) -> Result<Vec<DeletedTotal>, ArchiveError>;
     /// What the rules would release now, with the ceilings of `retention`.
     fn retention_preview(
         &self,

@@ -5,12 +5,14 @@
 //! * [`office`]: groups, places, plan, rules of retention, settings. [`events`]: handled events,
 //!   notes, locks, shown ranges. [`playback`]: clips that begin and end.
 
+mod deletions;
 mod events;
 mod office;
 mod people;
 mod playback;
 mod sessions;
 
+pub use deletions::Recorded;
 pub use events::Verdict;
 pub use people::check_name;
 pub(super) use people::token_user;

@@ -83,7 +83,7 @@ acts! {
     PlanChange = "plan.change",
     /// The rules of retention were changed.
     RetentionChange = "retention.change",
-    /// Files were deleted by the rules of retention: one record a day and site.
+    /// Files were deleted by the rules of retention: at most one record a day and site, and one after a start.
     RetentionDelete = "retention.delete",
     /// A setting of the console was changed.
     SettingChange = "setting.change",

@@ -3,7 +3,7 @@
 //! Argon2id with 19 MiB, two passes and one lane (OWASP's floor). A stored hash names its
 //! parameters, so that they can change without asking for a new password.
 
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 
 use crate::units::{Digest, hex};
 
@@ -61,12 +61,34 @@ pub fn check_strength(password: &str, names: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
+/// Memory that a thread hashes in, again and again. It is taken at the first hash and kept: blocks
+/// that come and go would stay in the allocator, once for each thread that ever hashed.
+#[derive(Debug, Default)]
+pub struct Workspace(Vec<Block>);
+
+impl Workspace {
+    /// The first `count` blocks; each hash writes all of them before it reads one.
+    fn blocks(&mut self, count: usize) -> Result<&mut [Block], String> {
+        if count > self.0.len() {
+            let missing = count - self.0.len();
+            let had = self.0.try_reserve_exact(missing);
+            had.map_err(|error| format!("argon2: {error}"))?;
+            self.0.resize(count, Block::new());
+        }
+        Ok(&mut self.0[..count])
+    }
+}
+
 /// Hash of a password, as it is stored: `argon2id 19456 2 1 SALT HASH`.
 ///
 /// # Errors
 /// When the memory cannot be had.
-pub fn hash(password: &str, salt: &[u8; SALT_LENGTH]) -> Result<String, String> {
-    let out = derive(password, salt, (MEMORY, PASSES, 1))?;
+pub fn hash(
+    password: &str,
+    salt: &[u8; SALT_LENGTH],
+    workspace: &mut Workspace,
+) -> Result<String, String> {
+    let out = derive(password, salt, (MEMORY, PASSES, 1), workspace)?;
     Ok(format!("argon2id {MEMORY} {PASSES} 1 {} {}", hex(salt), hex(&out)))
 }
 
@@ -74,12 +96,17 @@ fn derive(
     password: &str,
     salt: &[u8],
     (memory, passes, lanes): (u32, u32, u32),
+    workspace: &mut Workspace,
 ) -> Result<[u8; HASH_LENGTH], String> {
+    if memory > MEMORY {
+        return Err(format!("argon2: {memory} KiB, at most {MEMORY}"));
+    }
     let params = Params::new(memory, passes, lanes, Some(HASH_LENGTH));
     let params = params.map_err(|error| format!("argon2: {error}"))?;
     let mut out = [0; HASH_LENGTH];
+    let blocks = workspace.blocks(params.block_count())?;
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into(password.as_bytes(), salt, &mut out)
+        .hash_password_into_with_memory(password.as_bytes(), salt, &mut out, blocks)
         .map_err(|error| format!("argon2: {error}"))?;
     Ok(out)
 }
@@ -91,13 +118,13 @@ pub fn unknown_user() -> String {
 }
 
 /// Whether a password has this stored hash. A hash that cannot be read fits no password.
-pub fn fits(password: &str, stored: &str) -> bool {
+pub fn fits(password: &str, stored: &str, workspace: &mut Workspace) -> bool {
     // What is longer is never set; hashing megabytes would be a gift.
     if password.chars().nth(LENGTH_MAX).is_some() {
         return false;
     }
     let Some(Stored { cost, salt, hash }) = Stored::parse(stored) else { return false };
-    derive(password, &salt, cost).is_ok_and(|derived| is_equal(&derived, &hash))
+    derive(password, &salt, cost, workspace).is_ok_and(|derived| is_equal(&derived, &hash))
 }
 
 /// A stored hash in its parts.
@@ -156,21 +183,38 @@ mod tests {
 
     #[test]
     fn a_password_fits_its_hash_and_no_other() {
-        let stored = hash("correct-kite-lemon-87", b"0123456789abcdef").unwrap();
+        let workspace = &mut Workspace::default();
+        let stored = hash("correct-kite-lemon-87", b"0123456789abcdef", workspace).unwrap();
         assert!(stored.starts_with("argon2id 19456 2 1 30313233343536373839616263646566 "));
-        assert!(fits("correct-kite-lemon-87", &stored));
-        assert!(!fits("correct-kite-lemon-88", &stored));
-        assert!(!fits("", &unknown_user()));
+        assert!(fits("correct-kite-lemon-87", &stored, workspace));
+        assert!(!fits("correct-kite-lemon-88", &stored, workspace));
+        assert!(!fits("", &unknown_user(), workspace));
         for bad in ["", "argon2id", "argon2id 1 1 1 00 00", "argon2id 19456 2 1 zz zz", "plain x"] {
-            assert!(!fits("", bad), "{bad}");
+            assert!(!fits("", bad, workspace), "{bad}");
         }
-        assert!(!fits(&"x".repeat(LENGTH_MAX + 1), &stored));
+        assert!(!fits(&"x".repeat(LENGTH_MAX + 1), &stored, workspace));
+    }
+
+    #[test]
+    fn hashes_of_one_thread_share_one_block_of_memory() {
+        let workspace = &mut Workspace::default();
+        let stored = hash("one", b"0123456789abcdef", workspace).unwrap();
+        let (at, length) = (workspace.0.as_ptr(), workspace.0.len());
+        assert_eq!(length * size_of::<Block>(), 19 << 20);
+        assert!(!fits("two", &stored, workspace) && !fits("two", &unknown_user(), workspace));
+        let large = stored.replacen("19456", "2000000", 1);
+        assert!(!fits("one", &large, workspace), "no stored hash takes more memory");
+        assert_eq!((workspace.0.as_ptr(), workspace.0.len()), (at, length));
+        assert!(fits("one", &stored, workspace));
     }
 
     #[test]
     fn the_hash_is_the_golden_one() {
         // A change of the crate or of the parameters must not lock everybody out.
-        let stored = hash("golden password", b"golden salt 16 b").unwrap();
+        let workspace = &mut Workspace::default();
+        // What an earlier hash left in the memory counts for nothing.
+        hash("another", b"another salt 16b", workspace).unwrap();
+        let stored = hash("golden password", b"golden salt 16 b", workspace).unwrap();
         assert_eq!(
             stored,
             "argon2id 19456 2 1 676f6c64656e2073616c742031362062 313a66a0fda1b9480373e94f66f8a6dea92e8038990eb29bf6d6fb80ea153bf9"

@@ -1,7 +1,12 @@
 //! Tiles of a map from an MBTiles file (specification 1.3), read-only.
+//!
+//! The file comes from elsewhere: it may hold a query without end in place of a table. Views are
+//! refused, and every read ends after two seconds.
+#![expect(clippy::disallowed_methods, reason = "shell: reads a clock")]
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use serde::Serialize;
@@ -15,6 +20,11 @@ const ZOOM_MAX: u8 = 22;
 const TILE_MAX: i64 = 1 << 20;
 /// Bytes of a value of the metadata that is read.
 const VALUE_MAX: usize = 256;
+/// Time of a read at most, that of all checks at the start, too: an index finds a tile within
+/// milliseconds.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// Steps of SQLite between two looks at the clock: some 50 µs.
+const CLOCK_STEPS: i32 = 1_000;
 /// What Web Mercator shows: west, south, east, north.
 const WORLD: [f64; 4] = [-180.0, -85.051_128, 180.0, 85.051_128];
 
@@ -61,14 +71,21 @@ impl MapTiles {
             "PRAGMA cache_size = -1024; PRAGMA query_only = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
         )
         .map_err(|error| bad(&format!("it is no MBTiles file: {error}")))?;
-        let extent =
-            extent(&db).map_err(|error| bad(&format!("it is no MBTiles file: {error}")))?;
-        let extent = extent.ok_or_else(|| bad("it has no tiles"))?;
-        let tiles = MapTiles { db: Mutex::new(db), extent };
-        if !tiles.has_pictures().map_err(|error| bad(&error.to_string()))? {
-            return Err(bad("its tiles are neither PNG, JPEG nor WebP"));
-        }
-        Ok(tiles)
+        let checked = within(&db, READ_TIMEOUT, |db| {
+            if !are_tables(db)? {
+                return Ok(Err(
+                    "`tiles` or `metadata` is no table; copy the file with its views made tables",
+                ));
+            }
+            let Some(extent) = extent(db)? else { return Ok(Err("it has no tiles")) };
+            match has_pictures(db, extent.max_zoom)? {
+                true => Ok(Ok(extent)),
+                false => Ok(Err("its tiles are neither PNG, JPEG nor WebP")),
+            }
+        });
+        let checked = checked.map_err(|error| bad(&format!("it is no MBTiles file: {error}")))?;
+        let extent = checked.map_err(bad)?;
+        Ok(MapTiles { db: Mutex::new(db), extent })
     }
 
     /// Zoom levels and bounds.
@@ -87,36 +104,52 @@ impl MapTiles {
         }
         // Rows of the file count from the south.
         let row = (1_u32 << zoom) - 1 - y;
-        let bytes: Option<Vec<u8>> = self
-            .lock()
-            .prepare_cached(
-                "SELECT tile_data FROM tiles WHERE zoom_level = ?1 AND tile_column = ?2 AND tile_row = ?3 AND length(tile_data) <= ?4",
-            )?
-            .query_row(params![zoom, x, row, TILE_MAX], |row| row.get(0))
-            .optional()?;
+        let query = "SELECT tile_data FROM tiles WHERE zoom_level = ?1 AND tile_column = ?2 AND tile_row = ?3 AND length(tile_data) <= ?4";
+        let bytes: Option<Vec<u8>> = within(&self.lock(), READ_TIMEOUT, |db| {
+            let mut query = db.prepare_cached(query)?;
+            query.query_row(params![zoom, x, row, TILE_MAX], |row| row.get(0)).optional()
+        })?;
         Ok(bytes.and_then(|bytes| Some(Tile { media_type: media_type(&bytes)?, bytes })))
-    }
-
-    /// Whether one of some tiles is a picture.
-    fn has_pictures(&self) -> Result<bool> {
-        let db = self.lock();
-        let mut query = db.prepare(
-            "SELECT tile_data FROM tiles WHERE zoom_level = ?1 AND length(tile_data) <= ?2 LIMIT 16",
-        )?;
-        let mut rows = query.query(params![self.extent.max_zoom, TILE_MAX])?;
-        while let Some(row) = rows.next()? {
-            let bytes: Vec<u8> = row.get(0)?;
-            if media_type(&bytes).is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// The connection; it is whole after a panic, as nothing is written.
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.db.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Runs `work`; its statements are interrupted after `timeout`.
+fn within<T>(
+    db: &Connection,
+    timeout: Duration,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let started = Instant::now();
+    db.progress_handler(CLOCK_STEPS, Some(move || started.elapsed() > timeout));
+    let done = work(db);
+    db.progress_handler(0, None::<fn() -> bool>);
+    done
+}
+
+/// Whether both are tables with rows of their own, no view and no virtual table.
+fn are_tables(db: &Connection) -> rusqlite::Result<bool> {
+    let query = "SELECT count(*) FROM sqlite_schema WHERE lower(name) IN ('tiles', 'metadata') AND type = 'table' AND rootpage > 0";
+    Ok(db.query_row(query, [], |row| row.get::<_, i64>(0))? == 2)
+}
+
+/// Whether one of some tiles is a picture.
+fn has_pictures(db: &Connection, zoom: u8) -> rusqlite::Result<bool> {
+    let mut query = db.prepare(
+        "SELECT tile_data FROM tiles WHERE zoom_level = ?1 AND length(tile_data) <= ?2 LIMIT 16",
+    )?;
+    let mut rows = query.query(params![zoom, TILE_MAX])?;
+    while let Some(row) = rows.next()? {
+        let bytes: Vec<u8> = row.get(0)?;
+        if media_type(&bytes).is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The content type of a picture; a browser is not to guess it.
@@ -131,7 +164,9 @@ fn media_type(bytes: &[u8]) -> Option<&'static str> {
 
 fn extent(db: &Connection) -> rusqlite::Result<Option<MapExtent>> {
     let zooms: (Option<u8>, Option<u8>) = db.query_row(
-        "SELECT min(zoom_level), max(zoom_level) FROM tiles WHERE zoom_level BETWEEN 0 AND ?1",
+        // Two queries: each ends at its first row of the index.
+        "SELECT (SELECT min(zoom_level) FROM tiles WHERE zoom_level BETWEEN 0 AND ?1),
+         (SELECT max(zoom_level) FROM tiles WHERE zoom_level BETWEEN 0 AND ?1)",
         [ZOOM_MAX],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
@@ -207,11 +242,30 @@ mod tests {
         std::fs::write(path("text"), "no database at all, and long enough to be read as one")
             .unwrap();
         Connection::open(path("other")).unwrap().execute_batch("CREATE TABLE x (y)").unwrap();
+        let made = |name: &str, sql: &str| {
+            Connection::open(path(name)).unwrap().execute_batch(sql).unwrap();
+        };
+        let endless = "WITH RECURSIVE n(v) AS (SELECT 0 UNION ALL SELECT v + 1 FROM n) SELECT";
+        made(
+            "view",
+            &format!(
+                "CREATE TABLE metadata (name TEXT, value TEXT); CREATE VIEW tiles AS {endless} 30 AS zoom_level, v AS tile_column, v AS tile_row, x'00' AS tile_data FROM n"
+            ),
+        );
+        write_test_file(&path("meta"), "", &[(0, 0, 0, PNG)]);
+        made(
+            "meta",
+            &format!(
+                "DROP TABLE metadata; CREATE VIEW metadata AS {endless} 'x' AS name, v AS value FROM n"
+            ),
+        );
         write_test_file(&path("empty"), "", &[]);
         write_test_file(&path("vector"), "", &[(0, 0, 0, b"\x1f\x8b\x08pbf")]);
         for (name, says) in [
             ("text", "no MBTiles file"),
-            ("other", "no MBTiles file"),
+            ("other", "is no table"),
+            ("view", "is no table"),
+            ("meta", "is no table"),
             ("empty", "has no tiles"),
             ("vector", "neither PNG"),
             ("gone", "no such file"),
@@ -220,6 +274,18 @@ mod tests {
             assert!(error.contains(name) && error.contains(says), "{name}: {error}");
         }
         assert!(MapTiles::open(dir.path()).is_err());
+    }
+
+    #[test]
+    fn a_read_without_end_is_interrupted() {
+        let db = Connection::open_in_memory().unwrap();
+        let endless = "WITH RECURSIVE n(v) AS (SELECT 0 UNION ALL SELECT v + 1 FROM n) SELECT count(*) FROM n";
+        let ask = |query: &'static str| {
+            let timeout = Duration::from_millis(20);
+            within(&db, timeout, |db| db.query_row(query, [], |row| row.get::<_, i64>(0)))
+        };
+        assert!(ask(endless).is_err());
+        assert_eq!(ask("SELECT 7").unwrap(), 7);
     }
 
     #[test]

@@ -11,10 +11,13 @@ use serde_json::{Value, json};
 use super::route::{Access, Field, Gives, Kind, Method, Route, Takes};
 use super::router::routes;
 use super::test_office::{PRIVACY_ZONES, SITES, TestOffice, ask, state};
+use crate::clock::{Clock as _, SystemClock};
 use crate::office::console::people::rights::{ALL_SITES, Allowance, Right, Role, Scope, allows};
 use crate::office::console::plan_image::test_jpeg;
-use crate::office::console::tables::rows::RetentionRow;
+use crate::office::console::tables::rows::{AuditFilter, RetentionRow};
 use crate::office::media::test_clip;
+use crate::units::ClockQuality;
+use crate::uplink::wire::Health;
 
 /// Query and body of a request that a row takes.
 fn sample(office: &TestOffice, route: &Route, site: &str) -> (String, Vec<u8>) {
@@ -417,6 +420,9 @@ fn rules_of_a_group_count_from_the_start_of_the_office() {
         let (site, (clip, _)) = (SITES[at].0, &office.files[at]);
         office.get(&format!("/api/v1/files/{site}/{clip}"), &cookie).status
     };
+    let now = SystemClock::new().now().wall;
+    let health = Health { v: 1, t: now.rfc3339(), clock: ClockQuality::Ntp, ..Health::default() };
+    office.message(SITES[0].0, "health", &serde_json::to_value(&health).unwrap());
     let began = Instant::now();
     while status(1) != 404 {
         assert!(began.elapsed() < Duration::from_secs(20), "the rules are not in force");
@@ -425,6 +431,15 @@ fn rules_of_a_group_count_from_the_start_of_the_office() {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!((status(0), status(1)), (200, 404), "footage of the group north is gone");
+    let filter = AuditFilter { act: "retention.delete".into(), ..AuditFilter::default() };
+    let recorded = || office.console.read(|tables| tables.audit_page(&filter, 100)).unwrap();
+    while recorded().is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(40), "no record of what was deleted");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let records = recorded();
+    assert!(records.iter().all(|record| record.site != SITES[0].0), "{records:?}");
+    assert!(records.iter().any(|record| record.site == SITES[1].0), "{records:?}");
 }
 
 #[test]

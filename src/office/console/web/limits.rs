@@ -49,6 +49,8 @@ pub(crate) const FILE_PIECE: usize = 256 << 10;
 pub(crate) const ROWS_MAX: u32 = 1_000;
 /// Sites of one question for the axis: as many as the player shows, and their neighbours.
 pub(crate) const AXIS_SITES: usize = 64;
+/// Between two looks for playbacks whose page has gone without a word: they end within three minutes.
+pub(crate) const PLAYBACK_SWEEP: Duration = Duration::from_secs(60);
 
 /// Open connections by address.
 #[derive(Debug, Default)]
@@ -125,5 +127,3 @@ mod tests {
         assert_eq!(of("::1"), "::1".parse::<IpAddr>().unwrap());
     }
 }
-/// Between two looks for playbacks whose page has gone without a word: they end within three minutes.
-pub(crate) const PLAYBACK_SWEEP: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "shell: starts threads, uses the network, waits")]
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
@@ -19,6 +19,7 @@ use super::{Web, feed, limits, router};
 use crate::clock::{Clock, SystemClock};
 use crate::office::archive_link::ArchiveClient;
 use crate::office::console::Console;
+use crate::office::console::deletion_recorder::DeletionRecorder;
 use crate::office::console::tables::map_tiles::MapTiles;
 use crate::office::console::writer::console_dir;
 use crate::office::pictures::Pictures;
@@ -66,6 +67,8 @@ pub struct WebServer {
     /// SHA-256 of the certificate; `None` without TLS.
     pub fingerprint: Option<Digest>,
     stop: watch::Sender<bool>,
+    /// Ends with the listener.
+    _deletions: DeletionRecorder,
     /// The runtime, and the task that serves.
     running: Option<(tokio::runtime::Runtime, tokio::task::JoinHandle<()>)>,
 }
@@ -126,6 +129,26 @@ async fn end_silent_playbacks(web: Arc<Web>, mut stopped: watch::Receiver<bool>)
     }
 }
 
+/// The map; `None` without a usable file: footage is received without a map, too.
+fn open_tiles(path: &Path) -> Option<MapTiles> {
+    let opened = MapTiles::open(path);
+    if let Err(error) = &opened {
+        tracing::warn!(%error, "map of the console not shown; mend the file of web.tiles_file, then start again");
+    }
+    opened.ok()
+}
+
+/// Hands the rules of the retention to the archive.
+fn hand_rules(web: &Web) {
+    if let Err(problem) = web.hand_rules() {
+        let detail = problem.detail;
+        tracing::warn!(
+            detail,
+            "rules of the retention not in force; save them again in the console"
+        );
+    }
+}
+
 /// Starts the listener on a runtime of its own. `console` and `archive` are those of the running
 /// office; the archive thread may begin later.
 ///
@@ -141,7 +164,7 @@ pub fn start(
     let now = clock.now().wall;
     let transport = transport(&options, now.0.div_euclid(1_000_000))?;
     let reader = Reader::open(&options.archive)?;
-    let tiles = options.tiles.as_deref().map(MapTiles::open).transpose()?;
+    let tiles = options.tiles.as_deref().and_then(open_tiles);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .max_blocking_threads(limits::HANDLER_THREADS)
@@ -157,6 +180,7 @@ pub fn start(
     let (stop, stopped) = watch::channel(false);
     // Above every number of an earlier run: the ring counts on from the milliseconds since 1970.
     let first = now.0.div_euclid(1_000).unsigned_abs();
+    let deletions = DeletionRecorder::start(&options.archive, Some(console.clone()))?;
     let web = Arc::new(Web {
         console,
         archive,
@@ -190,17 +214,15 @@ pub fn start(
     };
     let server = Server { listener, tls, router: router::router(&web), open: web.open.clone() };
     let rules = web.clone();
-    runtime.spawn_blocking(move || {
-        if let Err(problem) = rules.hand_rules() {
-            let detail = problem.detail;
-            tracing::warn!(
-                detail,
-                "rules of the retention not in force; save them again in the console"
-            );
-        }
-    });
+    runtime.spawn_blocking(move || hand_rules(&rules));
     runtime.spawn(end_silent_playbacks(web.clone(), stopped.clone()));
     runtime.spawn(feed::run(web, changes));
     let serving = runtime.spawn(server.run(stopped));
-    Ok(WebServer { address, fingerprint, stop, running: Some((runtime, serving)) })
+    Ok(WebServer {
+        address,
+        fingerprint,
+        stop,
+        _deletions: deletions,
+        running: Some((runtime, serving)),
+    })
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Params};
 
-use super::schema::{ADDED_COLUMNS, CONFIG_TABLES, HISTORY, TABLES, UPGRADE, VERSION};
+use super::schema::{ADDED_COLUMNS, CONFIG_TABLES, DELETED, HISTORY, TABLES, UPGRADE, VERSION};
 use super::upgrade::{begin_presence, fill_history};
 use crate::office::error::{ArchiveError, Named as _};
 use crate::office::store::free;
@@ -175,6 +175,9 @@ impl SqliteIndex {
             }
         }
         db.execute_batch(CONFIG_TABLES)?;
+        if db.prepare("SELECT site FROM deleted").is_err() {
+            db.execute_batch(&format!("BEGIN IMMEDIATE; {DELETED} COMMIT"))?;
+        }
         let version = self.version()?;
         if version >= VERSION {
             return Ok(());

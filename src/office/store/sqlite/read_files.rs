@@ -9,8 +9,8 @@ use crate::office::error::ArchiveError;
 use crate::office::history::HOUR;
 use crate::office::queries::ROWS_MAX;
 use crate::office::queries::rows::{
-    AxisEvent, AxisSpan, FileFilter, FootageGap, LockEntry, RetentionPreview, SiteAxis,
-    SnapshotRef, StorageRow, StorageTotals, StoredFile,
+    AxisEvent, AxisSpan, DeletedTotal, FileFilter, FootageGap, LockEntry, RetentionPreview,
+    SiteAxis, SnapshotRef, StorageRow, StorageTotals, StoredFile,
 };
 use crate::office::retention::Retention;
 use crate::office::retention_rules::{RetentionPurpose, RetentionRules};
@@ -154,6 +154,20 @@ pub(super) fn storage_totals(
     let unfinished_bytes =
         db.query_row("SELECT coalesce(sum(size), 0) FROM parts", [], |row| row.get(0))?;
     Ok(StorageTotals { rows, unfinished_bytes, free_bytes: 0 })
+}
+
+pub(super) fn deleted_totals(db: &Connection) -> Result<Vec<DeletedTotal>, ArchiveError> {
+    let query = "SELECT site, purpose, files, bytes FROM deleted ORDER BY site, purpose";
+    let mut query = db.prepare_cached(query)?;
+    let rows = query.query_map([], |row| {
+        Ok(DeletedTotal {
+            site: row.get(0)?,
+            purpose: row.get(1)?,
+            files: row.get(2)?,
+            bytes: row.get(3)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn retention_preview(

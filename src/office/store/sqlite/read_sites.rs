@@ -12,9 +12,9 @@ use crate::office::error::{ArchiveError, Named as _};
 use crate::office::history::health::{FIGURES, Figures, combine, from_text};
 use crate::office::history::{HOUR, MINUTE};
 use crate::office::queries::rows::{
-    CountRow, EventFilter, EventPage, FileFilter, FootageGap, GapSum, HealthSeries, LockEntry,
-    MotionEventRow, MotionFilter, MotionPage, PresenceRow, RetentionPreview, SiteAxis, SiteStatus,
-    SnapshotRef, StorageTotals, StoredFile,
+    CountRow, DeletedTotal, EventFilter, EventPage, FileFilter, FootageGap, GapSum, HealthSeries,
+    LockEntry, MotionEventRow, MotionFilter, MotionPage, PresenceRow, RetentionPreview, SiteAxis,
+    SiteStatus, SnapshotRef, StorageTotals, StoredFile,
 };
 use crate::office::queries::{ROWS_MAX, SITES_MAX};
 use crate::office::retention::Retention;
@@ -308,6 +308,10 @@ impl ReadIndex for SqliteReader {
     fn storage_totals(&self, now: WallTime) -> Result<StorageTotals, ArchiveError> {
         let totals = self.ask_within(SUMS_TIMEOUT, |db| read_files::storage_totals(db, now))?;
         Ok(StorageTotals { free_bytes: free(&self.dir).unwrap_or_default(), ..totals })
+    }
+
+    fn deleted_totals(&self) -> Result<Vec<DeletedTotal>, ArchiveError> {
+        self.ask(read_files::deleted_totals)
     }
 
     fn retention_preview(

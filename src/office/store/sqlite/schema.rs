@@ -41,6 +41,17 @@ pub(crate) const CONFIG_TABLES: &str = "
     CREATE TABLE IF NOT EXISTS reported (site TEXT PRIMARY KEY, payload BLOB NOT NULL, received TEXT NOT NULL);
 ";
 
+/// Files and bytes that the retention ever deleted, by site and purpose: the console compares them
+/// with what its audit trail has. Made once, with what an archive without this table deleted.
+pub(crate) const DELETED: &str = "
+    CREATE TABLE deleted (site TEXT NOT NULL, purpose TEXT NOT NULL, files INTEGER NOT NULL, bytes INTEGER NOT NULL,
+        PRIMARY KEY (site, purpose)) WITHOUT ROWID;
+    INSERT INTO deleted SELECT site, purpose, count(*), sum(size) FROM files WHERE gone IS NOT NULL GROUP BY site, purpose;
+    CREATE TRIGGER file_deleted AFTER UPDATE OF gone ON files WHEN old.gone IS NULL AND new.gone IS NOT NULL BEGIN
+        INSERT INTO deleted VALUES (old.site, old.purpose, 1, old.size)
+        ON CONFLICT (site, purpose) DO UPDATE SET files = files + 1, bytes = bytes + excluded.bytes; END;
+";
+
 /// A column that archives before `user_version` 1 lack.
 pub(crate) struct AddedColumn {
     pub(crate) table: &'static str,
