@@ -70,7 +70,7 @@ impl ClockCheck {
         let (time, quality) = device;
         let difference = time.0.saturating_sub(now.wall.0).saturating_abs();
         let is_good = quality == ClockQuality::Ntp && difference <= TOLERANCE;
-        // After a step that nobody has seen yet, the wait begins first.
+        // A step that is not seen yet begins the wait first.
         is_good && self.waits(now).is_some() && self.waits_for.take().is_some()
     }
 }
