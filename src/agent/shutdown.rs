@@ -79,7 +79,7 @@ impl Agent {
         }
     }
 
-    /// Tells storage that the footage ends here, and of an outage of the camera that has no end.
+    /// Reports to storage that the footage ends here, and an outage of the camera that has no end.
     fn end_footage(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
         if let CameraState::Down { since, .. } = self.gauges.camera_mut(StreamRole::Main) {
             let gap = Gap { from: *since, to: now, reason: GapReason::CameraDown, bytes: 0 };

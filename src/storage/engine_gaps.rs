@@ -17,7 +17,7 @@ const PENDING_GAPS_MAX: usize = 32;
 const GAP_MIN: Duration = Duration::from_millis(500);
 
 /// Shortest time between a start and the first footage, and between the last footage and a stop, that
-/// is told apart from the time off: a start or a stop takes some of it anyway.
+/// is a gap of its own beside the time off: a start or a stop takes some of it anyway.
 const ON_MIN: Duration = Duration::from_secs(2);
 /// Longest gap in the media clock, microseconds (30 days). Limits the effect of a wrong clock.
 const MEDIA_GAP_MAX: i64 = 30 * 24 * 3600 * 1_000_000;

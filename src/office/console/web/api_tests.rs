@@ -845,7 +845,8 @@ fn a_session_has_four_streams_and_they_end_with_it() {
     assert_eq!(office.change("POST", "/api/v1/logout", &cookie, &json!({})).status, 204);
     assert_eq!(office.get("/api/v1/me", &cookie).status, 401);
     let began = Instant::now();
-    assert_eq!(open[0].next("event: "), None, "the stream ended");
+    // Events until the stream looks at its session again are on their way.
+    while open[0].next("event: ").is_some() {}
     assert!(began.elapsed() < Duration::from_secs(12));
 }
 
