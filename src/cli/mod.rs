@@ -43,6 +43,7 @@ mod office_file;
 mod office_filter;
 #[cfg(feature = "office")]
 mod office_lock;
+#[cfg(feature = "office")]
 mod office_print;
 #[cfg(feature = "office")]
 mod office_trail;
