@@ -137,7 +137,8 @@ pub(super) fn log_retry(
             detail,
             tries,
             pause_ms = pause / 1000,
-            "the camera refuses the login; correct the file of camera.login_file, then restart"
+            "{}",
+            next_step(fault)
         );
     } else {
         tracing::warn!(

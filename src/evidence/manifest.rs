@@ -227,12 +227,15 @@ fn gap_list(gaps: &[Gap]) -> Vec<(String, String, String)> {
     let line = |gap: &Gap| {
         (gap.from.wall.rfc3339(), gap.to.wall.rfc3339(), gap.reason.as_str().to_owned())
     };
-    let mut list: Vec<_> = gaps.iter().take(GAPS_MAX).map(line).collect();
-    if let (Some(last), Some((_, to, reason))) =
-        (gaps.get(GAPS_MAX..).and_then(<[Gap]>::last), list.last_mut())
-    {
-        *to = last.to.wall.rfc3339();
-        *reason = "several".into();
+    bounded_gaps(gaps.iter().map(line).collect())
+}
+
+/// At most [`GAPS_MAX`] gaps; the last one covers those behind it.
+fn bounded_gaps(mut list: Vec<(String, String, String)>) -> Vec<(String, String, String)> {
+    if let Some((_, to, _)) = list.get(GAPS_MAX..).and_then(<[_]>::last).cloned() {
+        list.truncate(GAPS_MAX);
+        let last = &mut list[GAPS_MAX - 1];
+        (last.1, last.2) = (to, "several".into());
     }
     list
 }
@@ -261,13 +264,7 @@ pub fn keep_edges(again: &mut Manifest, before: &Manifest) {
     let end = (records.1 < before.records.1).then(|| gone(&again.to, &before.to)).flatten();
     let front = before.gaps.iter().filter(is_before).cloned().chain(begin);
     let back = end.into_iter().chain(before.gaps.iter().filter(is_behind).cloned());
-    let mut gaps: Vec<_> = front.chain(again.gaps.iter().cloned()).chain(back).collect();
-    if gaps.len() > GAPS_MAX {
-        let to = gaps.last().map(|gap| gap.1.clone()).unwrap_or_default();
-        gaps.truncate(GAPS_MAX);
-        (gaps[GAPS_MAX - 1].1, gaps[GAPS_MAX - 1].2) = (to, "several".into());
-    }
-    again.gaps = gaps;
+    again.gaps = bounded_gaps(front.chain(again.gaps.iter().cloned()).chain(back).collect());
 }
 
 /// The record numbers between fragments that are not among them.

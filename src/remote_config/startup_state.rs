@@ -117,14 +117,16 @@ impl FoundFiles<'_> {
         if record.phase != ConfigPhase::Idle || sha256 == record.file {
             return (None, None);
         }
-        let before = record.clone();
+        let judged = validation::judge(text, self.read);
+        if judged.is_ok() {
+            local_edit::warn(self.files, record, text);
+        }
         record.file = sha256;
-        let settings = match validation::judge(text, self.read) {
+        let settings = match judged {
             Ok(_) if sha256 == record.committed.sha256 => return (None, None),
             Ok(settings) => settings,
             Err(refusal) => return (None, Some(refusal)),
         };
-        local_edit::warn(self.files, &before, text);
         let good = self.parse(&record.committed);
         let change =
             good.as_ref().map(|good| SettingsDiff::between(good, &settings)).unwrap_or_default();

@@ -10,7 +10,7 @@ use super::fallback::is_in_memory;
 use super::missing_records::locate_gaps;
 use super::range_set::Ranges;
 use super::ring::Ring;
-use super::{Repair, RepairKind, StorageUpdate};
+use super::{Repair, StorageUpdate};
 use crate::format::segment_head::{Eviction, EvictionCause};
 use crate::units::MonoTime;
 
@@ -113,14 +113,7 @@ impl Engine {
             out.push(StorageUpdate::Trouble { detail, lost: is_lost });
         }
         for gap in locate_gaps(self.card.as_ref(), self.ring.index(), &lost) {
-            out.push(StorageUpdate::Repaired(Repair {
-                file: "ring".into(),
-                offset: 0,
-                kind: RepairKind::Missing,
-                bytes: 0,
-                micros: gap.micros(),
-                lost: Some(gap),
-            }));
+            out.push(StorageUpdate::Repaired(Repair::missing(gap)));
         }
         if !lost.list().is_empty() {
             out.extend(self.broken_locks());
@@ -163,7 +156,7 @@ mod tests {
 
     use super::super::disk::RealDisk;
     use super::super::engine_tests::small;
-    use super::super::{PinClass, PinId, SpanQuery, StorageRequest};
+    use super::super::{PinClass, PinId, RepairKind, SpanQuery, StorageRequest};
     use super::*;
     use crate::camera::{Frame, StreamRole};
     use crate::format::record::tests::video;

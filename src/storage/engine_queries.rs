@@ -2,7 +2,7 @@
 //! is durable, and adds and releases evidence locks.
 
 use super::engine::Engine;
-use super::footage_query::{explain_absence, locate};
+use super::footage_query::{explain_absence, locate_with_rest};
 use super::locks::{Lock, records};
 use super::pending_query::PendingQuery;
 use super::span_edges::{RecordingState, name_edges};
@@ -40,26 +40,19 @@ impl Engine {
 
     fn answer(&mut self, now: Timestamp, waiting: &PendingQuery, out: &mut Vec<StorageUpdate>) {
         let PendingQuery { pin, class, query, .. } = waiting;
-        let mut span =
-            match locate(self.card.as_ref(), self.ring.index(), self.ring.newest(), query) {
-                Ok(span) => span.or_else(|| {
-                    explain_absence(
-                        self.card.as_ref(),
-                        self.ring.index(),
-                        self.ring.newest(),
-                        query,
-                    )
-                }),
-                Err(fault) => {
-                    out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
-                    None
-                }
-            };
-        if let Some(span) = &mut span {
-            let (boot, newest, open) = (self.boot, self.ring.newest(), self.open_gap);
-            let state = RecordingState { boot, now, newest, open };
-            name_edges(self.card.as_ref(), self.ring.index(), query, &state, span);
-        }
+        let (disk, index, newest) = (self.card.as_ref(), self.ring.index(), self.ring.newest());
+        let span = match locate_with_rest(disk, index, newest, query) {
+            Ok(Some((mut span, around))) => {
+                let state = RecordingState { boot: self.boot, now, newest, open: self.open_gap };
+                name_edges(&around, query, &state, &mut span);
+                Some(span)
+            }
+            Ok(None) => explain_absence(disk, index, newest, query),
+            Err(fault) => {
+                out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
+                None
+            }
+        };
         match span
             .as_ref()
             .and_then(|span| Some((span.fragments.first()?.seq, span.fragments.last()?.seq)))

@@ -15,7 +15,7 @@ use crate::units::{Boot, Digest, MonoTime, Timestamp, WallTime};
 
 /// A larger step of the wall clock against the monotonic clock of a boot, or against the media clock
 /// from one boot to the next, begins another stretch.
-pub(crate) const CLOCK_STEP: Duration = Duration::from_millis(500);
+const CLOCK_STEP: Duration = Duration::from_millis(500);
 
 /// A fragment, gap or damaged stretch, in the order of record numbers.
 pub(super) enum Piece {
@@ -71,6 +71,16 @@ pub fn locate(
     newest: u64,
     query: &SpanQuery,
 ) -> Result<Option<Span>, DiskFault> {
+    Ok(locate_with_rest(disk, index, newest, query)?.map(|(span, _)| span))
+}
+
+/// As [`locate`], with the pieces around the span.
+pub(super) fn locate_with_rest(
+    disk: &dyn Disk,
+    index: &Index,
+    newest: u64,
+    query: &SpanQuery,
+) -> Result<Option<(Span, Vec<Piece>)>, DiskFault> {
     let (mut pieces, tracks) = pieces(disk, index, newest, query);
     let Some((first, last)) = stretch(&pieces, query) else {
         return Ok(None);
@@ -103,7 +113,7 @@ pub fn locate(
             }
         }
     }
-    Ok(Some(span))
+    Ok(Some((span, pieces)))
 }
 
 /// A span without footage, whose gaps tell why. `None` if the ring knows nothing of the range.
@@ -169,15 +179,10 @@ fn evicted(index: &Index, query: &SpanQuery) -> Option<Gap> {
 }
 
 /// Track layouts by their digest.
-pub(super) type Tracks = Vec<(Digest, Vec<Arc<TrackParams>>)>;
+type Tracks = Vec<(Digest, Vec<Arc<TrackParams>>)>;
 
 /// Fragments and gaps of the segments that a query may touch, with their track layouts.
-pub(super) fn pieces(
-    disk: &dyn Disk,
-    index: &Index,
-    newest: u64,
-    query: &SpanQuery,
-) -> (Vec<Piece>, Tracks) {
+fn pieces(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> (Vec<Piece>, Tracks) {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut tracks = Vec::new();
     let mut behind = None;
@@ -302,7 +307,7 @@ fn matches_query(fragment: &FragmentRef, query: &SpanQuery) -> bool {
 
 /// True when the wall clock was not set between two consecutive fragments, so that one file can state
 /// the times of both: its media time is its wall time.
-fn is_same_clock(before: &FragmentRef, next: &FragmentRef) -> bool {
+pub(crate) fn is_same_clock(before: &FragmentRef, next: &FragmentRef) -> bool {
     let wall = next.start.wall.0.saturating_sub(before.start.wall.0);
     let is_close = |micros: i64| wall.abs_diff(micros) <= CLOCK_STEP.as_micros() as u64;
     if before.boot == next.boot {

@@ -289,6 +289,20 @@ pub struct Repair {
     pub lost: Option<super::missing_records::MissingRecords>,
 }
 
+impl Repair {
+    /// Records that no file of the ring holds any more.
+    pub(super) fn missing(records: super::missing_records::MissingRecords) -> Repair {
+        Repair {
+            file: "ring".into(),
+            offset: 0,
+            kind: RepairKind::Missing,
+            bytes: 0,
+            micros: records.micros(),
+            lost: Some(records),
+        }
+    }
+}
+
 /// Kinds of damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RepairKind {

@@ -57,14 +57,9 @@ impl Pins {
         }
     }
 
-    /// True when record `seq` belongs to a dropped pin, so that its eviction is a loss.
-    pub fn is_dropped(&self, seq: u64) -> bool {
-        self.dropped.values().any(|(first, last)| (*first..=*last).contains(&seq))
-    }
-
-    /// True when no pin was dropped whose footage is still needed.
-    pub fn none_dropped(&self) -> bool {
-        self.dropped.is_empty()
+    /// True when a record from `first` to `last` belongs to a dropped pin, so that its eviction is a loss.
+    pub fn is_any_dropped(&self, first: u64, last: u64) -> bool {
+        self.dropped.values().any(|(from, to)| *from <= last && first <= *to)
     }
 
     /// True when any record of `first..=last` is pinned.
@@ -115,10 +110,10 @@ mod tests {
             pins.set(PinId(id), PinClass::Event, 5, 9);
             pins.drop_over_quota(PinId(id));
         }
-        assert!(pins.is_dropped(9) && !pins.is_dropped(10) && !pins.holds(5, 9));
+        assert!(pins.is_any_dropped(9, 9) && !pins.is_any_dropped(10, 10) && !pins.holds(5, 9));
         pins.remove(PinId(1));
-        assert!(pins.is_dropped(5));
+        assert!(pins.is_any_dropped(5, 5));
         pins.set(PinId(2), PinClass::Event, 7, 9);
-        assert!(pins.none_dropped() && pins.holds(7, 7));
+        assert!(!pins.is_any_dropped(0, u64::MAX) && pins.holds(7, 7));
     }
 }

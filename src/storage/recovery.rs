@@ -256,14 +256,7 @@ fn find_missing(disk: &dyn Disk, newest: u64, found: &mut Recovery) {
             bytes: 0,
         }));
     }
-    let repairs = gaps.into_iter().map(|gap| Repair {
-        file: "ring".into(),
-        offset: 0,
-        kind: RepairKind::Missing,
-        bytes: 0,
-        micros: gap.micros(),
-        lost: Some(gap),
-    });
+    let repairs = gaps.into_iter().map(Repair::missing);
     // Lost records come first, because a boot reports a bounded number of repairs.
     found.repairs.splice(0..0, repairs);
 }

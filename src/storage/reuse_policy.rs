@@ -192,15 +192,15 @@ impl Ring {
     /// The gaps that the eviction of a segment leaves in dropped pins: one for each stretch of records
     /// that are still needed. Must be asked while the file holds them.
     pub(super) fn loss_of_eviction(&self, at: usize) -> Vec<Gap> {
-        if self.pins.none_dropped() {
+        let (segment, (first, last)) = (&self.index.live()[at], self.numbers_of(at));
+        if !self.pins.is_any_dropped(first, last) {
             return Vec::new();
         }
-        let (segment, (_, last)) = (&self.index.live()[at], self.numbers_of(at));
         let mut gaps: Vec<(u64, Gap)> = Vec::new();
         for found in walk_past(self.disk.as_ref(), segment, ScanDepth::Records).found {
             let ScanItem::Record(_, record) = found else { continue };
             let is_lost = record.gap().is_none() && record.seq <= last;
-            if !is_lost || !self.pins.is_dropped(record.seq) {
+            if !is_lost || !self.pins.is_any_dropped(record.seq, record.seq) {
                 continue;
             }
             let date = |stamp| self.index.clock_history.date(record.boot, stamp);

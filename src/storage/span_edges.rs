@@ -5,10 +5,8 @@
 
 use std::time::Duration;
 
-use super::disk::Disk;
-use super::footage_query::{Piece, pieces};
+use super::footage_query::Piece;
 use super::open_gap::OpenGap;
-use super::segment_index::Index;
 use super::{Gap, GapReason, Span, SpanQuery};
 use crate::units::{Boot, MonoTime, Timestamp};
 
@@ -27,11 +25,11 @@ pub(super) struct RecordingState {
     pub(super) open: Option<OpenGap>,
 }
 
-/// Adds gaps for the parts of the range before the first and behind the last fragment of `span`. A
-/// query by record numbers promises no time, and a part that others follow has no end of its own.
+/// Adds gaps for the parts of the range before the first and behind the last fragment of `span`, whose
+/// causes are in the pieces around it. A query by record numbers promises no time, and a part that
+/// others follow has no end of its own.
 pub(super) fn name_edges(
-    disk: &dyn Disk,
-    index: &Index,
+    around: &[Piece],
     query: &SpanQuery,
     state: &RecordingState,
     span: &mut Span,
@@ -58,20 +56,19 @@ pub(super) fn name_edges(
     if !starts_late && !ends_early {
         return;
     }
-    let found = pieces(disk, index, state.newest, query).0;
     let cause = |piece: &Piece| match piece {
         Piece::Gap { gap, .. } | Piece::Damage { gap, .. } => Some(gap.clone()),
         Piece::Fragment(_) | Piece::Skipped => None,
     };
     if starts_late {
         let before: Vec<Gap> =
-            found.iter().filter(|piece| piece.seq() < first_seq).filter_map(cause).collect();
+            around.iter().filter(|piece| piece.seq() < first_seq).filter_map(cause).collect();
         let named = fill((from, begin), before, GapReason::EvictedPinned, &span.gaps);
         span.gaps.splice(0..0, named);
     }
     if ends_early {
         let is_behind = |piece: &&Piece| piece.seq() > last_seq;
-        let mut behind: Vec<Gap> = found
+        let mut behind: Vec<Gap> = around
             .iter()
             .filter(is_behind)
             .take_while(|piece| piece.fragment().is_none())

@@ -15,10 +15,10 @@ use crate::units::{Digest, MonoTime};
 /// Shortest time between two changes of a track that are recorded. A person who sets a camera, or
 /// one that switches at dusk, needs longer; a segment of 16 MiB holds some 30 s of a usual stream,
 /// so the ring keeps about a third of its time in the worst case.
-pub(super) const CHANGE_INTERVAL: Duration = Duration::from_secs(10);
+const CHANGE_INTERVAL: Duration = Duration::from_secs(10);
 /// Shortest gap of pictures that are left out: two sets that take turns at each picture would fill
 /// card and outbox with gaps. Shorter than a GOP of two seconds, so half of such a stream is kept.
-const GAP_MIN: Duration = Duration::from_millis(1500);
+const LEFT_OUT_MIN: Duration = Duration::from_millis(1500);
 /// Changes without a pause of [`QUIET`] that are reported though all are recorded: they shorten what
 /// the ring holds.
 const CHANGES_MAX: u64 = 6;
@@ -57,7 +57,7 @@ impl Track {
         };
         let is_held = self.held.is_none_or(|held| held == digest);
         let admits = match is_held {
-            true => passed(self.left_out, GAP_MIN),
+            true => passed(self.left_out, LEFT_OUT_MIN),
             false => passed(self.changed, CHANGE_INTERVAL),
         };
         if !admits {

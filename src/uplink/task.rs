@@ -370,7 +370,10 @@ impl Uplink {
         self.delivery.note_certificate_end(earliest.unwrap_or_default().max(0) as u64);
         let pause = CERTIFICATE_ALARM_INTERVAL.as_micros() as u64;
         let is_early = self.warned_at != MonoTime(0) && now.mono.since(self.warned_at) <= pause;
-        for (key, end) in expiries.into_iter().filter(|_| !is_early) {
+        if is_early {
+            return;
+        }
+        for (key, end) in expiries {
             let Some(detail) = cert_expiry::warning(key, end, now) else {
                 continue;
             };

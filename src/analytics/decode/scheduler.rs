@@ -439,6 +439,7 @@ impl Analyzer {
         } else if !self.settings.enabled {
             self.decoder = None;
             self.last_picture = None;
+            self.learning_since = None;
         }
         if (settings.cpu, settings.max_temperature)
             != (self.settings.cpu, self.settings.max_temperature)

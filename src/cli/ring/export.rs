@@ -19,7 +19,7 @@ use crate::escape::{shown_json, shown_path};
 use crate::evidence::manifest::{Purpose, about, of_span};
 use crate::regular_file::{self, Links};
 use crate::storage::disk::Disk;
-use crate::storage::footage_query::{CLOCK_STEP, gaps_between, locate};
+use crate::storage::footage_query::{gaps_between, is_same_clock, locate};
 use crate::storage::missing_records::{MissingRecords, locate_gaps, numbers};
 use crate::storage::range_set::Ranges;
 use crate::storage::segment_index::Index;
@@ -323,13 +323,15 @@ fn between(disk: &dyn Disk, index: &Index, before: Option<&FileEnd>, span: &Span
 /// monotonic clock shows it: capture times overlap by their jitter where the format changes, and
 /// that is no step. Between two boots a wall time that goes back is one.
 fn set_back(before: &FragmentRef, next: &FragmentRef) -> u64 {
-    let wall = next.start.wall.0.saturating_sub(before.start.wall.0);
+    if is_same_clock(before, next) {
+        return 0;
+    }
     if before.boot != next.boot {
         return before.end().wall.0.saturating_sub(next.start.wall.0).max(0) as u64;
     }
-    let mono = next.start.mono.0 as i64 - before.start.mono.0 as i64;
-    let step = mono.saturating_sub(wall).max(0) as u64;
-    if step > CLOCK_STEP.as_micros() as u64 { step } else { 0 }
+    let wall = next.start.wall.0.saturating_sub(before.start.wall.0);
+    let mono = (next.start.mono.0 as i64).saturating_sub(before.start.mono.0 as i64);
+    mono.saturating_sub(wall).max(0) as u64
 }
 
 /// Describes a written file, and prints it at once unless JSON is requested.

@@ -11,10 +11,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::acts::Recorded;
-use super::error::ConsoleError;
 use super::handle::Console;
-use super::tables::{Result, Tables};
-use super::writer::{Store, console_dir};
+use super::tables::Result;
+use super::writer::{Store, console_dir, has_console};
 use crate::clock::{Clock, SystemClock};
 use crate::office::queries::Reader;
 use crate::office::queries::rows::DeletedTotal;
@@ -27,7 +26,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 enum Trail {
     /// The console of the running web listener.
     Console(Console),
-    /// The archive's console database, if it has one.
+    /// The console database of the archive in this directory, if it has one.
     Archive(PathBuf),
 }
 
@@ -43,7 +42,7 @@ impl DeletionRecorder {
     /// # Errors
     /// When the index cannot be read or the thread not be started.
     pub fn start(archive: &Path, console: Option<Console>) -> anyhow::Result<DeletionRecorder> {
-        let trail = console.map_or_else(|| Trail::Archive(console_dir(archive)), Trail::Console);
+        let trail = console.map_or_else(|| Trail::Archive(archive.to_owned()), Trail::Console);
         let reader = Reader::open(archive)?;
         let mut recorder = Recorder {
             reader,
@@ -120,15 +119,11 @@ impl Recorder {
             Trail::Console(console) => console
                 .act(move |store, now| store.record_deletions(now, &totals, is_due))
                 .map(Some),
-            Trail::Archive(dir) => {
-                match Tables::open_read_only(dir) {
-                    Ok(_) => {}
-                    Err(ConsoleError::NotFound(_)) => return Ok(None),
-                    Err(error) => return Err(error),
-                }
+            Trail::Archive(archive) if has_console(archive)? => {
                 let now = self.clock.now().wall;
-                Store::open(dir)?.record_deletions(now, &totals, is_due).map(Some)
+                Store::open(&console_dir(archive))?.record_deletions(now, &totals, is_due).map(Some)
             }
+            Trail::Archive(_) => Ok(None),
         }
     }
 }

@@ -42,15 +42,16 @@ impl World {
 
     /// No gap of evicted footage overlaps footage that is still in the ring.
     pub(super) fn check_evicted(&mut self, gap: &Gap) {
+        if gap.reason != GapReason::EvictedPinned {
+            return;
+        }
         let Ok(Heads { index, .. }) = heads(&self.disk) else { return };
         let (from, to) = (gap.from.wall, gap.to.wall.plus_micros(-1));
         let query = SpanQuery::Wall { from, to, after: 0 };
         let Ok(Some(span)) = locate(&self.disk, &index, u64::MAX, &query) else { return };
         let is_inside =
             |part: &&FragmentRef| part.start.wall < gap.to.wall && part.end().wall > from;
-        if gap.reason == GapReason::EvictedPinned
-            && let Some(part) = span.fragments.iter().find(is_inside)
-        {
+        if let Some(part) = span.fragments.iter().find(is_inside) {
             self.wrongs.push(format!("{gap:?} reports record {}, which is there", part.seq));
         }
     }

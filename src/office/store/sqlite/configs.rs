@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension as _, params};
 
 use super::index::SqliteIndex;
+use super::rows;
 use crate::office::config_store::ConfigRow;
 use crate::office::error::ArchiveError;
 use crate::office::store::index::ConfigIndex;
@@ -35,15 +36,12 @@ impl ConfigIndex for SqliteIndex {
 
     fn documents(&self, site: &str) -> Result<Vec<Vec<u8>>, ArchiveError> {
         let query = "SELECT document FROM configs WHERE site = ?1 ORDER BY made, version";
-        let mut query = self.db.prepare(query)?;
-        let rows = query.query_map([site], |row| row.get(0))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        rows(&self.db, query, [site], |row| row.get(0))
     }
 
     fn configs(&self, site: &str) -> Result<Vec<ConfigRow>, ArchiveError> {
         let query = "SELECT id, version, sha256, made, outcome FROM configs WHERE site = ?1 ORDER BY made, version";
-        let mut query = self.db.prepare(query)?;
-        let rows = query.query_map([site], |row| {
+        rows(&self.db, query, [site], |row| {
             Ok(ConfigRow {
                 id: row.get(0)?,
                 version: row.get(1)?,
@@ -51,8 +49,7 @@ impl ConfigIndex for SqliteIndex {
                 made: row.get(3)?,
                 outcome: row.get(4)?,
             })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        })
     }
 
     fn knows_config(&self, site: &str, id: &str, sha256: &str) -> Result<bool, ArchiveError> {

@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension as _, params};
 
 use super::index::SqliteIndex;
+use super::rows;
 use crate::office::error::ArchiveError;
 use crate::office::store::file_key;
 use crate::office::store::index::{FileIndex, NewFile, StoredPart};
@@ -52,9 +53,7 @@ impl FileIndex for SqliteIndex {
 
     fn parts_by_age(&self, site: &str) -> Result<Vec<(String, u64)>, ArchiveError> {
         let query = "SELECT fid, size FROM parts WHERE site = ?1 AND target IS NULL ORDER BY touched, rowid";
-        let mut query = self.db.prepare_cached(query)?;
-        let rows = query.query_map([site], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        rows(&self.db, query, [site], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
     fn set_part_ranges(
@@ -92,9 +91,9 @@ impl FileIndex for SqliteIndex {
     }
 
     fn moving_parts(&self) -> Result<Vec<(String, String)>, ArchiveError> {
-        let mut query = self.db.prepare("SELECT site, fid FROM parts WHERE target IS NOT NULL")?;
-        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        rows(&self.db, "SELECT site, fid FROM parts WHERE target IS NOT NULL", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
     }
 
     fn is_part_key(&self, key: &str) -> Result<bool, ArchiveError> {
@@ -141,9 +140,7 @@ impl FileIndex for SqliteIndex {
     }
 
     fn removals(&self, most: usize) -> Result<Vec<String>, ArchiveError> {
-        let mut query = self.db.prepare_cached("SELECT path FROM removals LIMIT ?1")?;
-        let rows = query.query_map([most], |row| row.get(0))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        rows(&self.db, "SELECT path FROM removals LIMIT ?1", [most], |row| row.get(0))
     }
 
     fn is_key_used(&self, key: &str) -> Result<bool, ArchiveError> {

@@ -7,18 +7,17 @@ use rusqlite::{OptionalExtension as _, Params, params};
 use serde_json::Value;
 
 use super::index::{NAME, SqliteIndex};
+use super::rows;
 use crate::office::error::{ArchiveError, Named as _};
 use crate::office::queries::{EventRow, FileRow, Filter, SiteRow};
 use crate::office::store::list_index::{EventFile, ListIndex, ListedFile, ListedPart, WrongSum};
 
 impl SqliteIndex {
     fn read_sites(&self) -> Result<Vec<SiteRow>, ArchiveError> {
-        let mut query = self.db.prepare(
-            "SELECT s.site, coalesce(s.state, ''), coalesce(s.seen, ''), coalesce(sum(t.events), 0), coalesce(max(t.highest), 0),
+        let sql = "SELECT s.site, coalesce(s.state, ''), coalesce(s.seen, ''), coalesce(sum(t.events), 0), coalesce(max(t.highest), 0),
              total(max(CAST(t.highest AS REAL) - t.numbers, 0)), coalesce((SELECT k.files FROM kept k WHERE k.site = s.site), 0), count(t.ring)
-             FROM sites s LEFT JOIN site_totals t ON t.site = s.site GROUP BY s.site ORDER BY s.site",
-        )?;
-        let rows = query.query_map([], |row| {
+             FROM sites s LEFT JOIN site_totals t ON t.site = s.site GROUP BY s.site ORDER BY s.site";
+        rows(&self.db, sql, [], |row| {
             Ok(SiteRow {
                 site: row.get(0)?,
                 state: row.get(1)?,
@@ -30,8 +29,7 @@ impl SqliteIndex {
                 files: row.get(6)?,
                 rings: row.get(7)?,
             })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        })
     }
 
     fn read_events(&self, filter: &Filter) -> Result<Vec<EventRow>, ArchiveError> {
@@ -46,8 +44,9 @@ impl SqliteIndex {
             "SELECT site, seq, time, kind, id, payload FROM events WHERE {of_site} AND {of_kind} AND (?2 IS NULL OR time >= ?2)
              AND (?3 IS NULL OR time <= ?3) ORDER BY received DESC, seq DESC LIMIT ?4"
         );
-        let mut query = self.db.prepare(&query)?;
-        let rows = query.query_map(
+        let mut rows: Vec<EventRow> = rows(
+            &self.db,
+            &query,
             params![filter.site, filter.from, filter.to, filter.limit, filter.kind],
             |row| {
                 let payload: Vec<u8> = row.get(5)?;
@@ -64,18 +63,17 @@ impl SqliteIndex {
                 })
             },
         )?;
-        let mut rows: Vec<EventRow> = rows.collect::<Result<_, _>>()?;
         rows.reverse();
         Ok(rows)
     }
 
     fn read_files(&self, filter: &Filter) -> Result<Vec<FileRow>, ArchiveError> {
-        let mut query = self.db.prepare(
-            "SELECT site, purpose, start, end, size, event, path, sha256 FROM files WHERE (?1 IS NULL OR site = ?1)
+        let sql = "SELECT site, purpose, start, end, size, event, path, sha256 FROM files WHERE (?1 IS NULL OR site = ?1)
              AND (?2 IS NULL OR end >= ?2) AND (?3 IS NULL OR start <= ?3) AND (?5 IS NULL OR purpose = ?5) AND gone IS NULL
-             ORDER BY start DESC LIMIT ?4",
-        )?;
-        let rows = query.query_map(
+             ORDER BY start DESC LIMIT ?4";
+        let mut rows: Vec<FileRow> = rows(
+            &self.db,
+            sql,
             params![filter.site, filter.from, filter.to, filter.limit, filter.kind],
             |row| {
                 Ok(FileRow {
@@ -91,16 +89,13 @@ impl SqliteIndex {
                 })
             },
         )?;
-        let mut rows: Vec<FileRow> = rows.collect::<Result<_, _>>()?;
         rows.reverse();
         Ok(rows)
     }
 
     /// The first column of all rows.
     fn column<T: FromSql>(&self, sql: &str, params: impl Params) -> Result<Vec<T>, ArchiveError> {
-        let mut query = self.db.prepare(sql)?;
-        let rows = query.query_map(params, |row| row.get(0))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        rows(&self.db, sql, params, |row| row.get(0))
     }
 
     fn is_true(&self, sql: &str, params: impl Params) -> Result<bool, ArchiveError> {
@@ -145,18 +140,15 @@ impl ListIndex for SqliteIndex {
     }
 
     fn event_files(&self, site: &str, event: &str) -> Result<Vec<EventFile>, ArchiveError> {
-        let mut query = self.db.prepare(
-            "SELECT name, path, sha256, manifest FROM files WHERE site = ?1 AND event = ?2 AND gone IS NULL ORDER BY start, fid",
-        )?;
-        let rows = query.query_map(params![site, event], |row| {
+        let sql = "SELECT name, path, sha256, manifest FROM files WHERE site = ?1 AND event = ?2 AND gone IS NULL ORDER BY start, fid";
+        rows(&self.db, sql, params![site, event], |row| {
             Ok(EventFile {
                 name: row.get(0)?,
                 key: row.get(1)?,
                 sha256: row.get(2)?,
                 manifest: row.get(3)?,
             })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        })
     }
 
     fn damages(&self) -> Result<Vec<String>, ArchiveError> {
@@ -166,33 +158,26 @@ impl ListIndex for SqliteIndex {
     }
 
     fn wrong_sums(&self) -> Result<Vec<WrongSum>, ArchiveError> {
-        let mut query = self.db.prepare(
-            "SELECT f.site, f.n, f.bytes, k.files, k.bytes FROM (SELECT site, count(*) AS n, sum(size) AS bytes FROM files
+        let sql = "SELECT f.site, f.n, f.bytes, k.files, k.bytes FROM (SELECT site, count(*) AS n, sum(size) AS bytes FROM files
              WHERE gone IS NULL GROUP BY site) f LEFT JOIN kept k ON k.site = f.site
-             WHERE k.files IS NOT f.n OR k.bytes IS NOT f.bytes",
-        )?;
-        let rows = query.query_map([], |row| {
+             WHERE k.files IS NOT f.n OR k.bytes IS NOT f.bytes";
+        rows(&self.db, sql, [], |row| {
             Ok(WrongSum {
                 site: row.get(0)?,
                 listed: (row.get(1)?, row.get(2)?),
                 sum: (row.get(3)?, row.get(4)?),
             })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        })
     }
 
     fn shared_keys(&self) -> Result<Vec<(String, String, u64)>, ArchiveError> {
         let query = "SELECT site, path, count(*) FROM files WHERE gone IS NULL GROUP BY path HAVING count(*) > 1";
-        let mut query = self.db.prepare(query)?;
-        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        rows(&self.db, query, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
     }
 
     fn listed_after(&self, place: i64, most: u64) -> Result<Vec<ListedFile>, ArchiveError> {
-        let mut query = self.db.prepare_cached(
-            "SELECT rowid, site, path, size, sha256, manifest, fid FROM files WHERE gone IS NULL AND rowid > ?1 ORDER BY rowid LIMIT ?2",
-        )?;
-        let rows = query.query_map(params![place, most], |row| {
+        let sql = "SELECT rowid, site, path, size, sha256, manifest, fid FROM files WHERE gone IS NULL AND rowid > ?1 ORDER BY rowid LIMIT ?2";
+        rows(&self.db, sql, params![place, most], |row| {
             Ok(ListedFile {
                 place: row.get(0)?,
                 site: row.get(1)?,
@@ -202,8 +187,7 @@ impl ListIndex for SqliteIndex {
                 manifest: row.get(5)?,
                 fid: row.get(6)?,
             })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        })
     }
 
     fn file_state(&self, site: &str, fid: &str) -> Result<Option<(String, bool)>, ArchiveError> {
@@ -214,16 +198,14 @@ impl ListIndex for SqliteIndex {
     }
 
     fn listed_parts(&self) -> Result<Vec<ListedPart>, ArchiveError> {
-        let mut query = self.db.prepare("SELECT site, fid, ranges, target FROM parts")?;
-        let rows = query.query_map([], |row| {
+        rows(&self.db, "SELECT site, fid, ranges, target FROM parts", [], |row| {
             Ok(ListedPart {
                 site: row.get(0)?,
                 fid: row.get(1)?,
                 ranges: row.get(2)?,
                 target: row.get(3)?,
             })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        })
     }
 
     fn is_part_unchanged(&self, part: &ListedPart) -> Result<bool, ArchiveError> {

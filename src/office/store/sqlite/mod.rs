@@ -9,6 +9,10 @@
 //!   rest).
 //! * `simulated`: an index in memory, and damage for tests.
 
+use rusqlite::{Connection, Params, Row};
+
+use crate::office::error::ArchiveError;
+
 mod configs;
 mod error;
 mod files;
@@ -27,3 +31,15 @@ mod schema;
 #[cfg(any(test, feature = "sim"))]
 pub(crate) mod simulated;
 mod upgrade;
+
+/// All rows that a query answers.
+fn rows<T>(
+    db: &Connection,
+    sql: &str,
+    params: impl Params,
+    row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, ArchiveError> {
+    let mut query = db.prepare_cached(sql)?;
+    let rows = query.query_map(params, row)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

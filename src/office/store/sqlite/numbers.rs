@@ -3,6 +3,7 @@
 use rusqlite::params;
 
 use super::index::SqliteIndex;
+use super::rows;
 use crate::office::error::ArchiveError;
 use crate::office::range_set::Ranges;
 use crate::office::store::index::{NumberIndex, RingNumbers};
@@ -29,10 +30,9 @@ impl NumberIndex for SqliteIndex {
 
     fn lost(&self, site: &str, ring: &str) -> Result<Vec<(u64, u64, String)>, ArchiveError> {
         let query = "SELECT first, last, reason FROM given_up WHERE site = ?1 AND ring = ?2";
-        let mut query = self.db.prepare_cached(query)?;
-        let rows = query
-            .query_map(params![site, ring], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        rows(&self.db, query, params![site, ring], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
     }
 
     fn has_room_for_ring(&self, site: &str, ring: &str, most: u64) -> Result<bool, ArchiveError> {
@@ -101,19 +101,16 @@ impl NumberIndex for SqliteIndex {
     }
 
     fn rings(&self, site: Option<&str>) -> Result<Vec<RingNumbers>, ArchiveError> {
-        let mut query = self.db.prepare(
-            "SELECT e.site, e.ring, max(max(e.seq), coalesce(r.confirmed, 0)), coalesce(r.confirmed, 0) FROM events e
+        let sql = "SELECT e.site, e.ring, max(max(e.seq), coalesce(r.confirmed, 0)), coalesce(r.confirmed, 0) FROM events e
              LEFT JOIN rings r ON r.site = e.site AND r.ring = e.ring WHERE (?1 IS NULL OR e.site = ?1)
-             GROUP BY e.site, e.ring ORDER BY e.site, e.ring",
-        )?;
-        let rows = query.query_map(params![site], |row| {
+             GROUP BY e.site, e.ring ORDER BY e.site, e.ring";
+        rows(&self.db, sql, params![site], |row| {
             Ok(RingNumbers {
                 site: row.get(0)?,
                 ring: row.get(1)?,
                 highest: row.get(2)?,
                 confirmed: row.get(3)?,
             })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        })
     }
 }

@@ -4,6 +4,7 @@ use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, params_from_iter};
 use serde_json::Value;
 
+use super::rows;
 use crate::office::error::ArchiveError;
 use crate::office::history::motion::short_kind;
 use crate::office::queries::rows::{EventFilter, EventPage, StoredEvent};
@@ -110,25 +111,24 @@ pub(super) fn events(db: &Connection, filter: &EventFilter) -> Result<EventPage,
         wanted.clause(),
         limit + 1
     );
-    let mut query = db.prepare_cached(&query)?;
-    let rows = query.query_map(params_from_iter(wanted.values()), |row| {
-        let (kind, payload): (String, Vec<u8>) = (row.get(4)?, row.get(7)?);
-        let data = serde_json::from_slice::<Value>(&payload)
-            .map(|mut event| event["data"].take())
-            .unwrap_or_default();
-        let event = StoredEvent {
-            site: row.get(0)?,
-            id: row.get(1)?,
-            seq: row.get(2)?,
-            ring: row.get(3)?,
-            kind: short_kind(&kind).to_owned(),
-            time: row.get(5)?,
-            received: row.get(6)?,
-            data,
-        };
-        Ok((row.get::<_, i64>(8)?, event))
-    })?;
-    let mut rows: Vec<(i64, StoredEvent)> = rows.collect::<Result<_, _>>()?;
+    let mut rows: Vec<(i64, StoredEvent)> =
+        rows(db, &query, params_from_iter(wanted.values()), |row| {
+            let (kind, payload): (String, Vec<u8>) = (row.get(4)?, row.get(7)?);
+            let data = serde_json::from_slice::<Value>(&payload)
+                .map(|mut event| event["data"].take())
+                .unwrap_or_default();
+            let event = StoredEvent {
+                site: row.get(0)?,
+                id: row.get(1)?,
+                seq: row.get(2)?,
+                ring: row.get(3)?,
+                kind: short_kind(&kind).to_owned(),
+                time: row.get(5)?,
+                received: row.get(6)?,
+                data,
+            };
+            Ok((row.get::<_, i64>(8)?, event))
+        })?;
     let has_more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
     let next =

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::read_events::Conditions;
 use super::read_sites::{gaps, time};
+use super::rows;
 use crate::office::error::ArchiveError;
 use crate::office::history::HOUR;
 use crate::office::queries::ROWS_MAX;
@@ -82,9 +83,7 @@ pub(super) fn files(db: &Connection, filter: &FileFilter) -> Result<Vec<StoredFi
         wanted.clause(),
         filter.limit.clamp(1, ROWS_MAX)
     );
-    let mut query = db.prepare_cached(&query)?;
-    let rows = query.query_map(params_from_iter(wanted.values()), file_of)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    rows(db, &query, params_from_iter(wanted.values()), file_of)
 }
 
 pub(super) fn site_axis(
@@ -93,38 +92,35 @@ pub(super) fn site_axis(
     from: WallTime,
     to: WallTime,
 ) -> Result<SiteAxis, ArchiveError> {
-    let mut query = db.prepare_cached(
-        "SELECT fid, purpose, event, start, end, manifest FROM files WHERE site = ?1 AND purpose IN ('clip', 'requested')
-         AND gone IS NULL AND start < ?3 AND end >= ?2 ORDER BY start DESC LIMIT ?4",
-    )?;
-    let rows = query.query_map(params![site, from.rfc3339(), to.rfc3339(), ROWS_MAX], |row| {
-        let manifest: Vec<u8> = row.get(5)?;
-        let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
-        Ok(AxisSpan {
-            from: row.get(3)?,
-            to: row.get(4)?,
-            fid: row.get(0)?,
-            purpose: row.get(1)?,
-            clock: manifest["clock"].as_str().unwrap_or_default().to_owned(),
-            event: row.get(2)?,
-            gaps: manifest["gaps"].clone(),
-        })
-    })?;
-    let mut spans: Vec<AxisSpan> = rows.collect::<Result<_, _>>()?;
+    let sql = "SELECT fid, purpose, event, start, end, manifest FROM files WHERE site = ?1 AND purpose IN ('clip', 'requested')
+         AND gone IS NULL AND start < ?3 AND end >= ?2 ORDER BY start DESC LIMIT ?4";
+    let mut spans: Vec<AxisSpan> =
+        rows(db, sql, params![site, from.rfc3339(), to.rfc3339(), ROWS_MAX], |row| {
+            let manifest: Vec<u8> = row.get(5)?;
+            let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
+            Ok(AxisSpan {
+                from: row.get(3)?,
+                to: row.get(4)?,
+                fid: row.get(0)?,
+                purpose: row.get(1)?,
+                clock: manifest["clock"].as_str().unwrap_or_default().to_owned(),
+                event: row.get(2)?,
+                gaps: manifest["gaps"].clone(),
+            })
+        })?;
     spans.reverse();
     let gaps: Vec<FootageGap> =
         gaps(db, site, from, to)?.into_iter().map(|(_, _, gap)| gap).collect();
     // A motion event lasts an hour at most (`motion.max_event`); one that began before is cut off.
     let begun = from.plus_micros(-HOUR * SECOND);
-    let mut query = db.prepare_cached(
+    let sql =
         "SELECT id, start, end FROM motion_events WHERE site = ?1 AND start >= ?2 AND start < ?3
-         AND (end IS NULL AND start >= ?4 OR end >= ?4) ORDER BY start DESC LIMIT ?5",
-    )?;
-    let rows = query.query_map(params![site, begun.0, to.0, from.0, ROWS_MAX], |row| {
-        let end: Option<i64> = row.get(2)?;
-        Ok(AxisEvent { id: row.get(0)?, from: time(row.get(1)?), to: end.map(time) })
-    })?;
-    let mut events: Vec<AxisEvent> = rows.collect::<Result<_, _>>()?;
+         AND (end IS NULL AND start >= ?4 OR end >= ?4) ORDER BY start DESC LIMIT ?5";
+    let mut events: Vec<AxisEvent> =
+        rows(db, sql, params![site, begun.0, to.0, from.0, ROWS_MAX], |row| {
+            let end: Option<i64> = row.get(2)?;
+            Ok(AxisEvent { id: row.get(0)?, from: time(row.get(1)?), to: end.map(time) })
+        })?;
     events.reverse();
     let is_cut =
         [spans.len(), gaps.len(), events.len()].iter().any(|len| *len >= ROWS_MAX as usize);
@@ -136,11 +132,9 @@ pub(super) fn storage_totals(
     now: WallTime,
 ) -> Result<StorageTotals, ArchiveError> {
     let lately = now.plus_micros(-LATELY).rfc3339();
-    let mut query = db.prepare_cached(
-        "SELECT site, purpose, count(*), sum(size), coalesce(sum(size) FILTER (WHERE received >= ?1), 0), min(start)
-         FROM files WHERE gone IS NULL GROUP BY site, purpose ORDER BY site, purpose",
-    )?;
-    let rows = query.query_map([lately], |row| {
+    let sql = "SELECT site, purpose, count(*), sum(size), coalesce(sum(size) FILTER (WHERE received >= ?1), 0), min(start)
+         FROM files WHERE gone IS NULL GROUP BY site, purpose ORDER BY site, purpose";
+    let rows = rows(db, sql, [lately], |row| {
         Ok(StorageRow {
             site: row.get(0)?,
             purpose: row.get(1)?,
@@ -150,7 +144,6 @@ pub(super) fn storage_totals(
             oldest: row.get(5)?,
         })
     })?;
-    let rows = rows.collect::<Result<_, _>>()?;
     let unfinished_bytes =
         db.query_row("SELECT coalesce(sum(size), 0) FROM parts", [], |row| row.get(0))?;
     Ok(StorageTotals { rows, unfinished_bytes, free_bytes: 0 })
@@ -158,16 +151,14 @@ pub(super) fn storage_totals(
 
 pub(super) fn deleted_totals(db: &Connection) -> Result<Vec<DeletedTotal>, ArchiveError> {
     let query = "SELECT site, purpose, files, bytes FROM deleted ORDER BY site, purpose";
-    let mut query = db.prepare_cached(query)?;
-    let rows = query.query_map([], |row| {
+    rows(db, query, [], |row| {
         Ok(DeletedTotal {
             site: row.get(0)?,
             purpose: row.get(1)?,
             files: row.get(2)?,
             bytes: row.get(3)?,
         })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    })
 }
 
 pub(super) fn retention_preview(
@@ -204,11 +195,9 @@ pub(super) fn retention_preview(
 }
 
 pub(super) fn locks(db: &Connection) -> Result<Vec<LockEntry>, ArchiveError> {
-    let mut query = db.prepare_cached(
-        "SELECT id, site, start, end, reason, made, (SELECT coalesce(sum(f.size), 0) FROM files f WHERE f.site = l.site
-         AND f.start <= l.end AND f.end >= l.start AND f.gone IS NULL) FROM locks l ORDER BY id",
-    )?;
-    let rows = query.query_map([], |row| {
+    let sql = "SELECT id, site, start, end, reason, made, (SELECT coalesce(sum(f.size), 0) FROM files f WHERE f.site = l.site
+         AND f.start <= l.end AND f.end >= l.start AND f.gone IS NULL) FROM locks l ORDER BY id";
+    rows(db, sql, [], |row| {
         Ok(LockEntry {
             id: row.get(0)?,
             site: row.get(1)?,
@@ -218,6 +207,5 @@ pub(super) fn locks(db: &Connection) -> Result<Vec<LockEntry>, ArchiveError> {
             made: row.get(5)?,
             bytes: row.get(6)?,
         })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    })
 }

@@ -9,7 +9,9 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 
 use rusqlite::types::Value as SqlValue;
-use rusqlite::{Connection, OptionalExtension as _, Row, Rows, Statement, params_from_iter};
+use rusqlite::{
+    CachedStatement, Connection, OptionalExtension as _, Row, Rows, Statement, params_from_iter,
+};
 
 use super::history::motion_event_of;
 use super::read_events::{Conditions, cursor};
@@ -319,10 +321,11 @@ pub(super) fn motion_events(
     })
 }
 
-/// The whole rows.
+/// The whole rows; one that is gone since is left out.
 fn whole(db: &Connection, keys: &[Key]) -> Result<Vec<MotionEventRow>, ArchiveError> {
-    let rows = keys.iter().map(|key| motion_event(db, &key.site, &key.id));
-    rows.filter_map(Result::transpose).collect()
+    let mut query = whole_row(db)?;
+    let mut row = |key: &Key| query.query_row([&key.site, &key.id], motion_row).optional();
+    Ok(keys.iter().filter_map(|key| row(key).transpose()).collect::<Result<_, _>>()?)
 }
 
 pub(super) fn motion_event(
@@ -330,9 +333,13 @@ pub(super) fn motion_event(
     site: &str,
     id: &str,
 ) -> Result<Option<MotionEventRow>, ArchiveError> {
-    let query = format!("SELECT {MOTION} FROM motion_events m WHERE m.site = ?1 AND m.id = ?2");
-    let mut query = db.prepare_cached(&query)?;
-    Ok(query.query_row([site, id], motion_row).optional()?)
+    Ok(whole_row(db)?.query_row([site, id], motion_row).optional()?)
+}
+
+fn whole_row(db: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+    db.prepare_cached(&format!(
+        "SELECT {MOTION} FROM motion_events m WHERE m.site = ?1 AND m.id = ?2"
+    ))
 }
 
 #[cfg(test)]

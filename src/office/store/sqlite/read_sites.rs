@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::Value;
 
 use super::reader::{READ_TIMEOUT, SUMS_TIMEOUT, SqliteReader};
+use super::rows;
 use super::{read_events, read_files, read_motion};
 use crate::office::error::{ArchiveError, Named as _};
 use crate::office::history::health::{FIGURES, Figures, combine, from_text};
@@ -49,15 +50,12 @@ pub(super) fn gaps(
     from: WallTime,
     to: WallTime,
 ) -> Result<Vec<(i64, i64, FootageGap)>, ArchiveError> {
-    let mut query = db.prepare_cached(
-        "SELECT start, end, reason, bytes FROM gaps WHERE site = ?1 AND end >= ?2 AND start < ?3 ORDER BY end DESC LIMIT ?4",
-    )?;
-    let rows = query.query_map(params![site, from.0, to.0, ROWS_MAX], |row| {
+    let sql = "SELECT start, end, reason, bytes FROM gaps WHERE site = ?1 AND end >= ?2 AND start < ?3 ORDER BY end DESC LIMIT ?4";
+    let mut rows: Vec<_> = rows(db, sql, params![site, from.0, to.0, ROWS_MAX], |row| {
         let (start, end): (i64, i64) = (row.get(0)?, row.get(1)?);
         let (from, to) = (time(start), time(end));
         Ok((start, end, FootageGap { from, to, reason: row.get(2)?, bytes: row.get(3)? }))
     })?;
-    let mut rows: Vec<_> = rows.collect::<Result<_, _>>()?;
     rows.reverse();
     Ok(rows)
 }
@@ -80,8 +78,7 @@ fn sites(
     site: Option<&str>,
     gaps_since: WallTime,
 ) -> Result<Vec<SiteStatus>, ArchiveError> {
-    let mut query = db.prepare_cached(SITES)?;
-    let rows = query.query_map([site], |row| {
+    let mut sites: Vec<SiteStatus> = rows(db, SITES, [site], |row| {
         let (birth, health): (String, String) = (row.get(4)?, row.get(5)?);
         let (health_at, since): (i64, Option<i64>) = (row.get(6)?, row.get(7)?);
         Ok(SiteStatus {
@@ -106,7 +103,6 @@ fn sites(
             gaps: GapSum::default(),
         })
     })?;
-    let mut sites: Vec<SiteStatus> = rows.collect::<Result<_, _>>()?;
     for status in &mut sites {
         status.snapshot = read_files::snapshot_of(db, &status.site)?;
         status.gaps = gap_sum(db, &status.site, gaps_since)?;
@@ -161,15 +157,12 @@ fn presence(
     from: WallTime,
     to: WallTime,
 ) -> Result<Vec<PresenceRow>, ArchiveError> {
-    let mut query = db.prepare_cached(
-        "SELECT start, end, state FROM presence WHERE site = ?1 AND start < ?3 AND (end IS NULL OR end >= ?2)
-         AND start >= coalesce((SELECT max(start) FROM presence WHERE site = ?1 AND start <= ?2), 0) ORDER BY start DESC LIMIT ?4",
-    )?;
-    let rows = query.query_map(params![site, from.0, to.0, ROWS_MAX], |row| {
+    let sql = "SELECT start, end, state FROM presence WHERE site = ?1 AND start < ?3 AND (end IS NULL OR end >= ?2)
+         AND start >= coalesce((SELECT max(start) FROM presence WHERE site = ?1 AND start <= ?2), 0) ORDER BY start DESC LIMIT ?4";
+    let mut rows: Vec<PresenceRow> = rows(db, sql, params![site, from.0, to.0, ROWS_MAX], |row| {
         let end: Option<i64> = row.get(1)?;
         Ok(PresenceRow { from: time(row.get(0)?), to: end.map(time), state: row.get(2)? })
     })?;
-    let mut rows: Vec<PresenceRow> = rows.collect::<Result<_, _>>()?;
     rows.reverse();
     Ok(rows)
 }

@@ -3,6 +3,7 @@
 use rusqlite::params;
 
 use super::index::SqliteIndex;
+use super::rows;
 use crate::office::error::ArchiveError;
 use crate::office::retention::{Candidate, DAY, Held, LockRow, Old, Wanted};
 use crate::office::store::index::RetentionIndex;
@@ -13,9 +14,7 @@ const UNLOCKED: &str = "NOT EXISTS (SELECT 1 FROM locks l WHERE l.site = f.site 
 
 impl RetentionIndex for SqliteIndex {
     fn site_ids(&self) -> Result<Vec<String>, ArchiveError> {
-        let mut query = self.db.prepare_cached("SELECT site FROM sites ORDER BY site")?;
-        let rows = query.query_map([], |row| row.get(0))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        rows(&self.db, "SELECT site FROM sites ORDER BY site", [], |row| row.get(0))
     }
 
     fn release_events(
@@ -75,8 +74,7 @@ impl RetentionIndex for SqliteIndex {
             "SELECT site, fid, path, size, purpose FROM files f WHERE gone IS NULL AND {of_site} AND received < ?1 AND {UNLOCKED}
              ORDER BY received LIMIT ?2"
         );
-        let mut query = self.db.prepare_cached(&query)?;
-        let rows = query.query_map(params![before, most, site, purpose], |row| {
+        rows(&self.db, &query, params![before, most, site, purpose], |row| {
             Ok(Candidate {
                 site: row.get(0)?,
                 fid: row.get(1)?,
@@ -84,8 +82,7 @@ impl RetentionIndex for SqliteIndex {
                 size: row.get(3)?,
                 purpose: row.get(4)?,
             })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        })
     }
 
     fn mark_released(&self, file: &Candidate, now: WallTime) -> Result<(), ArchiveError> {
@@ -97,19 +94,15 @@ impl RetentionIndex for SqliteIndex {
 
     fn stale_parts(&self, before: i64, most: usize) -> Result<Vec<(String, String)>, ArchiveError> {
         let query = "SELECT site, fid FROM parts WHERE touched < ?1 LIMIT ?2";
-        let mut query = self.db.prepare_cached(query)?;
-        let rows = query.query_map(params![before, most], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        rows(&self.db, query, params![before, most], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
     fn held(&self) -> Result<Vec<Held>, ArchiveError> {
         let held = "SELECT site, sum(bytes), sum(finished) FROM (SELECT site, bytes, bytes AS finished FROM kept
             UNION ALL SELECT site, size, 0 FROM parts) GROUP BY site";
-        let mut query = self.db.prepare_cached(held)?;
-        let rows = query.query_map([], |row| {
+        rows(&self.db, held, [], |row| {
             Ok(Held { bytes: row.get(1)?, finished: row.get(2)?, site: row.get(0)? })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        })
     }
 
     fn newest_day(&self, site: &str) -> Result<u64, ArchiveError> {
@@ -147,8 +140,7 @@ impl RetentionIndex for SqliteIndex {
 
     fn locks(&self) -> Result<Vec<LockRow>, ArchiveError> {
         let query = "SELECT id, site, start, end, reason FROM locks ORDER BY id";
-        let mut query = self.db.prepare_cached(query)?;
-        let rows = query.query_map([], |row| {
+        rows(&self.db, query, [], |row| {
             Ok(LockRow {
                 id: row.get(0)?,
                 site: row.get(1)?,
@@ -156,7 +148,6 @@ impl RetentionIndex for SqliteIndex {
                 end: row.get(3)?,
                 reason: row.get(4)?,
             })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        })
     }
 }
