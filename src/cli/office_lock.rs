@@ -27,7 +27,7 @@ pub(super) fn lock(
     (from, to): (&str, &str),
     end: Option<i64>,
 ) -> anyhow::Result<ExitCode> {
-    let archive = Archive::open_read_only(dir)?;
+    let mut archive = Archive::open_read_only(dir)?;
     let reason = reason.unwrap_or_default();
     if let Some(site) = site {
         let (from, to) = span(from, to)?;
@@ -35,12 +35,11 @@ pub(super) fn lock(
         let id = SiteId::parse(&site).map_err(Usage)?;
         office_trail::record(dir, Entry::of(Act::Lock).site(&id).range(from, to).reason(&reason))?;
         let (from, to) = (from.rfc3339(), to.rfc3339());
-        change_locks(dir, archive, &OperatorRequest::Lock { site, from, to, reason })?;
+        change_locks(dir, &mut archive, &OperatorRequest::Lock { site, from, to, reason })?;
     } else if let Some(id) = end {
         record_end(dir, &archive, id, reason.trim())?;
-        change_locks(dir, archive, &OperatorRequest::Unlock { id })?;
+        change_locks(dir, &mut archive, &OperatorRequest::Unlock { id })?;
     }
-    let archive = Archive::open_read_only(dir)?;
     show(
         false,
         &archive.locks()?,
@@ -79,7 +78,11 @@ fn record_end(dir: &Path, archive: &Archive, id: i64, reason: &str) -> anyhow::R
 
 /// The archive thread alone writes locks: the running office makes and ends them. Without one this
 /// process is the only writer, and keeps offices out meanwhile.
-fn change_locks(dir: &Path, mut archive: Archive, request: &OperatorRequest) -> anyhow::Result<()> {
+fn change_locks(
+    dir: &Path,
+    archive: &mut Archive,
+    request: &OperatorRequest,
+) -> anyhow::Result<()> {
     let _claimed = match claim(dir) {
         Ok(claimed) => claimed,
         Err(ArchiveError::Locked(_)) => return operator_socket::ask(dir, request).map(drop),

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use super::office_user::ensure_owner;
-use crate::clock::{Clock as _, SystemClock};
-use crate::office::console::audit::record::{Entry, Origin};
-use crate::office::console::writer::{Store, console_dir, has_console};
+use super::office_user::{Opened, open};
+use crate::office::console::audit::record::Entry;
+use crate::office::console::writer::has_console;
 
 /// Writes the record of a command before it acts. An archive without a console has no trail.
 ///
@@ -15,8 +14,7 @@ pub(super) fn record(archive: &Path, entry: Entry) -> anyhow::Result<()> {
     if !has_console(archive)? {
         return Ok(());
     }
-    ensure_owner(archive)?;
-    let by = Origin::command_line(rustix::process::getuid().as_raw());
-    Store::open(&console_dir(archive))?.record(&by, SystemClock::new().now().wall, entry)?;
+    let Opened { mut store, by, now } = open(archive)?;
+    store.record(&by, now, entry)?;
     Ok(())
 }

@@ -121,13 +121,13 @@ pub(super) fn of_command_line(error: ConsoleError) -> anyhow::Error {
 }
 
 /// The store of an archive and who acts on it.
-struct Opened {
-    store: Store,
-    by: Origin,
-    now: WallTime,
+pub(super) struct Opened {
+    pub(super) store: Store,
+    pub(super) by: Origin,
+    pub(super) now: WallTime,
 }
 
-fn open(dir: &Path) -> anyhow::Result<Opened> {
+pub(super) fn open(dir: &Path) -> anyhow::Result<Opened> {
     ensure_owner(dir)?;
     let store = Store::open(&console_dir(dir))?;
     let by = Origin::command_line(rustix::process::getuid().as_raw());

@@ -78,8 +78,7 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
 fn announce(server: &WebServer, console: &Console) -> anyhow::Result<()> {
     println!("console: {}/", server.url());
     if let Some(fingerprint) = &server.fingerprint {
-        let hex = fingerprint.hex().to_uppercase();
-        let pairs: Vec<&str> = (0..32).filter_map(|n| hex.get(2 * n..2 * n + 2)).collect();
+        let pairs: Vec<String> = fingerprint.0.iter().map(|byte| format!("{byte:02X}")).collect();
         println!("console: SHA-256 of its certificate, as a browser shows it {}", pairs.join(":"));
         println!("console: the same in digits {}", fingerprint.digits());
     }

@@ -436,10 +436,10 @@ impl Analyzer {
         }
         if !settings.enabled {
             self.detector.finish(at, out);
+            self.learning_since = None;
         } else if !self.settings.enabled {
             self.decoder = None;
             self.last_picture = None;
-            self.learning_since = None;
         }
         if (settings.cpu, settings.max_temperature)
             != (self.settings.cpu, self.settings.max_temperature)

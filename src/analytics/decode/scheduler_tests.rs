@@ -206,6 +206,21 @@ fn shapes_that_take_turns_are_reported_as_learning() {
     assert_eq!((analyzer.learning_since(), starts(&out)), (None, vec![]));
 }
 
+#[test]
+fn a_scene_is_not_learned_while_motion_is_off() {
+    let [wide, high] = [(320, 176), (240, 192)].map(|size| coded(size, 30, 0.0));
+    let mut analyzer = Analyzer::new(awake(), 1 << 20, Stages::ALL);
+    let mut out = Vec::new();
+    for frame in in_turns(&wide, &high) {
+        analyzer.frame(&Arc::new(frame), &mut |_, _, _| (), &mut out);
+    }
+    let since = analyzer.learning_since().unwrap();
+    for enabled in [false, true] {
+        analyzer.reconfigure(MotionSettings { enabled, ..awake() }, since, &mut out);
+        assert_eq!(analyzer.learning_since(), None, "enabled: {enabled}");
+    }
+}
+
 /// The same frame 30 s later.
 fn later(frame: &Frame) -> Frame {
     let mut frame = frame.clone();

@@ -4,7 +4,7 @@
 //! with those of the trail, from its start on: it misses no deletion, whenever the office ended.
 #![expect(clippy::disallowed_methods, reason = "shell: starts a thread, waits")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -49,7 +49,7 @@ impl DeletionRecorder {
             trail,
             clock: SystemClock::new(),
             days: HashMap::new(),
-            known: Vec::new(),
+            known: HashSet::new(),
             is_failing: false,
         };
         let (stop, stopped) = mpsc::channel::<()>();
@@ -81,7 +81,7 @@ struct Recorder {
     /// Day of a site's last record since the start; sites of the index bound it.
     days: HashMap<String, i64>,
     /// The sums that the trail has whole.
-    known: Vec<DeletedTotal>,
+    known: HashSet<DeletedTotal>,
     is_failing: bool,
 }
 
@@ -98,15 +98,16 @@ impl Recorder {
 
     fn try_compare(&mut self) -> anyhow::Result<()> {
         let totals = self.reader.deleted_totals()?;
-        if totals == self.known {
+        let day = self.clock.now().wall.0.div_euclid(DAY);
+        let is_due = |total: &DeletedTotal| self.days.get(&total.site) != Some(&day);
+        if !totals.iter().any(|total| is_due(total) && !self.known.contains(total)) {
             return Ok(());
         }
-        let day = self.clock.now().wall.0.div_euclid(DAY);
         let recorded = self.record(totals.clone(), day)?;
         let Some(Recorded { sites, has_withheld }) = recorded else { return Ok(()) };
         self.days.extend(sites.into_iter().map(|site| (site, day)));
         if !has_withheld {
-            self.known = totals;
+            self.known = totals.into_iter().collect();
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use super::error::ConsoleError;
 use super::people::rights::ALL_SITES;
 use super::tables::rows::RetentionRow;
 use super::tables::{Result, Tables};
-use super::writer::console_dir;
+use super::writer::{console_dir, has_console};
 use crate::office::retention_rules::{RetentionPurpose, RetentionRule, RetentionRules};
 
 /// The rules with the sites of their groups, by the places of the sites: a site that the archive
@@ -47,9 +47,8 @@ pub fn kept_rules(tables: &Tables) -> Result<RetentionRules> {
 /// # Errors
 /// As [`kept_rules`].
 pub fn rules_of(archive: &Path) -> Result<Option<RetentionRules>> {
-    match Tables::open_read_only(&console_dir(archive)) {
-        Ok(tables) => kept_rules(&tables).map(Some),
-        Err(ConsoleError::NotFound(_)) => Ok(None),
-        Err(error) => Err(error),
+    if !has_console(archive)? {
+        return Ok(None);
     }
+    kept_rules(&Tables::open_read_only(&console_dir(archive))?).map(Some)
 }

@@ -183,11 +183,6 @@ impl ClipIndex {
         Some(index)
     }
 
-    /// True if the clip has a sound track.
-    pub fn has_sound(&self) -> bool {
-        self.codecs.iter().any(|track| track.track == TrackName::Audio)
-    }
-
     /// The video track.
     pub fn video(&self) -> Option<&TrackCodec> {
         self.codecs.iter().find(|track| track.track == TrackName::Video)

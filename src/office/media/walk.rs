@@ -202,7 +202,7 @@ fn fragment<R: ReadRange>(
     if at + RECORD + moof_len + mdat_len != end {
         return Err(damaged("an mdat does not end with its record"));
     }
-    let runs = runs(&bytes, &head.tracks, moof.clone()).map_err(damaged)?;
+    let runs = runs(&bytes, head, moof.clone()).map_err(damaged)?;
     let mdat = mdat..mdat + mdat_len as usize;
     let unseen =
         if head.has_both() { unseen(&runs, &moof, &mdat).map_err(damaged)? } else { vec![] };
@@ -230,18 +230,17 @@ struct Runs {
 }
 
 /// Reads the `traf` boxes of a `moof`.
-fn runs(bytes: &[u8], tracks: &[TrackCodec], moof: Range<usize>) -> Result<Runs, &'static str> {
+fn runs(bytes: &[u8], head: &Head, moof: Range<usize>) -> Result<Runs, &'static str> {
     let mut runs = Runs { video: None, pictures: Vec::new(), sound: Vec::new() };
-    let has_sound = tracks.iter().any(|track| track.track == TrackName::Audio);
     for traf in trafs(bytes, moof.start + 8..moof.end)? {
         let number = traf_number(bytes, &traf)?;
-        let track = tracks.iter().find(|track| track.number == number);
+        let track = head.tracks.iter().find(|track| track.number == number);
         match track.map(|track| track.track) {
             None => return Err("a fragment of a track that the head does not have"),
             Some(TrackName::Audio) => runs.sound.push(traf.place),
             Some(TrackName::Video) => {
                 runs.video = Some(decode_time(bytes, &traf)?);
-                if has_sound {
+                if head.has_both() {
                     let found = sample_runs(bytes, &traf)?;
                     runs.pictures.extend(found.into_iter().map(|run| run.place));
                 }

@@ -111,7 +111,7 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn sites(&self) -> Result<Vec<SiteRow>, ArchiveError> {
-        self.index.list_sites()
+        self.index.list_sites().named(|| self.index.unreadable())
     }
 
     /// The newest events that match, oldest first.
@@ -119,7 +119,7 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn events(&self, filter: &Filter) -> Result<Vec<EventRow>, ArchiveError> {
-        self.index.list_events(filter)
+        self.index.list_events(filter).named(|| self.index.unreadable())
     }
 
     /// The newest files that match, oldest first.
@@ -127,7 +127,7 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn files(&self, filter: &Filter) -> Result<Vec<FileRow>, ArchiveError> {
-        let mut files = self.index.list_files(filter)?;
+        let mut files = self.index.list_files(filter).named(|| self.index.unreadable())?;
         files.iter_mut().for_each(|file| file.path = self.files.location(&file.key));
         Ok(files)
     }

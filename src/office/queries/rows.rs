@@ -369,7 +369,7 @@ pub struct StorageRow {
 }
 
 /// What the retention ever deleted of a site and purpose.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DeletedTotal {
     /// Site id.
     pub site: String,

@@ -67,9 +67,7 @@ impl Store {
         file: (&str, &str),
         now: WallTime,
     ) -> Result<bool> {
-        let plays = self.tables().playback(session, file)?.is_some();
-        self.tables().note_report(session, file, now)?;
-        Ok(plays)
+        self.tables().note_report(session, file, now)
     }
 
     /// Records the stops of clips; returns session, site and file of each.

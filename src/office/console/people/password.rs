@@ -1,7 +1,7 @@
 //! Passwords: strength and hashing. Pure: the salt is given.
 //!
 //! Argon2id with 19 MiB, two passes and one lane (OWASP's floor). A stored hash names its
-//! parameters, so that they can change without asking for a new password.
+//! parameters, so that they can grow without asking for a new password.
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 
@@ -18,7 +18,7 @@ const NAME_MIN: usize = 4;
 /// Names of users and sites that a password is compared with at most.
 pub const NAMES_MAX: usize = 500;
 
-/// Memory of a hash, KiB.
+/// Memory of a hash, KiB. Never lower it: a stored hash that asks for more fits no password.
 const MEMORY: u32 = 19 * 1024;
 /// Passes over the memory.
 const PASSES: u32 = 2;

@@ -94,15 +94,16 @@ impl Tables {
         .map(|_| ())
     }
 
+    /// False when none of it plays.
     pub(in crate::office::console) fn note_report(
         &self,
         session: &str,
         (site, fid): (&str, &str),
         now: WallTime,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let sql =
             "UPDATE playbacks SET reported = ?4 WHERE session = ?1 AND site = ?2 AND fid = ?3";
-        self.change(sql, params![session, site, fid, now.0]).map(|_| ())
+        Ok(self.change(sql, params![session, site, fid, now.0])? > 0)
     }
 
     pub(in crate::office::console) fn delete_playback(

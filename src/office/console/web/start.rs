@@ -199,7 +199,6 @@ pub fn start(
         indexes: Mutex::default(),
         pictures: Pictures::start()?,
         tiles,
-        plan_tag: Mutex::default(),
         decoding: Mutex::default(),
         streams: Mutex::default(),
         groups: Default::default(),

@@ -46,8 +46,6 @@ pub(crate) struct Web {
     pub(crate) pictures: Pictures,
     /// The map of the configuration.
     pub(crate) tiles: Option<MapTiles>,
-    /// Entity tag of the plan that was made at this time.
-    pub(crate) plan_tag: Mutex<Option<(WallTime, String)>>,
     /// Held while an image is decoded: its pixels have 80 MB.
     pub(crate) decoding: Mutex<()>,
     /// Open streams of each session.
@@ -118,15 +116,15 @@ impl Web {
         Ok(is_there.then(String::new))
     }
 
-    /// Reads the groups of all sites again; returns them.
-    pub(crate) fn read_groups(&self) -> Result<BTreeMap<String, String>, Problem> {
+    /// Reads the groups of all sites again.
+    pub(crate) fn read_groups(&self) -> Result<(), Problem> {
         let placed = self.console.read(|tables| tables.site_groups())?;
         let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
         // Without a place a site has no group, whatever it had.
         for (site, group) in groups.iter_mut() {
             *group = placed.get(site).cloned().unwrap_or_default();
         }
-        Ok(groups.clone())
+        Ok(())
     }
 
     /// Group of a site for users who know that it exists.

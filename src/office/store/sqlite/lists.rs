@@ -8,12 +8,31 @@ use serde_json::Value;
 
 use super::index::{NAME, SqliteIndex};
 use super::rows;
-use crate::office::error::{ArchiveError, Named as _};
+use crate::office::error::ArchiveError;
 use crate::office::queries::{EventRow, FileRow, Filter, SiteRow};
 use crate::office::store::list_index::{EventFile, ListIndex, ListedFile, ListedPart, WrongSum};
 
 impl SqliteIndex {
-    fn read_sites(&self) -> Result<Vec<SiteRow>, ArchiveError> {
+    /// The first column of all rows.
+    fn column<T: FromSql>(&self, sql: &str, params: impl Params) -> Result<Vec<T>, ArchiveError> {
+        rows(&self.db, sql, params, |row| row.get(0))
+    }
+
+    fn is_true(&self, sql: &str, params: impl Params) -> Result<bool, ArchiveError> {
+        Ok(self.db.prepare_cached(sql)?.query_row(params, |row| row.get(0))?)
+    }
+}
+
+impl ListIndex for SqliteIndex {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn unreadable(&self) -> String {
+        super::index::unreadable(&self.path)
+    }
+
+    fn list_sites(&self) -> Result<Vec<SiteRow>, ArchiveError> {
         let sql = "SELECT s.site, coalesce(s.state, ''), coalesce(s.seen, ''), coalesce(sum(t.events), 0), coalesce(max(t.highest), 0),
              total(max(CAST(t.highest AS REAL) - t.numbers, 0)), coalesce((SELECT k.files FROM kept k WHERE k.site = s.site), 0), count(t.ring)
              FROM sites s LEFT JOIN site_totals t ON t.site = s.site GROUP BY s.site ORDER BY s.site";
@@ -32,7 +51,7 @@ impl SqliteIndex {
         })
     }
 
-    fn read_events(&self, filter: &Filter) -> Result<Vec<EventRow>, ArchiveError> {
+    fn list_events(&self, filter: &Filter) -> Result<Vec<EventRow>, ArchiveError> {
         // An equality only where it is asked for, so that the index of site, kind or receipt is used.
         let of_site = if filter.site.is_some() { "site = ?1" } else { "?1 IS NULL" };
         let of_kind = match (&filter.kind, &filter.site) {
@@ -67,7 +86,7 @@ impl SqliteIndex {
         Ok(rows)
     }
 
-    fn read_files(&self, filter: &Filter) -> Result<Vec<FileRow>, ArchiveError> {
+    fn list_files(&self, filter: &Filter) -> Result<Vec<FileRow>, ArchiveError> {
         let sql = "SELECT site, purpose, start, end, size, event, path, sha256 FROM files WHERE (?1 IS NULL OR site = ?1)
              AND (?2 IS NULL OR end >= ?2) AND (?3 IS NULL OR start <= ?3) AND (?5 IS NULL OR purpose = ?5) AND gone IS NULL
              ORDER BY start DESC LIMIT ?4";
@@ -91,37 +110,6 @@ impl SqliteIndex {
         )?;
         rows.reverse();
         Ok(rows)
-    }
-
-    /// The first column of all rows.
-    fn column<T: FromSql>(&self, sql: &str, params: impl Params) -> Result<Vec<T>, ArchiveError> {
-        rows(&self.db, sql, params, |row| row.get(0))
-    }
-
-    fn is_true(&self, sql: &str, params: impl Params) -> Result<bool, ArchiveError> {
-        Ok(self.db.prepare_cached(sql)?.query_row(params, |row| row.get(0))?)
-    }
-}
-
-impl ListIndex for SqliteIndex {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn unreadable(&self) -> String {
-        super::index::unreadable(&self.path)
-    }
-
-    fn list_sites(&self) -> Result<Vec<SiteRow>, ArchiveError> {
-        self.read_sites().named(|| self.unreadable())
-    }
-
-    fn list_events(&self, filter: &Filter) -> Result<Vec<EventRow>, ArchiveError> {
-        self.read_events(filter).named(|| self.unreadable())
-    }
-
-    fn list_files(&self, filter: &Filter) -> Result<Vec<FileRow>, ArchiveError> {
-        self.read_files(filter).named(|| self.unreadable())
     }
 
     fn event_of(&self, site: &str, id: &str) -> Result<Option<String>, ArchiveError> {

@@ -18,7 +18,7 @@ use crate::office::console::web::route::{
     Access, Field, Gives, Method, Route, Takes, Weight, field, maybe,
 };
 use crate::office::console::web::web_state::lock;
-use crate::units::{Digest, SiteId, WallTime};
+use crate::units::{SiteId, WallTime};
 
 const PLACES: &[Field] = &[field("places", List(PLACE), "Places of the sites.")];
 const SHOWN: &[Field] = &[
@@ -123,28 +123,16 @@ fn put_places(call: &Call) -> Result<Answer, Problem> {
     Answer::json(&Places { places })
 }
 
-/// The plan's entity tag; its bytes are read and hashed once for each plan.
-fn plan_tag(call: &Call, made: WallTime) -> Result<String, Problem> {
-    if let Some((_, tag)) = lock(&call.web.plan_tag).as_ref().filter(|(of, _)| *of == made) {
-        return Ok(tag.clone());
-    }
-    let plan = call.web.console.read(|tables| tables.plan())?.ok_or_else(Problem::not_found)?;
-    let tag = format!("\"{}\"", Digest::of(&plan.bytes).hex());
-    *lock(&call.web.plan_tag) = Some((plan.made, tag.clone()));
-    Ok(tag)
-}
-
+/// The plan; the time when it was made is its entity tag.
 fn plan(call: &Call) -> Result<Answer, Problem> {
+    let tag = |made: WallTime| format!("\"{}\"", made.0);
     let made =
         call.web.console.read(|tables| tables.plan_made())?.ok_or_else(Problem::not_found)?;
-    let etag = plan_tag(call, made)?;
-    if range::matches(call.header(&IF_NONE_MATCH), &etag) {
-        return Ok(Answer::not_modified(&etag));
+    if range::matches(call.header(&IF_NONE_MATCH), &tag(made)) {
+        return Ok(Answer::not_modified(&tag(made)));
     }
     let plan = call.web.console.read(|tables| tables.plan())?.ok_or_else(Problem::not_found)?;
-    // Replaced in between: its own tag is made with the next request.
-    let answer = Answer::of(&plan.media_type, plan.bytes);
-    Ok(if plan.made == made { answer.with(ETAG, &etag) } else { answer })
+    Ok(Answer::of(&plan.media_type, plan.bytes).with(ETAG, &tag(plan.made)))
 }
 
 /// The image is decoded and encoded again: only its pixels are kept.
