@@ -373,10 +373,8 @@ impl Uplink {
         if is_early {
             return;
         }
-        for (key, end) in expiries {
-            let Some(detail) = cert_expiry::warning(key, end, now) else {
-                continue;
-            };
+        let warning = |(key, end)| cert_expiry::warning(key, end, now);
+        for detail in expiries.into_iter().filter_map(warning) {
             self.warned_at = now.mono;
             let _ =
                 self.updates.send(UplinkUpdate::Alarm { what: Alarm::Certificate, detail }).await;
