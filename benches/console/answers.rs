@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Report;
-use super::archive::{self, RULES, Shape};
+use super::archive::{self, DAY, RULES, Shape};
 use super::http::Client;
 use super::office::{Office, work_dir};
 use super::process::free_port;
@@ -21,8 +21,6 @@ const NEWEST: f64 = 20.0;
 const FILTER: f64 = 50.0;
 const ROWS: f64 = 150.0;
 const BOARD: f64 = 100.0;
-/// Microseconds of a day.
-const DAY: i64 = 86_400_000_000;
 
 /// Median and 95th percentile of the times of [`REQUESTS`] calls, ms; what a call returns is its
 /// number of bytes.
@@ -37,6 +35,13 @@ fn times(mut ask: impl FnMut(u64) -> usize) -> (f64, f64, usize) {
     times.sort_by(f64::total_cmp);
     let at = |part: f64| times[((times.len() as f64 * part).ceil() as usize).max(1) - 1];
     (at(0.5), at(0.95), bytes)
+}
+
+/// `next` of a page, if more follows. It is the last member; parsing the rest would be the client's
+/// time.
+fn next_of(text: &str) -> Option<String> {
+    let (_, last) = text.rsplit_once("\"next\":\"")?;
+    last.split('"').next().map(str::to_owned)
 }
 
 struct Asked<'a> {
@@ -60,8 +65,8 @@ impl Asked<'_> {
             let path = format!("/api/v1/motion-events?limit=100&q=zz&before={next}");
             let text = self.client.get(&path).text();
             requests += 1;
-            let Some((_, last)) = text.rsplit_once("\"next\":\"") else { break };
-            next = last.split('"').next().unwrap().to_owned();
+            let Some(last) = next_of(&text) else { break };
+            next = last;
         }
         let took = started.elapsed().as_secs_f64();
         println!(
@@ -78,10 +83,7 @@ impl Asked<'_> {
                 let path = format!("/api/v1/motion-events?limit={page}&before={next}");
                 let answer = client.get(&path);
                 bytes += answer.bytes;
-                let text = answer.text();
-                // `next` is the last member; parsing the rest would be the client's time.
-                let (_, last) = text.rsplit_once("\"next\":\"").unwrap();
-                next = last.split('"').next().unwrap().to_owned();
+                next = next_of(&answer.text()).unwrap();
                 rows += page;
             }
             bytes

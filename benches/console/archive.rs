@@ -19,7 +19,7 @@ use taimat::office::console::tables::rows::PlaceRow;
 use taimat::units::{Digest, Secret, WallTime};
 
 /// Microseconds of a day.
-const DAY: i64 = 86_400_000_000;
+pub const DAY: i64 = 86_400_000_000;
 /// Days that the events lie in.
 const DAYS: i64 = 20;
 /// Bytes of the clip and of the snapshot of each site.

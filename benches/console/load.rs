@@ -1,13 +1,13 @@
 //! What people who look at the console cost the office: receipts, memory, growth over time.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::Report;
 use super::archive::{self, Shape};
-use super::office::{Broker, Office, SENDERS, copy, fleet, work_dir};
-use super::process::{Running, has};
+use super::fleet::{SENDERS, fleet, open_broker, steady};
+use super::office::{Office, copy, work_dir};
+use super::process::{Running, has, taimat};
 use super::series::{self, Sample, Series};
 use super::viewers::{VIEWERS, Viewers};
 
@@ -50,12 +50,12 @@ impl Prepared {
         Some(Prepared { dir, cookies })
     }
 
-    /// A broker and an office over a fresh copy.
-    fn start(&self, words: &[&str]) -> (Broker, Office) {
-        let broker = Broker::start(self.dir.path());
+    /// A broker, its port, and an office over a fresh copy.
+    fn start(&self, words: &[&str]) -> (Running, u16, Office) {
+        let (broker, port) = open_broker(self.dir.path());
         let copied = copy(&self.dir.path().join("prepared"), self.dir.path().join("archive"));
-        let office = Office::start(&copied, broker.port, words);
-        (broker, office)
+        let office = Office::start(&copied, port, words);
+        (broker, port, office)
     }
 }
 
@@ -67,12 +67,12 @@ struct Half {
 }
 
 fn half(prepared: &Prepared, messages: u64, is_looked_at: bool) -> Half {
-    let (broker, mut office) = prepared.start(&[]);
+    let (_broker, port, mut office) = prepared.start(&[]);
     let viewers = is_looked_at.then(|| Viewers::start(office.web, &prepared.cookies, SHAPE, PAUSE));
     // The office's connection to the broker, and the first requests of all people.
     std::thread::sleep(Duration::from_secs(3));
     let before = office.cpu();
-    let out = fleet(broker.port, messages, 0).output().unwrap();
+    let out = fleet(taimat(), port, messages, 0).output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success(), "the fleet: {text}");
     let (_, rate) = text.split_once(" s: ").unwrap();
@@ -116,16 +116,11 @@ pub fn receipts(report: &mut Report) {
     report.must("receipts-answered", is_whole, "every request of the people was answered");
 }
 
-/// A fleet that sends steadily in the background.
-fn steady(broker: u16, seconds: u64, every: u64) -> Running {
-    Running::start(fleet(broker, seconds / every + 600, every).stdout(Stdio::null()))
-}
-
 /// Memory of the office with people more than without.
 pub fn memory(report: &mut Report) {
     let Some(prepared) = Prepared::new(VIEWERS) else { return };
-    let (broker, mut office) = prepared.start(&[]);
-    let _fleet = steady(broker.port, WITHOUT + WITH, 1);
+    let (_broker, port, mut office) = prepared.start(&[]);
+    let _fleet = steady(taimat(), port, WITHOUT + WITH, 1);
     let most = |seconds: u64| {
         let until = Instant::now() + Duration::from_secs(seconds);
         let mut most: f64 = 0.0;
@@ -154,9 +149,9 @@ pub fn soak(report: &mut Report) {
     let out: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/console-soak");
     let _ = std::fs::remove_dir_all(&out);
     std::fs::create_dir_all(&out).unwrap();
-    let (broker, mut office) = prepared.start(&["--keep-gib", "1"]);
+    let (_broker, port, mut office) = prepared.start(&["--keep-gib", "1"]);
     // A message of each site each second: what is kept for pages is full before the counted time.
-    let _fleet = steady(broker.port, minutes * 60, 1);
+    let _fleet = steady(taimat(), port, minutes * 60, 1);
     let viewers = Viewers::start(office.web, &prepared.cookies, SHAPE, PAUSE);
     let mut samples = Series::begin(&out, "console");
     let started = Instant::now();

@@ -20,6 +20,8 @@
 mod answers;
 mod archive;
 mod first_load;
+#[path = "../shared/fleet.rs"]
+mod fleet;
 mod http;
 mod load;
 mod office;
@@ -30,6 +32,8 @@ mod series;
 mod viewers;
 
 use std::process::{Command, ExitCode};
+
+use process::{Running, free_port, wait_for};
 
 /// Growth of the office's binary at most, bytes.
 const BINARY: f64 = 6_000_000.0;

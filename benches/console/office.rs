@@ -1,4 +1,4 @@
-//! The office under test, its broker and its devices, as processes.
+//! The office under test as a process.
 
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -7,36 +7,12 @@ use std::process::{Command, Stdio};
 use super::http::Client;
 use super::process::{Running, free_port, taimat, wait_for};
 
-/// Sites that send, and size of their files in KiB; every tenth message is a file.
-pub const SENDERS: u64 = 17;
-const FILE_KIB: u64 = 64;
-
 /// A directory for archives on a real disk: a tmpfs does not flush. `TAIMAT_BENCH_DIR`, or one
 /// under `target/`.
 pub fn work_dir() -> tempfile::TempDir {
     let parent = std::env::var("TAIMAT_BENCH_DIR")
         .unwrap_or_else(|_| format!("{}/target", env!("CARGO_MANIFEST_DIR")));
     tempfile::Builder::new().prefix("console-bench-").tempdir_in(parent).unwrap()
-}
-
-/// A broker without an access list, for synthetic sites.
-pub struct Broker {
-    _process: Running,
-    pub port: u16,
-}
-
-impl Broker {
-    pub fn start(dir: &Path) -> Broker {
-        let (port, path) = (free_port(), dir.join("broker.conf"));
-        let text = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 10000\nmax_packet_size 524288\n"
-        );
-        std::fs::write(&path, text).unwrap();
-        let mut command = Command::new("mosquitto");
-        let process = Running::start(command.arg("-c").arg(&path).stderr(Stdio::null()));
-        wait_for("mosquitto did not come up", 10, || is_open(port));
-        Broker { _process: process, port }
-    }
 }
 
 fn is_open(port: u16) -> bool {
@@ -97,22 +73,4 @@ pub fn copy(from: &Path, to: PathBuf) -> PathBuf {
     let copied = Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(&to).status();
     assert!(copied.unwrap().success());
     to
-}
-
-/// The command of sites that send events and files, mixed as a commune sends them: `messages` of
-/// each site, one every `every` seconds; 0: as fast as the office confirms them.
-pub fn fleet(broker: u16, messages: u64, every: u64) -> Command {
-    let files = messages / 10;
-    let words = [
-        ("--fleet", SENDERS),
-        ("--port", broker.into()),
-        ("--events", messages - files),
-        ("--files", files),
-        ("--file-kib", FILE_KIB),
-        ("--every", every),
-    ];
-    let mut command = taimat();
-    command.arg("sim").args(words.iter().flat_map(|(word, n)| [(*word).to_owned(), n.to_string()]));
-    command.stderr(Stdio::null());
-    command
 }

@@ -23,6 +23,8 @@
 //! `TAIMAT_BINARY` names another binary, or a wrapper such as a heap profiler.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot measure stops")]
 
+#[path = "../shared/fleet.rs"]
+mod fleet;
 #[path = "../../tests/peers/harness.rs"]
 #[expect(dead_code, reason = "tests use more of it")]
 mod harness;
@@ -44,9 +46,6 @@ const BUDGET: f64 = 0.5;
 const SAMPLE: u64 = 10;
 /// Size of the ring, MiB: ring and index are full before the counted time.
 const RING: u32 = 16;
-/// Number of sites, and size of their files in KiB; every tenth message is a file.
-const SITES: u64 = 17;
-const FILE_KIB: u64 = 64;
 /// Outage of the camera when it ends its sessions, seconds.
 const AWAY: u64 = 1;
 
@@ -170,13 +169,16 @@ fn start(part: &str, plan: &Plan) -> Measured {
         }
         "office" => {
             let rig = Rig::new("rtsp://127.0.0.1:9/", None, "");
-            let (broker, port) = open_broker(&rig);
-            let (port, dir) = (port.to_string(), rig.at("archive"));
-            let words = ["office", "run", "--keep-gib", "1", "--dir", &dir, "--port", &port]
+            let (broker, port) = fleet::open_broker(rig.dir.path());
+            let (dir, at) = (rig.at("archive"), port.to_string());
+            let words = ["office", "run", "--keep-gib", "1", "--dir", &dir, "--port", &at]
                 .map(String::from);
             let process =
                 Running::start(taimat().args(words).stdout(Stdio::null()).stderr(Stdio::null()));
-            let peers = vec![fleet(&port, plan), broker];
+            // Not `taimat()`: a profiler that it names is for the office.
+            let sites = Command::new(env!("CARGO_BIN_EXE_taimat"));
+            let fleet = fleet::steady(sites, port, plan.minutes * 60, plan.every);
+            let peers = vec![fleet, broker];
             Measured { name, process, camera: None, rig: Some(rig), _peers: peers }
         }
         "sessions" => {
@@ -229,39 +231,4 @@ fn show(rig: &Rig, every: u64) -> Running {
             .stdout(Stdio::null())
             .stderr(log),
     )
-}
-
-/// A broker without an access list, for synthetic sites.
-fn open_broker(rig: &Rig) -> (Running, u16) {
-    let (port, path) = (free_port(), rig.at("open.conf"));
-    let text = format!(
-        "listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 10000\nmax_packet_size 524288\n"
-    );
-    std::fs::write(&path, text).unwrap();
-    let broker =
-        Running::start(Command::new("mosquitto").args(["-c", &path]).stderr(Stdio::null()));
-    wait_for("mosquitto did not come up", 10, || {
-        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-    });
-    (broker, port)
-}
-
-/// Sites with more messages than the planned time can take.
-fn fleet(port: &str, plan: &Plan) -> Running {
-    let messages = plan.minutes * 60 / plan.every + 600;
-    let (events, files) = ((messages * 9 / 10).to_string(), (messages / 10).to_string());
-    let mut fleet = Command::new(env!("CARGO_BIN_EXE_taimat"));
-    fleet.args([
-        "sim",
-        "--fleet",
-        &SITES.to_string(),
-        "--port",
-        port,
-        "--events",
-        &events,
-        "--files",
-        &files,
-    ]);
-    fleet.args(["--file-kib", &FILE_KIB.to_string(), "--every", &plan.every.to_string()]);
-    Running::start(fleet.stdout(Stdio::null()).stderr(Stdio::null()))
 }

@@ -99,7 +99,11 @@ pub fn report(dir: &Path, settle: u64, budget: f64) -> bool {
         let judged = !["demo", "sessions"].contains(&name.as_str());
         let over = judged && growth > budget;
         kept &= !over;
-        let words = if over { "OVER BUDGET" } else { "" };
+        let words = match (judged, over) {
+            (false, _) => "no budget",
+            (true, true) => "OVER BUDGET",
+            (true, false) => "",
+        };
         println!(
             "{name:8} {:>3}..{:>3} {:>9.2} {:>9.2} {:>9.2} {growth:>14.3} {private:>14.3}  {words}",
             first.second / 60,
@@ -109,6 +113,6 @@ pub fn report(dir: &Path, settle: u64, budget: f64) -> bool {
             mib(most)
         );
     }
-    println!("budget {budget} MiB an hour after minute {settle}; demo and sessions have none");
+    println!("budget {budget} MiB an hour after minute {settle}");
     kept
 }

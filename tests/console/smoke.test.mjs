@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { browserFaults, light, strangers } from './ui/looks.mjs';
 import { haveBrowser, openBrowser, sleep } from './ui/webdriver.mjs';
 import { unknownGlyphs } from './journeys/steps.mjs';
 
@@ -73,11 +74,8 @@ test('the demo is watched in a browser', { skip: haveBrowser ? false : 'no chrom
       const before = await time();
       await browser.run('document.querySelector(".play").click()');
       for (const end = Date.now() + 10000; (await time()) < before + 1.5; await sleep(100)) assert.ok(Date.now() < end, `the clip of ${site} does not move`);
-      // Brightness of the picture, and how much it differs within: a black or grey one has no difference.
-      const [mean, spread] = await browser.run(`const c = document.createElement('canvas'); c.width = 64; c.height = 36; const p = c.getContext('2d'); p.drawImage(document.querySelector('video'), 0, 0, 64, 36);
-        const l = []; const d = p.getImageData(0, 0, 64, 36).data; for (let i = 0; i < d.length; i += 4) l.push((d[i] + d[i + 1] + d[i + 2]) / 3);
-        const mean = l.reduce((a, b) => a + b) / l.length; return [mean, Math.sqrt(l.reduce((a, b) => a + (b - mean) ** 2, 0) / l.length)]`);
-      console.log(`${site}: mean ${mean.toFixed(0)}, spread ${spread.toFixed(0)}`);
+      const { mean, spread } = await light(browser, 'video');
+      console.log(`${site}: mean ${mean}, spread ${spread}`);
       assert.ok(mean > 8 && spread > 4, `the picture of ${site} is black: mean ${mean}, spread ${spread}`);
       await shot(`clip-${site}`);
     }
@@ -87,10 +85,8 @@ test('the demo is watched in a browser', { skip: haveBrowser ? false : 'no chrom
       await sleep(700);
       await shot(page.replace('/', '-'));
     }
-    const faults = (await browser.logs()).filter((l) => l.level === 'SEVERE').map((l) => l.message);
-    assert.deepEqual(faults, [], 'no fault in the browser');
-    const strangers = (await browser.requests()).filter((url) => /^(https?|wss?):/.test(url) && new URL(url).origin !== origin);
-    assert.deepEqual(strangers, [], 'no request to another host');
+    assert.deepEqual(await browserFaults(browser), [], 'no fault in the browser');
+    assert.deepEqual(await strangers(browser, origin), [], 'no request to another host');
   } catch (error) {
     if (browser && shots) await browser.shot(join(shots, 'failed.png')).catch(() => null);
     console.log(found.printed);

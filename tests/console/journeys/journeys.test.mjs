@@ -5,9 +5,10 @@ import assert from 'node:assert/strict';
 import test, { after, before } from 'node:test';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { accessibility, browserFaults, fitFaults, light, strangers } from '../ui/looks.mjs';
 import { haveBrowser, openBrowser } from '../ui/webdriver.mjs';
 import { load, missing, startRig, waitFor } from './rig.mjs';
-import { accessibility, ask, browserFaults, choosePurpose, fitFaults, light, logIn, open, press, send, sleep, strangers, texts, unknownGlyphs, wordFaults } from './steps.mjs';
+import { ask, choosePurpose, logIn, open, press, send, sleep, texts, unknownGlyphs, wordFaults } from './steps.mjs';
 
 const lacks = [haveBrowser ? '' : 'chromium', missing()].filter(Boolean).join(', ');
 const skip = lacks ? `not on this machine: ${lacks}` : false;

@@ -4,10 +4,10 @@ import assert from 'node:assert/strict';
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import { createWriteStream, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { createServer, connect } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { sleep } from '../ui/webdriver.mjs';
+import { freePort, sleep } from '../ui/webdriver.mjs';
 
 export const ROOT = new URL('../../..', import.meta.url).pathname;
 const TAIMAT = process.env.TAIMAT_DEMO ?? join(ROOT, 'target/debug/taimat');
@@ -15,7 +15,6 @@ const has = (program) => { try { execFileSync('sh', ['-c', `command -v ${program
 const hasRtsp = () => { try { execFileSync('/usr/bin/python3', ['-c', 'import gi; gi.require_version("GstRtspServer", "1.0"); from gi.repository import GstRtspServer'], { stdio: 'ignore' }); return true; } catch { return false; } };
 /** What this machine lacks for the chain; empty if nothing. */
 export const missing = () => [existsSync(TAIMAT) ? '' : `${TAIMAT}`, has('mosquitto') ? '' : 'mosquitto', has('ffmpeg') ? '' : 'ffmpeg', hasRtsp() ? '' : 'GStreamer\'s RTSP server'].filter(Boolean).join(', ');
-export const freePort = () => new Promise((done) => { const s = createServer(); s.listen(0, '127.0.0.1', () => { const { port } = s.address(); s.close(() => done(port)); }); });
 /** Load of the machine over the last minute: stands beside each figure. */
 export const load = async () => `load ${(await readFile('/proc/loadavg', 'utf8')).split(' ')[0]}`;
 

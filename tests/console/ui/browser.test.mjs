@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startMock } from './mock_server.mjs';
 import { haveFfmpeg, makeClip } from './mock_clips.mjs';
+import { accessibility, browserFaults, fitFaults } from './looks.mjs';
 import { haveBrowser, openBrowser, sleep } from './webdriver.mjs';
 
 const axe = process.env.TAIMAT_AXE ? readFileSync(process.env.TAIMAT_AXE, 'utf8') : '';
@@ -31,10 +32,6 @@ async function open(mock, path, [w, h, lang, theme] = LOOKS[0]) {
   await browser.go(`${mock.origin}/#/${path}`);
   await browser.until('document.querySelector("h1") && !document.querySelector(".waiting")', 15000, `${path} to be there`);
 }
-/** Faults that the browser noted, but for refusals that the test asked for. */
-async function faults(expected = /$^/) {
-  return (await browser.logs()).filter((l) => l.level === 'SEVERE' && !expected.test(l.message)).map((l) => l.message);
-}
 /** Leaves the page before the office goes, so that no request of one test fails in the next. */
 async function leave(mock) {
   await browser.go('about:blank');
@@ -42,8 +39,7 @@ async function leave(mock) {
   await browser.logs();
 }
 async function accessible(what) {
-  if (!axe) return;
-  const found = await browser.runAsync(`${axe}; const done = arguments[arguments.length - 1]; axe.run(document, { resultTypes: ['violations'] }).then((r) => done(r.violations.filter((v) => ['serious', 'critical'].includes(v.impact)).map((v) => v.id + ': ' + v.nodes.slice(0, 3).map((n) => n.target.join(' ') + ' ' + n.any.map((a) => a.message).join('; ')).join(' | '))), (e) => done(['axe: ' + e]))`);
+  const found = await accessibility(browser, axe);
   if (found.length > 0) faulty.push(`${what}: ${found.join('\n   ')}`);
 }
 
@@ -58,13 +54,10 @@ test('every page in every look: fits, no fault, accessible', { skip, timeout: 40
         await open(mock, page, look);
         await sleep(250);
         const name = `${page} ${look.join(' ')}`;
-        const over = await browser.run('return document.documentElement.scrollWidth - document.documentElement.clientWidth');
-        if (over > 0) faulty.push(`${name} scrolls sideways by ${over} px`);
-        const small = await browser.run(`return [...document.querySelectorAll('button, select, input:not([type=checkbox]):not([type=radio]):not(.visually-hidden), a.button, a.menu-link, summary')].filter((e) => e.checkVisibility()).filter((e) => e.getBoundingClientRect().height < 43.5).map((e) => e.outerHTML.slice(0, 90))`);
-        if (small.length > 0) faulty.push(`${name}: targets below 44 px: ${small.join(' | ')}`);
+        faulty.push(...(await fitFaults(browser)).map((fault) => `${name}: ${fault}`));
         await accessible(name);
         if (shots) await browser.shot(join(shots, `${name.replace(/[/ ~]/g, '_')}.png`));
-        assert.deepEqual(await faults(/\/api\/v1\/tiles/), [], name);
+        assert.deepEqual(await browserFaults(browser, /\/api\/v1\/tiles/), [], name);
       }
     }
     assert.equal(faulty.splice(0).join('\n'), '');
@@ -86,7 +79,7 @@ test('five wrong passwords lock with a time; then the place is kept', { skip, ti
     mock.state.failures = 0;
     await attempt('dung mat khau nay');
     await browser.until('location.hash === "#/events"');
-    await faults();
+    await browserFaults(browser);
   } finally { await leave(mock); }
 });
 
@@ -110,7 +103,7 @@ test('a site turns red and an event appears by the stream', { skip, timeout: 600
     await browser.until('document.querySelector(".link-open")', 5000);
     for (let i = 0; i < 100 && mock.state.lastEventIds.length === streams; i++) await sleep(50);
     assert.equal(mock.state.lastEventIds.at(-1), '2', 'the last id is sent');
-    await faults();
+    await browserFaults(browser);
   } finally { await leave(mock); }
 });
 
@@ -136,7 +129,7 @@ test('ten thousand rows scroll, and the keys work', { skip, timeout: 120000 }, a
     assert.ok(step.rows < 60);
     await browser.key('\uE007');
     await browser.until('location.hash.startsWith("#/events/km-")');
-    assert.deepEqual(await faults(), []);
+    assert.deepEqual(await browserFaults(browser), []);
   } finally { await leave(mock); }
 });
 
@@ -151,7 +144,7 @@ test('a search that finds nothing goes on to its end', { skip, timeout: 60000 },
     assert.match(await browser.run('return document.querySelector(".events-list .notice").textContent'), /Đã tìm ngược đến \d\d\/\d\d\/\d{4}/);
     await browser.run(`${button}.click()`);
     await browser.until('document.querySelector(".events-list .notice")?.textContent.startsWith("Không có sự kiện")', 20000);
-    assert.deepEqual(await faults(), []);
+    assert.deepEqual(await browserFaults(browser), []);
   } finally { await leave(mock); }
 });
 
@@ -169,7 +162,7 @@ test('no footage is asked for before the purpose', { skip, timeout: 60000 }, asy
     await browser.until('document.querySelector("dialog input[name=case]")');
     await browser.run('document.querySelector("dialog input[name=case]").value = "2026-0031"; document.querySelector("dialog form").requestSubmit()');
     await browser.until('document.querySelector(".purpose b").textContent === "Vụ việc 2026-0031" && document.querySelector(".tile img")?.naturalWidth > 0');
-    assert.deepEqual(await faults(), []);
+    assert.deepEqual(await browserFaults(browser), []);
   } finally { await leave(mock); }
 });
 
@@ -193,7 +186,7 @@ for (const [count, size, codec, rate] of [[4, '1920x1080', 'avc1.42c028', '2M'],
       assert.ok(Number(found.seeks) <= count);
       await sleep(5500);
       assert.ok(new Set(mock.state.shown.map((s) => s.site)).size === count, 'what was shown is reported');
-      assert.deepEqual(await faults(), []);
+      assert.deepEqual(await browserFaults(browser), []);
     } finally { await leave(mock); }
   });
 }
@@ -225,7 +218,7 @@ test('H.265 shows pictures, G.711 plays without sound, a gap says why', { skip: 
     await browser.until('document.querySelector("[data-site=km-17]").dataset.kind === "video"', 10000);
     await browser.run('document.querySelector("[data-site=km-17] [title^=Lưu]").click()');
     await browser.until('document.querySelector(".toast")?.textContent.includes("km-17_")');
-    assert.deepEqual(await faults(), []);
+    assert.deepEqual(await browserFaults(browser), []);
   } finally { await leave(mock); }
 });
 
@@ -242,7 +235,7 @@ test('an event plays from its first picture to its clip\'s end', { skip: skipCli
     await browser.until('document.querySelector(".play").getAttribute("aria-label") === "Dừng"');
     await browser.until('document.querySelector(".play").getAttribute("aria-label") === "Phát"', 30000, 'the end');
     assert.equal(await browser.run('return document.querySelector(".screen").dataset.kind'), 'video', 'the last picture stays');
-    assert.deepEqual(await faults(), []);
+    assert.deepEqual(await browserFaults(browser), []);
   } finally { await leave(mock); }
 });
 
@@ -265,7 +258,7 @@ test('a dialog ends with its page; unsaved places are asked for', { skip, timeou
     await browser.until('window.asked === 1 && location.hash === "#/plan" && document.querySelector("aside input[type=number]").value === "100"');
     await browser.run('location.hash = "#/board"');
     await browser.until('window.asked === 2 && document.querySelector(".tile")');
-    assert.deepEqual(await faults(), []);
+    assert.deepEqual(await browserFaults(browser), []);
   } finally { await leave(mock); }
 });
 

@@ -85,10 +85,28 @@ test('the trail says its objects in words', () => {
   setTexts('vi', vi);
   assert.equal(objectText({ object: ['user', 'u7', 'tran.van.b', 'operator', '*'] }, null), 'người dùng tran.van.b Trực ban tất cả điểm');
   assert.equal(objectText({ object: ['lock', '3', 'noted'], site: 'km-17' }, [{ id: 3, site: 'km-17', title: 'Va chạm', case: '31' }]), 'khoá số 3 đã ghi chú: Va chạm (Vụ việc 31)');
-  assert.equal(objectText({ object: 'file 7be1c0ffee0011223344556677' }, null), 'tệp 7be1c0ffee00…');
+  assert.equal(objectText({ object: ['file', '7be1c0ffee0011223344556677'] }, null), 'tệp 7be1c0ffee00…');
   assert.equal(objectText({ object: [] }, null), '–');
   const acts = readFileSync(join(UI, '../audit/act.rs'), 'utf8').matchAll(/ = "([a-z.]+)",/g);
   for (const [, act] of acts) assert.ok(wordsOf('act').includes(act), act);
+});
+
+test('the trail says deletions, exports and commands in words', () => {
+  const digest = '7be1c0ffee0011223344556677';
+  const said = (object, site) => ['vi', 'en'].map((lang) => { setTexts(lang, { vi, en }[lang]); return objectText({ object, site }, null); });
+  assert.deepEqual(said(['files', '1200', 'bytes:3456', 'clip:1188', 'snapshot:10', 'requested:2'], 'km-17'), [
+    'số tệp: 1.200, dung lượng: 3,5 KB, đoạn ghi: 1.188, ảnh: 10, đoạn lấy theo yêu cầu: 2', 'files: 1,200, size: 3.5 KB, clips: 1,188, pictures: 10, requested footage: 2']);
+  assert.deepEqual(said(['files', '1', 'bytes:7', 'later:1', 'No Site']), ['số tệp: 1, dung lượng: 7 B, later: 1, No Site', 'files: 1, size: 7 B, later: 1, No Site']);
+  assert.deepEqual(said(['export', digest]), ['xuất sự kiện 7be1c0ffee00…', 'export of event 7be1c0ffee00…']);
+  assert.deepEqual(said(['config-push', digest]), ['gửi cấu hình 7be1c0ffee00…', 'configuration sent 7be1c0ffee00…']);
+  assert.deepEqual(said(['ping', '9c4b', 'fleet']), ['kiểm tra liên lạc 9c4b mọi thiết bị', 'ping 9c4b all devices']);
+  assert.deepEqual(said(['removed', '12', digest]), ['thiếu các bản ghi đến số 12 7be1c0ffee00…', 'records missing up to no. 12 7be1c0ffee00…']);
+  assert.deepEqual(said(['user', 'u7', 'clip:10'])[1], 'user clip:10', 'a name is no sum');
+  // Every kind that the office writes by name.
+  const sources = readdirSync(join(UI, '../../..'), { recursive: true }).filter((f) => f.endsWith('.rs')).map((f) => readFileSync(join(UI, '../../..', f), 'utf8'));
+  const kinds = sources.flatMap((text) => [...text.matchAll(/\bEntry::of\([^()]*\)(?:\.(?:site|range)\([^()]*\))*\.object\("([^"]+)"\)/g)].map((m) => m[1]));
+  assert.ok(kinds.includes('files') && kinds.includes('export') && kinds.includes('config-push'));
+  for (const kind of kinds) assert.ok(`object.${kind}` in vi, kind);
 });
 
 test('what a figure is now comes from the last health message', () => {

@@ -64,7 +64,7 @@ export function makeHealth(from, to, step) {
 export function makeAudit(now, count) {
   const acts = [['login', 'ok'], ['purpose.set', 'ok'], ['playback.start', 'ok'], ['snapshot.view', 'ok'], ['denied', 'denied'], ['event.handle', 'ok'], ['lock', 'ok']];
   return Array.from({ length: count }, (_, i) => ({
-    n: 10442 - i, t: iso(now - i * 95000), who: ['tran.van.b', 'le.thi.c'][i % 2], role: ['operator', 'evidence'][i % 2], act: acts[i % 7][0], site: i % 7 < 2 ? null : 'km-17', object: i % 7 === 2 ? 'file 7be1c0ffee' : null,
-    purpose: 'case 2026-0031', result: acts[i % 7][1], range: i % 7 === 2 ? [iso(now - i * 95000 - HOUR), iso(now - i * 95000 - HOUR + 270000)] : null,
+    n: 10442 - i, t: iso(now - i * 95000), who: ['tran.van.b', 'le.thi.c'][i % 2], role: ['operator', 'evidence'][i % 2], act: acts[i % 7][0], site: i % 7 < 2 ? null : 'km-17', object: i % 7 === 2 ? ['file', '7be1c0ffee'] : [],
+    purpose: { kind: 'case', case: '2026-0031' }, result: acts[i % 7][1], range: i % 7 === 2 ? [iso(now - i * 95000 - HOUR), iso(now - i * 95000 - HOUR + 270000)] : null,
   }));
 }

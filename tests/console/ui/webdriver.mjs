@@ -9,7 +9,7 @@ export const browserPath = BROWSERS.find(existsSync);
 export const haveBrowser = Boolean(browserPath) && existsSync('/usr/bin/chromedriver');
 export const sleep = (ms) => new Promise((done) => { setTimeout(done, ms); });
 
-const freePort = () => new Promise((done) => { const s = createServer(); s.listen(0, '127.0.0.1', () => { const { port } = s.address(); s.close(() => done(port)); }); });
+export const freePort = () => new Promise((done) => { const s = createServer(); s.listen(0, '127.0.0.1', () => { const { port } = s.address(); s.close(() => done(port)); }); });
 
 export async function openBrowser({ width = 1280, height = 900, dark = true, args = [], watchRequests = false } = {}) {
   const port = await freePort();

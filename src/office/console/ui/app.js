@@ -1,7 +1,7 @@
 // @ts-check
 // The page: who is it, which page, and the frame around it.
 import { effect, html, listen, render, signal, untrack } from './core/view.js';
-import { language, loadLanguage, LANGUAGES, t } from './core/i18n.js';
+import { language, loadLanguage, LANGUAGES, LANGUAGE_NAMES, t } from './core/i18n.js';
 import { onProblem, send } from './core/api.js';
 import { go, href, keepPlace, match, route, takePlace } from './core/router.js';
 import { allowed, forget, loadMe, loadOffice, loadSites, mayHaveSession, me, office, purposeWanted, startStream, streamState, tick } from './core/store.js';
@@ -72,17 +72,17 @@ const stored = (/** @type {string} */ key) => { try { return localStorage.getIte
 const store = (/** @type {string} */ key, /** @type {string} */ value) => { try { localStorage.setItem(`taimat.${key}`, value); } catch { /* refused: for this page only */ } };
 /** A choice belongs to the user who made it: another user of this computer keeps theirs. */
 const languageKey = () => (me.peek() ? `language.${me.peek()?.user.id}` : 'language');
-/** The user's own choice on this computer, or the language of the account, before that of the browser. */
+/** The user's own choice on this computer, or the language of the account, before that of the browser; the page stays as it is where its texts do not come. */
 async function ownLanguage() {
   const wish = stored(languageKey()) ?? me.peek()?.language;
-  if (wish && wish !== language.peek()) await loadLanguage(wish);
+  if (wish && wish !== language.peek()) await loadLanguage(wish).catch(() => null);
 }
 export async function chooseLanguage(/** @type {string} */ lang) { store(languageKey(), lang); await loadLanguage(lang); }
 export function chooseTheme(/** @type {string} */ theme) { store('theme', theme); document.documentElement.dataset.theme = theme; }
 export const themeNow = () => document.documentElement.dataset.theme ?? 'auto';
 
 const languageSwitch = () => html`<div class="languages" role="group" aria-label="${t('language')}">${LANGUAGES.map((l) => html`<button type="button"
-  class="button button-quiet" lang="${l}" aria-pressed="${String(l === language.value)}" @click=${() => chooseLanguage(l)}>${l === 'vi' ? 'Tiếng Việt' : 'English'}</button>`)}</div>`;
+  class="button button-quiet" lang="${l}" aria-pressed="${String(l === language.value)}" @click=${() => chooseLanguage(l)}>${LANGUAGE_NAMES[l]}</button>`)}</div>`;
 
 const menuLink = (/** @type {string} */ name) => html`<a class="menu-link" href="${href(`/${name}`)}"
   aria-current="${() => ((found()?.target.name ?? '') === name || (name === 'events' && found()?.target.name === 'event') || (name === 'board' && found()?.target.name === 'site') ? 'page' : null)}">
@@ -149,7 +149,7 @@ async function start() {
     if (/** @type {any} */ (error).status !== 401) { failed.value = error; return; }
   }
   if (me.peek()) {
-    await ownLanguage().catch(() => null);
+    await ownLanguage();
     await loadSites();
     startStream(toLogin);
     if (route.peek().parts.length === 0 || found()?.target.name === 'login') location.hash = takePlace();

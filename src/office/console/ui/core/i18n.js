@@ -4,6 +4,8 @@ import { signal } from './view.js';
 import { span, serverNow, ms } from './time.js';
 
 export const LANGUAGES = /** @type {const} */ (['vi', 'en']);
+/** Each language in its own words. */
+export const LANGUAGE_NAMES = { vi: 'Tiếng Việt', en: 'English' };
 /** @type {import('./view.js').Signal<string>} */
 export const language = signal('vi');
 /** @type {Record<string, string | {one?: string, other: string}>} */ let texts = {};

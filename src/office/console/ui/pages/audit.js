@@ -1,7 +1,7 @@
 // @ts-check
 // The trail: who did what, searched and verified.
 import { html, signal } from '../core/view.js';
-import { has, number, t, word, wordsOf } from '../core/i18n.js';
+import { bytes, has, number, t, word, wordsOf } from '../core/i18n.js';
 import { get, query } from '../core/api.js';
 import { allowed, sites } from '../core/store.js';
 import { dateTime, iso, parseLocal } from '../core/time.js';
@@ -52,7 +52,7 @@ export default function page() {
   })}</div>
     ${show(first, () => html`<div class="table-wrap" tabindex="0" role="region" aria-label="${t('page.audit')}"><table class="table"><thead><tr>${['n', 't', 'who', 'act', 'site', 'range', 'purpose', 'object', 'result'].map((c) => html`<th scope="col">${t(`audit.${c}`)}</th>`)}</tr></thead>
       <tbody>${() => more.value.flatMap((a) => a.records).map((r) => html`<tr class="${r.result && r.result !== 'ok' ? 'row-denied' : ''}"><td class="number">${number(r.n)}</td><td>${dateTime(r.t)}</td><td>${who(r)}</td><td>${word('act', r.act)}</td>
-        <td class="id">${r.site ? nameOf(r.site) : '–'}</td><td>${range(r.range)}</td><td>${purpose(r.purpose)}</td><td class="wrap"><small title="${[r.object ?? ''].flat().join(' ')}">${objectText(r, locks.data.value)}</small>${r.reason ? html`<br>${r.reason}` : null}</td><td>${word('result', r.result)}</td></tr>`)}</tbody></table></div>
+        <td class="id">${r.site ? nameOf(r.site) : '–'}</td><td>${range(r.range)}</td><td>${purpose(r.purpose)}</td><td class="wrap"><small title="${r.object.join(' ')}">${objectText(r, locks.data.value)}</small>${r.reason ? html`<br>${r.reason}` : null}</td><td>${word('result', r.result)}</td></tr>`)}</tbody></table></div>
       ${() => (more.value.at(-1)?.next ? html`<button class="button" type="button" @click=${loadMore}>${t('more')}</button>` : null)}`)}</section>`;
 }
 /** Who did it, and how sure that is. @param {any} r */
@@ -60,20 +60,23 @@ const who = (r) => (r.who.startsWith('? ') ? html`<span title="${t('audit.unprov
   : r.who === 'office' ? t('role.office') : r.who.startsWith('uid ') ? t('audit.command_line', { uid: r.who.slice(4) }) : html`${r.who}<br><small>${word('role', r.role)}</small>`);
 
 const ID_SHOWN = 12;
+/** A sum of a deletion, `clip:10`, in words. @param {string} x */
+function sumText(x) {
+  const [, of, n] = /^([a-z_]+):(\d+)$/.exec(x) ?? [];
+  return of ? `${word('object_word', of)}: ${of === 'bytes' ? bytes(Number(n)) : number(Number(n))}` : null;
+}
 /** The object of a record in words: its kind, then what belongs to it; long ids are cut (the whole object is the title). @param {any} r @param {any[] | null} locks */
 export function objectText(r, locks) {
-  const [kind, ...rest] = [r.object ?? []].flat().flatMap((/** @type {any} */ x) => (Array.isArray(r.object) ? [String(x)] : String(x).split(' '))).filter(Boolean);
+  const [kind, ...rest] = /** @type {string[]} */ (r.object).filter(Boolean);
   if (!kind) return '–';
   // A user's number says nothing beside the name.
   if (kind === 'user' && /^u\d+$/.test(rest[0] ?? '') && rest.length > 1) rest.shift();
   const lock = kind === 'lock' ? (locks ?? []).find((l) => String(l.id) === rest[0] && (!r.site || l.site === r.site)) : null;
+  if (kind === 'files') return [`${word('object', kind)} ${number(Number(rest[0]))}`, ...rest.slice(1).map((x) => sumText(x) ?? nameOf(x))].join(', ');
   const words = rest.map((x) => (has(`object_word.${x}`) ? t(`object_word.${x}`) : has(`role.${x}`) ? t(`role.${x}`) : x === '*' ? t('all_groups') : kind === 'site' && x === r.site ? nameOf(x) : x.length > 20 && !x.includes(' ') ? `${x.slice(0, ID_SHOWN)}…` : x));
   return `${[word('object', kind), ...words].join(' ')}${lock ? `: ${lock.title}${lock.case ? ` (${t('locks.case')} ${lock.case})` : ''}` : ''}`;
 }
 /** @param {any} p */
-const purpose = (p) => { const [kind, ...rest] = (typeof p === 'string' ? p : p?.kind ? `${p.kind} ${p.case ?? ''}` : '').trim().split(' '); return kind ? `${word('purpose', kind)} ${rest.join(' ')}` : '–'; };
-/** @param {any} r two times, as a list or as text */
-const range = (r) => {
-  const times = Array.isArray(r) ? r : typeof r === 'string' ? r.split(/[\s/]+/) : r ? [r.from, r.to] : [];
-  return times.length > 1 ? html`${dateTime(times[0])}<br>${dateTime(times[1])}` : '–';
-};
+const purpose = (p) => (p ? `${word('purpose', p.kind)} ${p.case}`.trim() : '–');
+/** @param {[string, string] | null} r */
+const range = (r) => (r ? html`${dateTime(r[0])}<br>${dateTime(r[1])}` : '–');

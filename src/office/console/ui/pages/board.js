@@ -1,14 +1,14 @@
 // @ts-check
 // Every site at a glance: state with its reason, last picture with its age, what waits, wear, clock, gaps, SIM.
 import { computed, each, effect, html, signal } from '../core/view.js';
-import { age, bytes, duration, number, t, word } from '../core/i18n.js';
+import { age, bytes, number, t, word } from '../core/i18n.js';
 import { plain } from '../core/text.js';
 import { loadSites, sites, sitesState, tick } from '../core/store.js';
 import { href } from '../core/router.js';
 import { dateTime, ms, serverNow } from '../core/time.js';
 import { icon, shape } from '../parts/icon.js';
 import { picture } from '../parts/snapshot.js';
-import { backlogText, clockText, reasonText, siteName, stateMark, STATES } from '../parts/site_words.js';
+import { backlogText, clockText, gapsText, reasonText, siteName, stateMark, STATES } from '../parts/site_words.js';
 
 /** A picture older than this is drawn grey: it says what was, not what is. */
 const PICTURE_OLD_S = 15 * 60;
@@ -51,7 +51,6 @@ export default function page() {
 const ageOf = (/** @type {any} */ time) => () => { void tick.value; return time ? t('ago', { age: age(time) }) : '–'; };
 const old = (/** @type {any} */ s) => s.state === 'unknown' || s.presence === 'lost' || (s.snapshot && serverNow() - ms(s.snapshot.time) > PICTURE_OLD_S * 1000);
 const simText = (/** @type {any} */ s) => (s.sim ? `${bytes(s.sim.today)}${s.sim.day_budget ? ` / ${bytes(s.sim.day_budget)}` : ''}` : '–');
-const gapsText = (/** @type {any} */ s) => (s.gaps_today?.count ? t('board.gaps', { n: s.gaps_today.count, span: duration(s.gaps_today.seconds || 0.5) }) : t('board.no_gaps'));
 const level = (/** @type {number | undefined} */ value, /** @type {number} */ warn, /** @type {number} */ fault) => (value == null ? '' : value >= fault ? 'figure-fault' : value >= warn ? 'figure-warn' : '');
 /** One figure of a tile: icon, name for readers, value. @param {string} name @param {string} sign @param {any} value @param {string} [mark] */
 const figure = (name, sign, value, mark = '') => html`<div class="figure ${mark}" title="${t(`board.col_${name}`)}">${icon(sign)}<dt class="visually-hidden">${t(`board.col_${name}`)}</dt><dd>${value}</dd></div>`;

@@ -1,7 +1,7 @@
 // @ts-check
 // Users, their roles per group, one-time links, sessions.
 import { html, signal } from '../core/view.js';
-import { language, LANGUAGES, t } from '../core/i18n.js';
+import { language, LANGUAGES, LANGUAGE_NAMES, t } from '../core/i18n.js';
 import { get, part, send } from '../core/api.js';
 import { loadMe, loadSites, me, sites } from '../core/store.js';
 import { dateTime, iso, parseLocal } from '../core/time.js';
@@ -27,7 +27,7 @@ export default function page() {
       if (made?.token) showLink(made.token);
     },
     body: html`${input(t('login.name'), { name: 'name', maxlength: 64 }, t('people.name_hint'))}<div class="fields">${select(t('role'), 'role', [...ROLES.map((x) => /** @type {[string, string]} */ ([x, t(`role.${x}`)])), ['', t('people.no_roles')]], 'viewer')}
-      ${select(t('group'), 'group', groupNames().map((g) => [g, groupName(g)]), groupNames()[0])}${select(t('language'), 'language', LANGUAGES.map((l) => [l, l === 'vi' ? 'Tiếng Việt' : 'English']), 'vi')}</div>`,
+      ${select(t('group'), 'group', groupNames().map((g) => [g, groupName(g)]), groupNames()[0])}${select(t('language'), 'language', LANGUAGES.map((l) => [l, LANGUAGE_NAMES[l]]), 'vi')}</div>`,
   }));
   const reset = async (/** @type {any} */ u) => {
     const answer = await attempt(() => send('POST', `/users/${part(u.id)}/reset`));

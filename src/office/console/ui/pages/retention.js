@@ -5,7 +5,7 @@ import { bytes, number, t, word } from '../core/i18n.js';
 import { get, send } from '../core/api.js';
 import { me } from '../core/store.js';
 import { date } from '../core/time.js';
-import { attempt, openDialog, form } from '../parts/dialog.js';
+import { attempt, openDialog, form, toast } from '../parts/dialog.js';
 import { icon } from '../parts/icon.js';
 import { groupName } from '../parts/group.js';
 import { listOf, resource, show } from '../parts/resource.js';
@@ -52,7 +52,7 @@ function table(given, reload) {
         <dt>${t('retention.oldest')}</dt><dd>${found.oldest ? date(found.oldest) : '–'}</dd><dt>${t('retention.locked')}</dt><dd>${number(found.locked)}</dd></dl>
       <p class="${found.files > 0 ? 'notice notice-warn' : 'notice'}">${found.files > 0 ? t('retention.preview_about', { n: found.files }) : t('retention.preview_none')}</p>${form({
       label: t('retention.save'), danger: found.files > 0, cancel: close, body: null,
-      submit: async () => { await send('PUT', '/retention', { rules: wish }); await attempt(async () => null, t('saved')); reload(); close(); },
+      submit: async () => { await send('PUT', '/retention', { rules: wish }); toast(t('saved')); reload(); close(); },
     })}`);
   };
   return html`<div class="table-wrap" tabindex="0" role="region" aria-label="${t('page.retention')}"><table class="table table-edit"><thead><tr><th scope="col">${t('group')}</th><th scope="col">${t('retention.purpose')}</th><th scope="col">${t('retention.days')}</th><th scope="col">${t('retention.ground')}</th><th scope="col"><span class="visually-hidden">${t('acts')}</span></th></tr></thead>

@@ -1,6 +1,6 @@
 // @ts-check
 import { html } from '../core/view.js';
-import { language, LANGUAGES, t } from '../core/i18n.js';
+import { language, LANGUAGES, LANGUAGE_NAMES, t } from '../core/i18n.js';
 import { send } from '../core/api.js';
 import { me } from '../core/store.js';
 import { dateTime } from '../core/time.js';
@@ -13,7 +13,7 @@ export default function page() {
   const user = me.peek();
   return html`<section class="page narrow"><h1>${t('page.settings')}</h1>
     <div class="card"><h2>${t('settings.look')}</h2><div class="fields">
-      ${select(t('language'), 'language', LANGUAGES.map((l) => [l, l === 'vi' ? 'Tiếng Việt' : 'English']), language.peek(), chooseLanguage)}
+      ${select(t('language'), 'language', LANGUAGES.map((l) => [l, LANGUAGE_NAMES[l]]), language.peek(), chooseLanguage)}
       ${select(t('theme'), 'theme', ['auto', 'dark', 'light'].map((x) => [x, t(`theme.${x}`)]), themeNow(), chooseTheme)}</div></div>
     <div class="card"><h2>${t('settings.grants')}</h2><div class="table-wrap" tabindex="0" role="region" aria-label="${t('settings.grants')}"><table class="table"><thead><tr><th scope="col">${t('group')}</th><th scope="col">${t('role')}</th><th scope="col">${t('until')}</th></tr></thead>
       <tbody>${(user?.grants ?? []).map((g) => html`<tr><td>${groupName(g.group)}</td><td>${t(`role.${g.role}`)}</td><td>${g.until ? dateTime(g.until) : t('no_end')}</td></tr>`)}</tbody></table></div></div>

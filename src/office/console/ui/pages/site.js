@@ -11,7 +11,7 @@ import { attempt } from '../parts/dialog.js';
 import { icon } from '../parts/icon.js';
 import { listOf, resource, show } from '../parts/resource.js';
 import { picture } from '../parts/snapshot.js';
-import { backlogText, clockText, nameOf, reasonText, stateMark, whenShort } from '../parts/site_words.js';
+import { backlogText, clockText, gapsText, nameOf, reasonText, stateMark, whenShort } from '../parts/site_words.js';
 
 /** What a step of a series is where it is not the newest value. @type {Record<string, 'lowest' | 'highest'>} */
 const KINDS = { clock: 'lowest', recording: 'lowest', available: 'lowest', backlog: 'highest', backlog_entries: 'highest', backlog_age: 'highest', pinned: 'highest', memory_only: 'highest', slowest_sync_us: 'highest', blind: 'highest' };
@@ -77,7 +77,7 @@ export default function page({ params }) {
         ${() => { const s = live(); return html`<dl class="facts"><dt>${t('site.presence')}</dt><dd>${word('presence', s.presence)}</dd><dt>${t('board.col_seen')}</dt><dd>${dateTime(s.seen)}</dd>
           <dt>${t('site.recording')}</dt><dd>${s.recording == null ? '–' : t(s.recording ? 'yes' : 'no')}</dd><dt>${t('board.col_clock')}</dt><dd>${clockText(s.clock)}</dd><dt>${t('board.col_backlog')}</dt><dd>${backlogText(s)}</dd>
           <dt>${t('board.col_wear')}</dt><dd>${s.card_worn_percent == null ? '–' : `${number(s.card_worn_percent)} %`}</dd>
-          <dt>${t('board.col_gaps')}</dt><dd>${s.gaps_today?.count ? t('board.gaps', { n: s.gaps_today.count, span: duration(s.gaps_today.seconds || 0.5) }) : t('board.no_gaps')}</dd>
+          <dt>${t('board.col_gaps')}</dt><dd>${gapsText(s)}</dd>
           ${s.sim ? html`<dt>${t('board.col_sim')}</dt><dd>${t('site.sim', { today: bytes(s.sim.today), day: s.sim.day_budget ? bytes(s.sim.day_budget) : '∞', month: bytes(s.sim.month), budget: s.sim.month_budget ? bytes(s.sim.month_budget) : '∞' })}</dd>` : null}
           <dt>${t('site.version')}</dt><dd>${s.version ?? '–'}</dd></dl>`; }}</div></div>
     <div class="row"><h2>${t('site.health')}</h2><div class="segmented" role="group" aria-label="${t('site.span')}">${Object.keys(SPANS).map((h) => html`<button type="button" aria-pressed="${() => String(hours.value === Number(h))}" @click=${() => { hours.value = Number(h); }}>${t(`site.span_${h}`)}</button>`)}</div></div>

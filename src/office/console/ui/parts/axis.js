@@ -24,12 +24,12 @@ export function ticks(from, to, width) {
 }
 
 /** The closest zoom that shows a span with as much around it; ten minutes at least. @param {number} seconds */
-export const zoomFor = (seconds) => ZOOMS.findLastIndex((z) => z >= 600 && z >= 3 * seconds);
+export const zoomFor = (seconds) => Math.max(0, ZOOMS.findLastIndex((z) => z >= 600 && z >= 3 * seconds));
 
 /** @param {import('../player/wall.js').Wall} wall @param {number} [zoomed] how far it is zoomed in at first; 0: the whole day */
 export function axis(wall, zoomed = 0) {
   const width = signal(900);
-  const zoom = signal(Math.max(0, zoomed));
+  const zoom = signal(zoomed);
   let left = -Infinity;
   const span = computed(() => {
     const { from, to } = wall.range.value;

@@ -26,15 +26,13 @@ export function resource(load) {
   return { data, error, reload() { again.value++; } };
 }
 
-/** Refusals whose detail is English words of the office: beside a Vietnamese sentence it is left out. */
-const ENGLISH_DETAIL = new Set(['weak_password']);
-
 /** The sentence of a refusal; a text is the page's own word to the user. @param {any} error */
 export function sentence(error) {
   if (typeof error === 'string') return error;
   if (error instanceof Problem) {
     const key = `problem.${error.code}`;
-    if (has(key)) return `${t(key, { seconds: error.retryAfter, detail: error.detail })}${ENGLISH_DETAIL.has(error.code) && language.value === 'en' && error.detail ? ` ${error.detail}` : ''}`;
+    // The detail of a weak password is English words of the office: beside a Vietnamese sentence it is left out.
+    if (has(key)) return `${t(key, { seconds: error.retryAfter, detail: error.detail })}${error.code === 'weak_password' && language.value === 'en' && error.detail ? ` ${error.detail}` : ''}`;
     return error.detail ? t('problem.with_detail', { detail: error.detail }) : t('problem.other', { status: error.status });
   }
   return t('problem.page', { detail: String(error?.message ?? error) });

@@ -1,7 +1,7 @@
 // @ts-check
 // What the page says about a site: its name, its state, the sentence why.
 import { html } from '../core/view.js';
-import { age, bytes, has, language, number, t, word } from '../core/i18n.js';
+import { age, bytes, has, language, lengthOf, number, t, word } from '../core/i18n.js';
 import { clock as clockOf, date, dateTime, ms, serverNow } from '../core/time.js';
 import { siteOf } from '../core/store.js';
 import { shape } from './icon.js';
@@ -32,5 +32,7 @@ export function reasonText(site) {
 export const stateMark = (state) => html`<span class="state state-${state}">${shape(state)} ${word('state', state)}</span>`;
 /** @param {any} site */
 export const backlogText = (site) => (site.backlog_bytes > 0 ? `${bytes(site.backlog_bytes)}${site.backlog_since ? ` · ${age(site.backlog_since)}` : ''}` : t('board.no_backlog'));
+/** Gaps of today and their length together. @param {any} site */
+export const gapsText = (site) => (site.gaps_today?.count ? t('board.gaps', { n: site.gaps_today.count, span: lengthOf(0, 1000 * site.gaps_today.seconds) }) : t('board.no_gaps'));
 /** Clock quality with its bound. @param {string} quality */
 export const clockText = (quality) => word('clock', quality);

@@ -38,15 +38,15 @@ export function lengthen(bytes, seconds, gap) {
   const view = new DataView(bytes);
   const moof = boxes(view, 0, bytes.byteLength, 'moof')[0];
   const all = moof ? boxes(view, moof[0], moof[1], 'traf').map((traf) => run(view, traf)) : [];
-  const runs = all.filter((r) => r !== null && r.track === all[0]?.track);
+  const runs = /** @type {NonNullable<ReturnType<typeof run>>[]} */ (all.filter((r) => r !== null && r.track === all[0]?.track));
   if (runs.length === 0 || !(seconds > 0)) return 0;
-  const end = (/** @type {any} */ r) => r.from + r.ticks;
-  const scale = (end(runs.at(-1)) - /** @type {any} */ (runs[0]).from) / seconds;
+  const end = (/** @type {typeof runs[0]} */ r) => r.from + r.ticks;
+  const scale = (end(runs[runs.length - 1]) - runs[0].from) / seconds;
   let done = 0;
   runs.forEach((r, i) => {
     const next = runs[i + 1];
     const more = Math.round(next ? next.from - end(r) : gap * scale);
-    if (!r || more <= 0) return;
+    if (more <= 0) return;
     view.setUint32(r.last, Math.min(0xffffffff, view.getUint32(r.last) + more));
     done++;
   });

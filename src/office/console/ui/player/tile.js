@@ -118,11 +118,10 @@ export class Tile {
     this.image.hidden = true;
     if (!this.feed.has(t)) {
       const at = fragmentAt(file.fragments, t);
-      if (at >= 0 && file.have.has(at)) { this.rest(); this.set({ kind: 'gap', reason: 'no_key_yet', from: wall, to: wall }); return false; }
-      if (at < 0) { this.rest(); this.set({ kind: 'gap', reason: 'no_pictures', from: wall, to: wall }); return false; }
+      const comes = at >= 0 && !file.have.has(at);
       this.rest();
-      this.set({ kind: 'loading', fid: piece.fid, clock });
-      return true;
+      this.set(comes ? { kind: 'loading', fid: piece.fid, clock } : { kind: 'gap', reason: at < 0 ? 'no_pictures' : 'no_key_yet', from: wall, to: wall });
+      return comes;
     }
     this.set({ kind: 'video', fid: piece.fid, clock, soundLost: file.way.soundLost, clockSet: file.fragments[fragmentAt(file.fragments, t)]?.clockSet });
     if (running && speed >= KEYS_FROM) return this.leap(file, t);

@@ -79,7 +79,7 @@ export function openWall(of) {
   };
   const step = () => {
     toPictures();
-    if (clip && clock.playing && before < clip.to && clock.now() >= clip.to) { clock.pause(); playing.value = false; judge.reset(); clock.seek(clip.to - LAST_MS); }
+    if (clip && clock.playing && before < clip.to && clock.now() >= clip.to) { halt(); clock.seek(clip.to - LAST_MS); }
     before = clock.now();
     if (skips.peek() && clock.playing) {
       const next = nextFootage(lanes.peek(), clock.now());
@@ -111,7 +111,8 @@ export function openWall(of) {
     clock.play(); playing.value = true;
     step();
   }
-  function pause() { clock.pause(); playing.value = false; judge.reset(); step(); report(); }
+  function halt() { clock.pause(); playing.value = false; judge.reset(); }
+  function pause() { halt(); step(); report(); }
   /** @param {number} wall */
   function seek(wall) { untouched = false; jump(wall); }
   /** @param {number} wall */
