@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::rtsp::{self, Stream};
-use super::{CameraUpdate, StreamRole};
+use super::{CameraFault, CameraUpdate, StreamRole};
 use crate::clock::SystemClock;
 use crate::settings::parse;
 use crate::sim::camera::{Options, SimCamera, Sound};
@@ -97,6 +97,67 @@ fn damaged_packets_are_counted_and_the_session_goes_on() {
         }
     });
     assert!(counts.bad_packets + counts.lost_packets > 0, "{counts:?}");
+}
+
+/// The first failure of a stream whose camera has this URL.
+fn first_failure(url: &str) -> (CameraFault, String) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let found = runtime.block_on(async {
+        let (update, mut updates) = mpsc::channel(16);
+        let (_stop, stopped) = watch::channel(false);
+        tokio::spawn(rtsp::run(stream(url), |_| {}, update, stopped));
+        loop {
+            if let Some(CameraUpdate::Down { fault, detail, .. }) = updates.recv().await {
+                return (fault, detail);
+            }
+        }
+    });
+    runtime.shutdown_background();
+    found
+}
+
+#[test]
+fn a_port_that_accepts_and_stays_silent_is_named_so() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (fault, detail) = first_failure(&format!("rtsp://{}/", port.local_addr().unwrap()));
+    assert_eq!(fault, CameraFault::Protocol, "{detail}");
+    for part in [
+        "accepts connections",
+        "no RTSP answer within 5 s",
+        "check port and protocol of camera.main_url",
+    ] {
+        assert!(detail.contains(part), "{detail}");
+    }
+}
+
+#[test]
+fn a_port_of_another_protocol_is_named_so() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("rtsp://{}/", port.local_addr().unwrap());
+    let greeting = std::thread::spawn(move || {
+        let (mut client, _) = port.accept().unwrap();
+        client.write_all(b"SSH-2.0-x").unwrap();
+        client
+    });
+    let (fault, detail) = first_failure(&url);
+    assert_eq!(fault, CameraFault::Protocol, "{detail}");
+    assert!(detail.contains("sends no RTSP answer") && detail.contains("check port"), "{detail}");
+    drop(greeting.join().unwrap());
+}
+
+#[test]
+fn a_refused_connection_names_the_next_step() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (fault, detail) = first_failure(&format!("rtsp://{port}/"));
+    assert_eq!(fault, CameraFault::Unreachable);
+    assert!(detail.contains("refused") && detail.contains("check the port"), "{detail}");
+}
+
+#[test]
+fn a_host_name_without_address_names_the_next_step() {
+    let (fault, detail) = first_failure("rtsp://no-such-camera.invalid/");
+    assert_eq!(fault, CameraFault::Unreachable);
+    assert!(detail.contains("check the host name"), "{detail}");
 }
 
 /// Answers one session up to PLAY, then sends media without end and reads nothing more.

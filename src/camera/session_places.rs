@@ -72,6 +72,11 @@ impl SessionPlaces {
         self.main_refused = 0;
     }
 
+    /// Whether the main stream plays.
+    pub fn is_main_playing(&self) -> bool {
+        self.main == MainState::Playing
+    }
+
     /// A session or try of the main stream ended; `full`: the camera had no place for it.
     pub fn main_ended(&mut self, now: MonoTime, full: bool) {
         let played = self.main == MainState::Playing;

@@ -206,7 +206,7 @@ impl StreamSupervisor {
                 format!("no key frame for {} s", without_key_frame.as_secs()),
             );
         }
-        if let Some(stalled) = self.check_stall(now) {
+        if let Some(stalled) = self.check_stall(now, |_| None) {
             return StreamCheck::Report(stalled);
         }
         if !self.playing
@@ -231,12 +231,20 @@ impl StreamSupervisor {
     }
 
     /// Reports a stall once: no frame for `stall_after`, in the set-up of the session or after it.
-    pub fn check_stall(&mut self, now: Timestamp) -> Option<CameraUpdate> {
+    /// `unanswered` says what is wrong, after so many seconds, if the camera has sent no response.
+    pub fn check_stall(
+        &mut self,
+        now: Timestamp,
+        unanswered: impl FnOnce(u64) -> Option<String>,
+    ) -> Option<CameraUpdate> {
         let quiet = now.mono.duration_since(self.last_frame.mono.max(self.set_up_at));
         if quiet < self.stall_after || self.reported_fault.is_some() {
             return None;
         }
-        Some(self.down(CameraFault::Stalled, format!("no frame for {} s", quiet.as_secs())))
+        Some(match unanswered(quiet.as_secs()) {
+            Some(detail) => self.down(CameraFault::Protocol, detail),
+            None => self.down(CameraFault::Stalled, format!("no frame for {} s", quiet.as_secs())),
+        })
     }
 
     /// How long the next key frame may take. While nothing is missing since the last one, a session
@@ -500,7 +508,7 @@ mod tests {
     fn a_stall_before_the_first_frame_is_reported() {
         let mut supervisor = StreamSupervisor::new(StreamRole::Main, 3_000_000, 15_000_000, at(1));
         supervisor.sets_up(at(9));
-        assert_eq!(supervisor.check_stall(at(11)), None);
+        assert_eq!(supervisor.check_stall(at(11), |_| None), None);
         supervisor.connected(at(11));
         assert_eq!(supervisor.check(at(11), at(11).mono), StreamCheck::Fine);
         let down = supervisor.check(at(12), at(11).mono);

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Usage;
 use crate::camera::quirk::QuirkCounts;
+use crate::camera::session_places::SharedSessions;
 use crate::camera::{CameraFault, CameraUpdate, Frame, StreamRole, TrackKind, rtsp};
 use crate::clock::SystemClock;
 use crate::escape::shown_json_line;
@@ -39,6 +40,9 @@ pub struct Args {
 
 /// Says how to give a login. Redaction must leave it whole.
 const NO_LOGIN: &str = "the camera requires a login: --login FILE, one line user:password";
+
+/// Longer than each limit of a session's set-up that `run` has.
+const SECONDS_TO_SEE: u64 = 20;
 
 /// Formats of a track that are named at most; a camera that changes its resolution has two.
 const FORMATS_MAX: usize = 4;
@@ -94,7 +98,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             .take(&frame);
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (failure, quirks) =
+    let (failure, quirks, is_playing) =
         runtime.block_on(listen(settings.camera, Duration::from_secs(args.seconds), take));
     runtime.shutdown_background();
     if !args.json {
@@ -109,14 +113,23 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
     if heard.get("video").is_none_or(|video| video.keys == 0) {
-        let detail = format!(
-            "connected, but no key frame within {} s (--seconds extends the probe)",
-            args.seconds
-        );
-        return Ok(failed(&args, &known, CameraFault::NoKeyFrame.as_str(), &detail));
+        let (fault, detail) = without_picture(is_playing, args.seconds);
+        return Ok(failed(&args, &known, fault.as_str(), &detail));
     }
     print_report(&heard, &quirks, args.json);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why no picture came in time, as far as the probe knows.
+fn without_picture(is_playing: bool, seconds: u64) -> (CameraFault, String) {
+    if is_playing {
+        let detail = "the camera plays, but no key frame came";
+        let more = "--seconds extends the probe";
+        return (CameraFault::NoKeyFrame, format!("{detail} within {seconds} s ({more})"));
+    }
+    let detail = "the address does not take the connection, or the camera answers slowly";
+    let more = format!("--seconds {SECONDS_TO_SEE} shows which");
+    (CameraFault::Protocol, format!("not playing after {seconds} s: {detail} ({more})"))
 }
 
 /// Prints why the probe failed: a line, or with `--json` an object with `error`.
@@ -148,22 +161,22 @@ fn in_flags(problems: &str) -> String {
     .fold(problems.to_owned(), |text, (key, flag)| text.replace(key, flag))
 }
 
-/// Receives for the given time, or until the first failure, and returns that and the quirks. There is no second attempt: with a
+/// Receives for the given time, or until the first failure, and returns that, the quirks and whether it played. There is no second attempt: with a
 /// wrong password it could lock the account.
 async fn listen(
     settings: CameraSettings,
     how_long: Duration,
     take: impl Fn(Arc<Frame>) + Send + 'static,
-) -> (Option<(CameraFault, String)>, QuirkCounts) {
+) -> (Option<(CameraFault, String)>, QuirkCounts, bool) {
     let (update, mut updates) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
-    let (clock, shared, heartbeat) =
-        (Arc::new(SystemClock::new()), Arc::default(), Heartbeat::default());
+    let shared: Arc<Mutex<SharedSessions>> = Arc::default();
+    let (clock, heartbeat) = (Arc::new(SystemClock::new()), Heartbeat::default());
     let stream = rtsp::Stream {
         role: StreamRole::Main,
         settings,
         clock,
-        shared,
+        shared: shared.clone(),
         heartbeat,
         run: 0,
         wakeup: WakeupCoalescer::default(),
@@ -182,6 +195,7 @@ async fn listen(
             },
         }
     };
+    let is_playing = shared.lock().unwrap_or_else(PoisonError::into_inner).places.is_main_playing();
     let _ = stop.send(true);
     let _ = tokio::time::timeout(Duration::from_secs(4), camera).await;
     // The counts of the whole session.
@@ -190,7 +204,7 @@ async fn listen(
             found = quirks;
         }
     }
-    (failure, found)
+    (failure, found, is_playing)
 }
 
 impl ProbeReport {
@@ -269,6 +283,15 @@ mod tests {
         for text in [NO_LOGIN, wanted] {
             assert_eq!(masked(text), text);
         }
+    }
+
+    #[test]
+    fn a_probe_without_connection_does_not_say_connected() {
+        let (fault, detail) = without_picture(false, 6);
+        assert!(fault == CameraFault::Protocol && detail.contains("not playing after 6 s"));
+        assert!(!detail.contains("connected") && detail.contains("--seconds 20"), "{detail}");
+        let (fault, detail) = without_picture(true, 6);
+        assert!(fault == CameraFault::NoKeyFrame && detail.contains("no key frame"), "{detail}");
     }
 
     #[test]

@@ -95,6 +95,9 @@ pub fn parts(text: &str, read: ReadFile<'_>) -> Parsed {
     Parsed { whole, site, storage, uplink, problems: problems.into_inner() }
 }
 
+/// The form of a camera's URL.
+const EXAMPLE: &str = "e.g. rtsp://192.168.1.20/stream1";
+
 fn rtsp_url(section: &mut Section<'_>, key: &str) -> Option<url::Url> {
     let text = section.text(key)?;
     let parsed = match url::Url::parse(&text) {
@@ -103,11 +106,16 @@ fn rtsp_url(section: &mut Section<'_>, key: &str) -> Option<url::Url> {
             Err("must hold no login: write it into a file and name that in camera.login_file"
                 .into())
         }
-        Err(error) => Err(format!("is not a URL: {error}")),
-        Ok(url) if url.scheme() != "rtsp" => {
-            Err(format!("must start with rtsp://, not {}://", url.scheme()))
+        Err(url::ParseError::RelativeUrlWithoutBase) => {
+            Err(format!("must start with rtsp://, {EXAMPLE}"))
         }
-        Ok(url) if url.host_str().is_none_or(str::is_empty) => Err("has no host".into()),
+        Err(error) => Err(format!("is not a URL: {error}; {EXAMPLE}")),
+        Ok(url) if url.scheme() != "rtsp" => {
+            Err(format!("must start with rtsp://, not {}:; {EXAMPLE}", url.scheme()))
+        }
+        Ok(url) if url.host_str().is_none_or(str::is_empty) => {
+            Err(format!("has no host; {EXAMPLE}"))
+        }
         Ok(url) if !is_host(url.host_str().unwrap_or_default().trim_matches(['[', ']'])) => Err(
             format!("{:?} is no name and no address of a host", url.host_str().unwrap_or_default()),
         ),
@@ -130,9 +138,8 @@ fn login(section: &mut Section<'_>, read: ReadFile<'_>) -> Option<Login> {
 }
 
 fn camera(mut section: Section<'_>, read: ReadFile<'_>) -> Option<CameraSettings> {
-    let main_url = rtsp_url(&mut section, "main_url").or_else(|| {
-        section.missing("main_url", "the RTSP URL to record, e.g. \"rtsp://192.168.1.20/stream1\"")
-    });
+    let main_url = rtsp_url(&mut section, "main_url")
+        .or_else(|| section.missing("main_url", &format!("the RTSP URL to record, {EXAMPLE}")));
     let sub_url = rtsp_url(&mut section, "sub_url");
     let login = login(&mut section, read);
     let audio = section.flag("audio", true);
@@ -575,6 +582,26 @@ mod tests {
         let keys: Vec<String> =
             refused.unwrap_err().0.into_iter().map(|problem| problem.key).collect();
         assert_eq!(keys, ["camera.sub_url", "uplink.port"], "each beside the others");
+    }
+
+    #[test]
+    fn a_camera_url_of_another_form_says_how_it_begins() {
+        for url in [
+            "192.168.1.20/stream1",
+            "camera",
+            "http://10.0.0.2/",
+            "rtsps://10.0.0.2/",
+            "",
+            "rtsp:///s",
+        ] {
+            let refused =
+                parse(&SMALLEST.replace("rtsp://10.0.0.2/main", url), &files).unwrap_err();
+            let reason = &refused.0[0].reason;
+            assert!(
+                refused.0[0].key == "camera.main_url" && reason.contains("rtsp://192.168.1.20/"),
+                "{url:?}: {refused}"
+            );
+        }
     }
 
     #[test]

@@ -344,22 +344,6 @@ impl Client {
         if answered { ANSWER_TIMEOUT.min(self.keep_alive.interval()) } else { ANSWER_TIMEOUT }
     }
 
-    /// Why an answer did not come in time.
-    fn silence(&self, method: &str) -> String {
-        let limit = ANSWER_TIMEOUT.as_secs();
-        if let Some((have, want)) = self.decoder.incomplete_body() {
-            return format!(
-                "{method}: the answer is incomplete: {have} of {want} bytes within {limit} s"
-            );
-        }
-        let waiting = self.decoder.waiting();
-        let waiting = waiting.trim();
-        if waiting.is_empty() {
-            return format!("{method}: no answer within {limit} s");
-        }
-        format!("{method}: no complete answer within {limit} s, only: {waiting}")
-    }
-
     /// The connection ended, for this reason; `None` when the camera closed it.
     pub fn closed(&mut self, error: Option<&str>) {
         match self.phase {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::Poll;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpStream, UdpSocket, lookup_host};
 use tokio::time::timeout;
 
 use super::limits::{ANSWER_TIMEOUT, READ_MAX};
@@ -43,6 +43,20 @@ pub(super) struct UdpPorts {
     peer: Option<IpAddr>,
 }
 
+/// What to do about a name without an address.
+const NO_NAME: &str =
+    "check the host name and the name server, or write the camera's address instead";
+/// What to do about a host that does not answer.
+const NO_HOST: &str = "check the address, and the camera's power and network";
+
+/// What to do about a connection that failed.
+fn next_step(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::ConnectionRefused => "check the port, and that RTSP is on in the camera",
+        _ => NO_HOST,
+    }
+}
+
 impl Connection {
     /// Connects to the camera.
     ///
@@ -50,14 +64,18 @@ impl Connection {
     /// [`CameraFault::Unreachable`] with the cause.
     pub(super) async fn open(host: &str, port: u16) -> Result<Connection, Failure> {
         let unreachable = |why: String| (CameraFault::Unreachable, format!("{host}:{port}: {why}"));
-        let tcp = match timeout(ANSWER_TIMEOUT, TcpStream::connect((host, port))).await {
-            Ok(Ok(tcp)) => tcp,
-            Ok(Err(error)) => return Err(unreachable(error.to_string())),
+        let connecting = async {
+            let found = lookup_host((host, port)).await;
+            let addresses: Vec<SocketAddr> =
+                found.map_err(|error| format!("{error}: {NO_NAME}"))?.collect();
+            let tcp = TcpStream::connect(addresses.as_slice()).await;
+            tcp.map_err(|error| format!("{error}: {}", next_step(error.kind())))
+        };
+        let tcp = match timeout(ANSWER_TIMEOUT, connecting).await {
+            Ok(outcome) => outcome.map_err(unreachable)?,
             Err(_) => {
-                return Err(unreachable(format!(
-                    "no answer within {} s",
-                    ANSWER_TIMEOUT.as_secs()
-                )));
+                let seconds = ANSWER_TIMEOUT.as_secs();
+                return Err(unreachable(format!("no answer within {seconds} s: {NO_HOST}")));
             }
         };
         let peer = tcp.peer_addr().map_err(|error| unreachable(error.to_string()))?;

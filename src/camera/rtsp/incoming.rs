@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::auth::AuthVerdict;
-use super::client::{Client, Phase, Purpose, Request};
-use super::limits::{OUTPUT_MAX, SERVER_REQUESTS_MAX, UNEXPECTED_MAX};
+use super::client::{Client, Phase, Purpose, Request, address};
+use super::limits::{ANSWER_TIMEOUT, OUTPUT_MAX, SERVER_REQUESTS_MAX, UNEXPECTED_MAX};
 use super::message::{Headers, Message, Start};
 use super::set_up::Track;
 use crate::camera::CameraFault;
@@ -13,6 +13,39 @@ use crate::http_auth::challenges;
 use crate::units::MonoTime;
 
 impl Client {
+    /// Why an answer did not come in time.
+    pub(super) fn silence(&self, method: &str) -> String {
+        let limit = ANSWER_TIMEOUT.as_secs();
+        if let Some((have, want)) = self.decoder.incomplete_body() {
+            return format!(
+                "{method}: the answer is incomplete: {have} of {want} bytes within {limit} s"
+            );
+        }
+        let waiting = self.decoder.waiting();
+        let waiting = waiting.trim();
+        if waiting.is_empty() {
+            let hint = if self.answered { String::new() } else { self.no_rtsp_hint() };
+            return format!("{method}: no answer within {limit} s{hint}");
+        }
+        format!("{method}: no complete answer within {limit} s, only: {waiting}")
+    }
+
+    /// What is wrong when the camera has sent no response after `seconds`; `None` after its first, and
+    /// while a part of one is there.
+    pub(super) fn never_answered(&self, seconds: u64) -> Option<String> {
+        if self.answered || !self.decoder.waiting().trim().is_empty() {
+            return None;
+        }
+        let (host, port) = address(&self.options.url);
+        let hint = self.no_rtsp_hint();
+        Some(format!("{host}:{port} sends no RTSP answer within {seconds} s{hint}"))
+    }
+
+    fn no_rtsp_hint(&self) -> String {
+        let key = self.options.url_key;
+        format!("; the address accepts connections: check port and protocol of {key}")
+    }
+
     pub(super) fn message(&mut self, message: Message, now: MonoTime) {
         match &message.start {
             Start::Request(method) => self.serve(method, &message.headers),

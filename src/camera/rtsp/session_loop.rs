@@ -255,7 +255,9 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
             );
         }
         let Some(connected) = self.playing_since else {
-            if let Some(stalled) = self.supervisor.check_stall(now) {
+            if let Some(stalled) =
+                self.supervisor.check_stall(now, |waited| client.never_answered(waited))
+            {
                 let _ = self.update.send(stalled).await;
             }
             return None;
