@@ -15,6 +15,9 @@ use crate::storage::placement::check_placement;
 use crate::units::{SiteId, counted};
 use crate::uplink::cert_expiry;
 
+/// Bits a second of a camera whose rate is not known: a main stream of 1080p (docs/config.md).
+const ASSUMED_RATE: u64 = 4_000_000;
+
 /// Arguments of `taimat check-config`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -107,16 +110,47 @@ fn no_room(storage: &StorageSettings) -> Vec<Problem> {
 
 fn as_json(checked: &Result<Settings, Problems>) -> serde_json::Value {
     match checked {
-        Ok(settings) => json!({"ok": true, "site": settings.site, "errors": []}),
+        Ok(settings) => {
+            let warnings: Vec<_> = pins_below_an_event(settings).into_iter().collect();
+            json!({"ok": true, "site": settings.site, "errors": [], "warnings": warnings})
+        }
         Err(problems) => {
             let errors: Vec<_> = problems
                 .0
                 .iter()
                 .map(|Problem { key, reason }| json!({"key": key, "reason": reason}))
                 .collect();
-            json!({"ok": false, "errors": errors})
+            json!({"ok": false, "errors": errors, "warnings": []})
         }
     }
+}
+
+/// Warns where the clip of one long event does not fit into what pins may hold: its first footage can be evicted before it is sent.
+fn pins_below_an_event(settings: &Settings) -> Option<String> {
+    let (storage, clip, motion) = (&settings.storage, &settings.clip, &settings.motion);
+    if !motion.enabled || !clip.enabled {
+        return None;
+    }
+    let seconds = (clip.pre_roll + motion.max_event + clip.post_roll) / 1_000_000;
+    // An event begins and ends within a segment, and pins hold whole ones.
+    let segments = (seconds * ASSUMED_RATE / 8).div_ceil(storage.segment) + 1;
+    let (held, needed) =
+        (storage.budget / 100 * u64::from(storage.pin_quota), segments * storage.segment);
+    (held < needed).then(|| {
+        format!(
+            "storage.pin_quota: pins may hold {} ({} % of storage.budget), and an event of motion.max_event takes \
+             {} in whole segments ({seconds} s with its margins, at an assumed {} Mbit/s): its first footage may be \
+             overwritten before its clip is sent; raise storage.budget or storage.pin_quota, or lower motion.max_event",
+            mebibytes(held),
+            storage.pin_quota,
+            mebibytes(needed),
+            ASSUMED_RATE / 1_000_000
+        )
+    })
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 /// A size in the largest unit that shows it whole.
@@ -142,6 +176,9 @@ fn summary(args: &Args, settings: &Settings) {
         storage.budget / storage.segment,
         segment_size(storage.segment)
     );
+    if let Some(warning) = pins_below_an_event(settings) {
+        println!("  warning: {warning}");
+    }
     for broker in settings.uplink.brokers() {
         let tls = if broker.tls.is_some() { "TLS" } else { "no TLS" };
         println!("office {}:{} ({tls})", broker.host, broker.port);
@@ -197,6 +234,30 @@ mod tests {
         );
         settings.storage.budget = 4 << 20;
         assert!(no_room(&settings.storage).is_empty());
+    }
+
+    #[test]
+    fn a_pin_quota_below_one_event_is_a_warning() {
+        let mut settings = test_settings();
+        (settings.storage.segment, settings.storage.pin_quota) = (4 << 20, 50);
+        settings.storage.budget = 200 << 20;
+        (settings.clip.pre_roll, settings.clip.post_roll) = (5_000_000, 5_000_000);
+        settings.motion.max_event = 120_000_000;
+        assert_eq!(pins_below_an_event(&settings), None);
+        settings.motion.max_event = 600_000_000;
+        let warning = pins_below_an_event(&settings).unwrap();
+        for part in [
+            "hold 100.0 MiB (50 %",
+            "takes 296.0 MiB",
+            "610 s",
+            "assumed 4 Mbit/s",
+            "raise storage.budget",
+        ] {
+            assert!(warning.contains(part), "{warning}");
+        }
+        assert_eq!(as_json(&Ok(settings.clone()))["warnings"][0], warning);
+        settings.clip.enabled = false;
+        assert_eq!(pins_below_an_event(&settings), None, "no clip, no pin");
     }
 
     #[test]
