@@ -10,10 +10,13 @@ use super::outbox_entry::{AgentState, Body, Entry};
 use super::spool::EntryKind;
 use super::{Agent, AgentEffect, AgentPhase};
 use crate::camera::login_mark::LoginMark;
+use crate::escape::shown_path;
 use crate::evidence::manifest::Purpose;
 use crate::outbox::Outbox;
+use crate::redact::masked;
+use crate::settings::Settings;
 use crate::storage::{Cell, Recovered, StorageRequest};
-use crate::units::{EntryId, RingId, Timestamp};
+use crate::units::{ClockQuality, EntryId, RingId, Timestamp, WallTime};
 use crate::uplink::UplinkRequest;
 
 /// Gaps, and repairs, reported as single events after boot. The start event carries their full
@@ -34,6 +37,7 @@ impl Agent {
         self.gauges.durable = found.last_seq;
         self.gauges.oldest = found.extent.map(|(oldest, _)| oldest.wall);
         self.gauges.clean_start = found.clean;
+        StartLine::of(&self.settings, now.quality, self.gauges.oldest).log();
         self.next_health = now.mono;
         self.locks = found.locks;
         let RecoveredEntries { entries, best } = std::mem::take(&mut self.left);
@@ -126,6 +130,40 @@ impl Agent {
     }
 }
 
+/// The log line that says what a start works with.
+#[derive(Debug, PartialEq)]
+struct StartLine {
+    ring: String,
+    budget_mib: u64,
+    oldest: String,
+    camera: String,
+    brokers: String,
+    clock: &'static str,
+}
+
+impl StartLine {
+    /// The line of these settings. Nothing in it holds a login.
+    fn of(settings: &Settings, clock: ClockQuality, oldest: Option<WallTime>) -> StartLine {
+        let brokers = settings.uplink.brokers();
+        let brokers: Vec<String> =
+            brokers.iter().map(|broker| format!("{}:{}", broker.host, broker.port)).collect();
+        StartLine {
+            ring: shown_path(&settings.storage.dir),
+            budget_mib: settings.storage.budget >> 20,
+            oldest: oldest.map_or("none".into(), WallTime::rfc3339),
+            camera: masked(settings.camera.main_url.as_str()),
+            brokers: brokers.join(" "),
+            clock: clock.as_str(),
+        }
+    }
+
+    fn log(self) {
+        let StartLine { ring, budget_mib, oldest, camera, brokers, clock } = self;
+        let version = crate::VERSION;
+        tracing::info!(version, ring, budget_mib, oldest, camera, brokers, clock, "agent started");
+    }
+}
+
 /// Sequence numbers of an entry: that of its event (for a file, the next one), and the next one
 /// after the entry.
 type Numbers = (u64, u64);
@@ -187,4 +225,32 @@ fn unreadable(
     }
     close(&mut run, low, end);
     runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::test_settings;
+
+    #[test]
+    fn the_line_of_a_start_names_what_it_works_with() {
+        let mut settings = test_settings();
+        settings.storage.dir = "/mnt/card/ring".into();
+        settings.storage.budget = 8 << 30;
+        settings.camera.main_url =
+            url::Url::parse("rtsp://10.0.0.2/main?user=admin&password=hunter2").unwrap();
+        let line = StartLine::of(&settings, ClockQuality::Ntp, Some(WallTime(0)));
+        assert_eq!(
+            (line.ring.as_str(), line.budget_mib, line.clock),
+            ("/mnt/card/ring", 8192, "ntp")
+        );
+        assert_eq!(line.oldest, "1970-01-01T00:00:00.000Z");
+        assert!(
+            line.camera.contains("10.0.0.2/main") && !line.camera.contains("hunter2"),
+            "{line:?}"
+        );
+        let broker = &settings.uplink.brokers()[0];
+        assert_eq!(line.brokers, format!("{}:{}", broker.host, broker.port));
+        assert_eq!(StartLine::of(&settings, ClockQuality::Unset, None).oldest, "none");
+    }
 }
