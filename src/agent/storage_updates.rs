@@ -197,7 +197,10 @@ impl Agent {
 
     fn trouble(&mut self, now: Timestamp, detail: &str, lost: bool) {
         if lost {
-            tracing::error!(detail, "storage fault, data lost; check the card");
+            tracing::error!(
+                detail,
+                "storage fault: what the detail names is lost, missing or of another card; do what it says, then check the card"
+            );
         } else {
             tracing::warn!(
                 detail,

@@ -216,7 +216,8 @@ pub enum StorageUpdate {
     Trouble {
         /// Description for log and operator; names file and offset.
         detail: String,
-        /// True if the error cost footage or entries.
+        /// True if footage or entries are lost, or count as missing until a file is put back, or a part
+        /// belongs to another card: an operator must act.
         lost: bool,
     },
     /// The file system has no room for the whole budget; the ring records in the files that it has,
