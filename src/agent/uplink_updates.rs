@@ -34,6 +34,11 @@ fn log_down(broker: &str, reason: &str, refused: bool) {
     }
 }
 
+/// The reason with the broker that was tried: a trial may have several.
+fn with_broker(broker: &str, reason: String) -> String {
+    if broker.is_empty() { reason } else { format!("{broker}: {reason}") }
+}
+
 impl Agent {
     pub(super) fn uplink_update(
         &mut self,
@@ -59,6 +64,7 @@ impl Agent {
             UplinkUpdate::Down { reason, refused, broker } => {
                 log_down(&broker, &reason, refused);
                 self.connected = false;
+                let reason = with_broker(&broker, reason);
                 self.configure(now, action::ConfigInput::NoSession(reason), out);
             }
             UplinkUpdate::Session { epoch, broker } => {
@@ -171,4 +177,16 @@ pub(super) fn publish_integrations(
         AgentEffect::Uplink(UplinkRequest::Integration { topic, payload, retain })
     };
     out.extend(messages.into_iter().map(request));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_missing_session_names_its_broker() {
+        let reason = || "connection refused".to_owned();
+        assert_eq!(with_broker("office-b:8884", reason()), "office-b:8884: connection refused");
+        assert_eq!(with_broker("", reason()), reason(), "none was tried");
+    }
 }

@@ -209,7 +209,8 @@ impl ConfigMachine {
             next,
         };
         let event = status_report::staged(&trial.next, &change);
-        tracing::info!(id = trial.next.id, groups = ?change.section_names(), restart = ?change.restart, "configuration staged; its trial follows");
+        let brokers = change.tried_brokers(&settings);
+        tracing::info!(id = trial.next.id, groups = ?change.section_names(), brokers, restart = ?change.restart, "configuration staged; its trial follows");
         self.record.phase = ConfigPhase::Staged(Box::new(trial));
         self.refused = None;
         self.trying = Some(Arc::new(settings));

@@ -133,7 +133,8 @@ impl FoundFiles<'_> {
         let limit = good.map_or(settings.remote.trial, |good| good.remote.trial) * 1_000_000;
         let needs = Needs { session: change.uplink, ..Needs::default() };
         let next = ConfigVersion::of_file(sha256, self.start.at.clone());
-        tracing::info!(id = next.id, groups = ?change.section_names(), "configuration file edited; its trial begins");
+        let brokers = change.tried_brokers(&settings);
+        tracing::info!(id = next.id, groups = ?change.section_names(), brokers, "configuration file edited; its trial begins");
         record.phase = ConfigPhase::Trial(Box::new(Trial {
             next,
             starts: 1,

@@ -36,6 +36,16 @@ impl SettingsDiff {
         }
     }
 
+    /// Host and port of each broker that the change tries; `None` if it tries none.
+    pub fn tried_brokers(&self, next: &Settings) -> Option<String> {
+        self.uplink.then(|| {
+            let brokers = next.uplink.brokers();
+            let names: Vec<String> =
+                brokers.iter().map(|broker| format!("{}:{}", broker.host, broker.port)).collect();
+            names.join(" ")
+        })
+    }
+
     /// Names of the changed sections, in the order of docs/config.md.
     pub fn section_names(&self) -> Vec<&'static str> {
         let storage = self.storage || !self.restart.is_empty();
@@ -93,6 +103,17 @@ mod tests {
             SettingsDiff::between(&old, &new).restart.is_empty(),
             "the ring changes its budget while it records"
         );
+    }
+
+    #[test]
+    fn a_change_of_the_uplink_names_the_brokers_it_tries() {
+        let old = test_settings();
+        let mut new = old.clone();
+        new.motion.sensitivity = 7;
+        assert_eq!(SettingsDiff::between(&old, &new).tried_brokers(&new), None);
+        (new.uplink.host, new.uplink.port) = ("office-b".into(), 8884);
+        let change = SettingsDiff::between(&old, &new);
+        assert_eq!(change.tried_brokers(&new).as_deref(), Some("office-b:8884"));
     }
 
     #[test]
