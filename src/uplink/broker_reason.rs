@@ -11,6 +11,8 @@ pub struct Reason {
     pub next: &'static str,
 }
 
+/// The login is read with the configuration.
+const LOGIN: &str = "check uplink.login_file (restart taimat after a change of it)";
 const ACCESS: &str = "check the broker's access control list and the login of this device";
 const LIMIT: &str = "raise the broker's limit (message_size_limit, max_packet_size)";
 const QUOTA: &str = "raise the broker's quota for this device";
@@ -30,13 +32,13 @@ pub fn reason(code: u8) -> Option<Reason> {
         0x83 => ("implementation specific error", "look into the log of the broker"),
         0x84 => ("unsupported protocol version", ""),
         0x85 => ("client identifier not valid", "the broker must accept the site as client id"),
-        0x86 => ("bad user name or password", "check uplink.login_file"),
+        0x86 => ("bad user name or password", LOGIN),
         0x87 => ("not authorized", ACCESS),
         0x88 => ("server unavailable", "look whether the broker starts or stops"),
         0x89 => ("server busy", "look at the load of the broker"),
         0x8A => ("banned", "lift the ban at the broker"),
         0x8B => ("server shutting down", "start the broker again"),
-        0x8C => ("bad authentication method", "check uplink.login_file"),
+        0x8C => ("bad authentication method", LOGIN),
         0x8D => ("keep alive timeout", "check the line, or raise uplink.keep_alive"),
         0x8E => (
             "session taken over",

@@ -429,7 +429,11 @@ mod tests {
     fn connack_reasons_map_to_faults_and_name_the_settings() {
         use p5::ConnectReturnCode as Code;
         let refused = |code| ended_v5(&v5::ConnectionError::ConnectionRefused(code), false);
-        assert!(refused(Code::NotAuthorized).reason.contains("uplink.login_file"));
+        assert!(
+            refused(Code::NotAuthorized)
+                .reason
+                .contains("uplink.login_file (restart taimat after a change of it)")
+        );
         for (code, fault) in [
             (Code::QuotaExceeded, ConnectFault::Busy),
             (Code::UnsupportedProtocolVersion, ConnectFault::Version),

@@ -190,7 +190,7 @@ pub(super) fn ended(reason: String, fault: ConnectFault) -> Disconnected {
     } else if reason.contains("invalid peer certificate") {
         "this device does not trust the broker's certificate: check uplink.ca_file and uplink.host"
     } else if fault == ConnectFault::Refused {
-        "the broker refuses this device: check uplink.login_file, uplink.cert_file and the log of the broker"
+        "the broker refuses this device: check uplink.login_file (restart taimat after a change of it), uplink.cert_file and the log of the broker"
     } else if fault == ConnectFault::Name {
         "the broker's name has no address: check uplink.host and this device's DNS"
     } else {
@@ -250,6 +250,8 @@ pub fn in_flags(reason: &str) -> String {
         ("this device's DNS", "this computer's DNS"),
         ("this device's clock", "this computer's clock"),
         ("this device", "this office"),
+        // A command reads it at each start.
+        (" (restart taimat after a change of it)", ""),
         ("uplink.login_file", "--login"),
         ("uplink.cert_file", "--cert"),
         ("uplink.ca_file", "--ca"),
