@@ -111,7 +111,7 @@ fn rtsp_url(section: &mut Section<'_>, key: &str) -> Option<url::Url> {
         }
         Err(error) => Err(format!("is not a URL: {error}; {EXAMPLE}")),
         Ok(url) if url.scheme() != "rtsp" => {
-            Err(format!("must start with rtsp://, not {}:; {EXAMPLE}", url.scheme()))
+            Err(format!("must start with rtsp:// ({EXAMPLE}), not with {}:", url.scheme()))
         }
         Ok(url) if url.host_str().is_none_or(str::is_empty) => {
             Err(format!("has no host; {EXAMPLE}"))
