@@ -570,3 +570,30 @@ fn a_million_events_are_read_within_their_budgets() {
     }
     assert_eq!(figures.iter().find(|(_, budget, took)| took > budget), None);
 }
+
+#[test]
+fn the_board_has_the_camera_event_since_the_last_health() {
+    let mut office = office();
+    let health = |t: WallTime| {
+        let health = Health { t: t.rfc3339(), camera: "recording".into(), ..Health::default() };
+        serde_json::to_vec(&health).unwrap()
+    };
+    let camera = |office: &Office| {
+        let sites = Reader::open(office.dir.path()).unwrap().board(at(0)).unwrap();
+        sites[0].camera.clone().map(|report| (report.at, report.state))
+    };
+    let down = |stream: &str| json!({"stream": stream, "fault": "silent", "detail": ""});
+    office.take("km-17", "health", &health(at(10)), at(10));
+    office.event("km-17", "camera.down", at(9), "old", &down("main"));
+    assert_eq!(camera(&office), None, "received before the health message");
+    office.event("km-17", "camera.down", at(11), "sub", &down("sub"));
+    assert_eq!(camera(&office), None, "the camera's other stream");
+    let outcome = office.event("km-17", "camera.down", at(12), "down", &down("main"));
+    assert_eq!(outcome.change, Some(Change::Site { site: "km-17".into() }));
+    assert_eq!(camera(&office), Some((at(12), "silent".into())));
+    let outcome = office.event("km-17", "camera.up", at(13), "up", &json!({"stream": "main"}));
+    assert_eq!(outcome.change, Some(Change::Site { site: "km-17".into() }));
+    assert_eq!(camera(&office), Some((at(13), "recording".into())));
+    office.take("km-17", "health", &health(at(14)), at(14));
+    assert_eq!(camera(&office), None);
+}

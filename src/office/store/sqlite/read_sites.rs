@@ -94,6 +94,7 @@ fn sites(
             } else {
                 String::new()
             },
+            camera: None,
             snapshot: None,
             events: row.get(10)?,
             // A device chooses its sequence numbers, so their sum may exceed an integer.
@@ -104,6 +105,7 @@ fn sites(
         })
     })?;
     for status in &mut sites {
+        status.camera = read_events::camera_report(db, &status.site, &status.health_at)?;
         status.snapshot = read_files::snapshot_of(db, &status.site)?;
         status.gaps = gap_sum(db, &status.site, gaps_since)?;
     }
