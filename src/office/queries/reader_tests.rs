@@ -239,6 +239,8 @@ fn health_becomes_series_and_hourly_counts() {
     let series = reader.health("km-17", at(-60), at(60), 60).unwrap();
     assert_eq!((series.step, series.t.len()), (60, 4));
     assert_eq!(series.series["rate"][..2], [Some(900), Some(800)]);
+    let young = reader.health("km-17", at(-600), at(60), 60).unwrap();
+    assert_eq!((young.step, young.t.len()), (60, 4), "no older hours, so nothing is lost");
     let coarse = reader.health("km-17", at(-600), at(600), 7_200).unwrap();
     assert_eq!((coarse.step, coarse.t.len()), (7_200, 1));
     assert_eq!(coarse.series["blind"], [Some(1)]);
