@@ -385,9 +385,9 @@ pub struct StorageRow {
 pub struct DeletedTotal {
     /// Site id.
     pub site: String,
-    /// `clip`, `snapshot`, `requested`.
+    /// `clip`, `snapshot`, `requested`, or `event`: events.
     pub purpose: String,
-    /// Files.
+    /// Files, or events.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
