@@ -196,7 +196,7 @@ impl From<ConsoleError> for Problem {
             ConsoleError::NotFound(_) => Code::NotFound,
             ConsoleError::Conflict(_) => Code::Conflict,
             ConsoleError::Invalid(_) => Code::Invalid,
-            ConsoleError::Trail(_) => Code::AuditFailed,
+            ConsoleError::Trail(_) | ConsoleError::LogoutUnrecorded(_) => Code::AuditFailed,
             ConsoleError::Storage(_) | ConsoleError::Version { .. } => Code::Internal,
         };
         Problem::new(code, detail)
