@@ -252,15 +252,15 @@ mod tests {
         }
         assert_eq!(ask(&dir, &OperatorRequest::Unlock { id: number }).unwrap(), number);
         assert!(locks().is_empty());
-        // Clients that say nothing delay no one, and are told why they are cut off.
+        // Clients that say nothing delay no one, and each hears why it is cut off.
         let idle: Vec<BlockingStream> = (0..2 * REQUESTS_MAX)
             .map(|_| BlockingStream::connect(place(&dir).unwrap().1).unwrap())
             .collect();
         let started = std::time::Instant::now();
         ask(&dir, &lock("km-17")).unwrap();
         assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
-        let mut told = String::new();
-        idle.into_iter().next().unwrap().read_to_string(&mut told).unwrap();
-        assert!(told.contains("no whole request"), "{told}");
+        let mut answer = String::new();
+        idle.into_iter().next().unwrap().read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("no whole request"), "{answer}");
     }
 }

@@ -125,7 +125,7 @@ impl MapTiles {
     /// or none of a picture.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// `Busy` when the read took too long, and for half a minute after it; the file cannot be read.
     pub fn tile(&self, zoom: u8, x: u32, y: u32) -> Result<Option<Tile>> {
         if zoom > ZOOM_MAX || x >> zoom != 0 || y >> zoom != 0 {
             return Ok(None);
@@ -135,16 +135,24 @@ impl MapTiles {
         let query = "SELECT tile_data FROM tiles WHERE zoom_level = ?1 AND tile_column = ?2 AND tile_row = ?3 AND length(tile_data) <= ?4";
         let mut file = self.lock();
         if file.slow_at.is_some_and(|slow_at| slow_at.elapsed() < PAUSE) {
-            let text = format!(
-                "a tile took more than {READ_TIMEOUT:?}; the map is read again {PAUSE:?} later"
-            );
-            return Err(ConsoleError::Storage(text));
+            return Err(ConsoleError::Busy);
         }
         let read = within(&file.db, READ_TIMEOUT, |db| {
             let mut query = db.prepare_cached(query)?;
             query.query_row(params![zoom, x, row, TILE_MAX], |row| row.get(0)).optional()
         });
-        file.slow_at = read.as_ref().is_err_and(is_interrupted).then(Instant::now);
+        if read.as_ref().is_err_and(is_interrupted) {
+            tracing::warn!(
+                zoom,
+                x,
+                y,
+                seconds = READ_TIMEOUT.as_secs(),
+                pause = PAUSE.as_secs(),
+                "tile of the map took too long; the map rests, then is read again: mend the file of web.tiles_file if this goes on"
+            );
+            file.slow_at = Some(Instant::now());
+            return Err(ConsoleError::Busy);
+        }
         let bytes: Option<Vec<u8>> = read?;
         Ok(bytes.and_then(|bytes| Some(Tile { media_type: media_type(&bytes)?, bytes })))
     }
@@ -411,6 +419,30 @@ mod tests {
             assert!(error.contains(name) && error.contains(says), "{name}: {error}");
             assert!(started.elapsed() < READ_TIMEOUT * 2, "{name}");
         }
+    }
+
+    #[test]
+    fn a_tile_that_takes_too_long_pauses_the_map() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("map");
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(
+            "CREATE TABLE metadata (name TEXT, value TEXT); CREATE TABLE many (v INTEGER); CREATE TABLE first (v INTEGER, data BLOB);
+             WITH RECURSIVE n(v) AS (SELECT 0 UNION ALL SELECT v + 1 FROM n WHERE v < 2000) INSERT INTO many SELECT v FROM n;
+             CREATE VIEW tiles AS SELECT v AS zoom_level, v AS tile_column, v AS tile_row, data AS tile_data FROM first
+                 UNION ALL SELECT 1, a.v, b.v, x'' FROM many a, many b, many c, many d, many e WHERE c.v + d.v + e.v < 0;",
+        )
+        .unwrap();
+        db.execute("INSERT INTO first VALUES (0, ?1)", [PNG]).unwrap();
+        // As a file that was quick when it was opened.
+        let guarded = Connection::open(&path).unwrap();
+        let extent = MapExtent { min_zoom: 0, max_zoom: 1, bounds: WORLD };
+        let map = MapTiles { db: Mutex::new(MapFile { db: guarded, slow_at: None }), extent };
+        assert_eq!(map.tile(0, 0, 0).unwrap().unwrap().bytes, PNG);
+        assert!(matches!(map.tile(1, 1, 1), Err(ConsoleError::Busy)));
+        let started = Instant::now();
+        assert!(matches!(map.tile(0, 0, 0), Err(ConsoleError::Busy)));
+        assert!(started.elapsed() < READ_TIMEOUT / 2);
     }
 
     #[test]

@@ -11,6 +11,9 @@ use crate::units::WallTime;
 /// Microseconds of an hour.
 const HOUR: i64 = 3_600_000_000;
 
+/// A file that a session may open, with the role that allows it and the limit on it.
+type Openable = (StoredFile, Option<(Role, Option<Limit>)>);
+
 /// Lets the request through to its handler, or refuses it; blocks.
 pub(crate) fn admit(route: &Route, mut call: Call) -> Result<Call, Problem> {
     match route.access {
@@ -87,11 +90,7 @@ fn admit_to_file(route: &Route, mut call: Call) -> Result<Call, Problem> {
 ///
 /// # Errors
 /// `NotFound` where the session may not know of it; otherwise the reason.
-pub(crate) fn openable(
-    call: &Call,
-    site: &str,
-    fid: &str,
-) -> Result<(StoredFile, Option<(Role, Option<Limit>)>), Problem> {
+pub(crate) fn openable(call: &Call, site: &str, fid: &str) -> Result<Openable, Problem> {
     let group = call.web.group_of(site)?;
     let session = call.session.as_ref();
     let decide = |right| guard::decide(session, Asked::Site(right, group.as_deref()), call.now);
