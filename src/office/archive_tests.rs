@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::super::queries::Filter;
+use super::super::queries::{Filter, Reader};
 use super::super::retention::Retention;
 use super::super::store::file_store::flush_and_hash;
 use super::super::store::files::{DirectoryStore, FileOps as _};
@@ -369,6 +369,31 @@ fn expired_files_are_released_unless_locked() {
     assert!(matches!(ack, Some(Ack::Stored { .. })), "the device would send it again: {ack:?}");
     assert!(archive.unlock(archive.locks().unwrap()[0].id).unwrap());
     assert_eq!(archive.release_expired(&retention, day(6)).unwrap().files, 1);
+}
+
+#[test]
+fn numbers_that_the_retention_released_are_not_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    let mut take_at = |topic: &str, payload: &[u8], at: WallTime| {
+        let text = at.rfc3339();
+        let now = Now { text: &text, seconds: at.0 / 1_000_000 };
+        archive.take_all(&[(up(topic), payload.to_vec())], now).unwrap();
+    };
+    for seq in 1..=4 {
+        take_at("event", &event(seq), day(1));
+    }
+    take_at("health", &health(4), day(1));
+    take_at("event", &event(6), day(9));
+    let released = archive.release_expired(&Retention::new(5, 0), day(9)).unwrap();
+    assert_eq!(released.events, 4);
+    let deleted = Reader::open(dir.path()).unwrap().deleted_totals().unwrap();
+    let deleted: Vec<_> =
+        deleted.iter().map(|one| (one.site.as_str(), one.purpose.as_str(), one.files)).collect();
+    assert_eq!(deleted, [("km-17", "event", 4)], "for the audit trail");
+    let gaps = archive.gaps(&Filter { limit: 99, ..Filter::default() }).unwrap();
+    let gaps: Vec<_> = gaps.iter().map(|row| (row.first, row.last, row.why.as_str())).collect();
+    assert_eq!(gaps, [(5, 5, "on its way")]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ pub const CAPACITY: usize = 1_024;
 /// A change that is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// State, birth, health or gaps of a site.
+    /// State, birth, health, camera or gaps of a site.
     Site {
         /// Site id.
         site: String,

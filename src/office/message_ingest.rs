@@ -143,6 +143,9 @@ pub(super) fn add_history(
         index.add_gap(site, (id, &event.ring.to_string()), &gap, text)?;
         return Ok(Some(Change::Site { site: site.to_owned() }));
     }
+    if matches!(short_kind(kind), "camera.down" | "camera.up") {
+        return Ok(Some(Change::Site { site: site.to_owned() }));
+    }
     Ok(None)
 }
 

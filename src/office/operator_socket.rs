@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::archive_link::{ArchiveClient, NewLock};
@@ -27,8 +28,11 @@ use crate::units::WallTime;
 const NAME: &str = "office.sock";
 /// Bytes of a request and of an answer at most: a reason has 200.
 const MESSAGE_MAX: u64 = 4 << 10;
-/// Time for a request to arrive, and for its answer to be taken.
-const IO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Requests at once at most: a person, some scripts, and clients that say nothing. Further ones wait
+/// until one has ended, a silent client for two seconds.
+const REQUESTS_MAX: usize = 32;
+/// Time for a request to arrive, and for its answer to be taken: the command line writes it at once.
+const IO_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time that the command line waits: the archive thread may be in a slice of the retention.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -84,18 +88,26 @@ pub fn listen(dir: &Path) -> io::Result<UnixListener> {
     UnixListener::bind(&path)
 }
 
-/// Answers requests one after the other, until the runtime ends.
+/// Answers requests, each in a task of its own, until the runtime ends.
 pub async fn serve(listener: UnixListener, archive: ArchiveClient) {
+    let mut requests = JoinSet::new();
     loop {
+        // Also takes the results of those that have ended.
+        while requests.try_join_next().is_some() {}
+        if requests.len() >= REQUESTS_MAX {
+            requests.join_next().await;
+        }
         match listener.accept().await {
             Ok((stream, _)) => {
-                let answered = answer(stream, &archive).await;
-                if let Err(error) = answered {
-                    tracing::warn!(%error, "request of the command line not answered");
-                }
+                let archive = archive.clone();
+                requests.spawn(async move {
+                    if let Err(error) = answer(stream, &archive).await {
+                        tracing::warn!(%error, "request of the command line not answered");
+                    }
+                });
             }
             Err(error) => {
-                tracing::warn!(%error, "requests of the command line not accepted; the office tries again in 5 s");
+                tracing::warn!(%error, "requests of the command line not accepted; the office tries again in 2 s");
                 tokio::time::sleep(IO_TIMEOUT).await;
             }
         }
@@ -109,17 +121,25 @@ async fn answer(mut stream: UnixStream, archive: &ArchiveClient) -> io::Result<(
     }
     let mut text = Vec::new();
     let mut bounded = (&mut stream).take(MESSAGE_MAX);
-    timeout(IO_TIMEOUT, bounded.read_to_end(&mut text)).await??;
-    let outcome = match serde_json::from_slice(&text) {
-        Ok(request) => execute(request, archive).await.map_err(|error| error.line()),
-        Err(error) => Err(format!("the request cannot be read: {error}")),
+    let arrived = timeout(IO_TIMEOUT, bounded.read_to_end(&mut text)).await;
+    let outcome = match arrived {
+        Err(_) => Err(format!("no whole request within {IO_TIMEOUT:?}")),
+        Ok(Err(error)) => return Err(error),
+        Ok(Ok(_)) => match serde_json::from_slice(&text) {
+            Ok(request) => execute(request, archive).await.map_err(|error| error.line()),
+            Err(error) => Err(format!("the request cannot be read: {error}")),
+        },
     };
     let reply = match outcome {
         Ok(id) => Reply { id, error: None },
         Err(error) => Reply { id: 0, error: Some(error) },
     };
     let bytes = serde_json::to_vec(&reply)?;
-    timeout(IO_TIMEOUT, stream.write_all(&bytes)).await?
+    timeout(IO_TIMEOUT, stream.write_all(&bytes)).await??;
+    match arrived {
+        Ok(_) => Ok(()),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, reply.error.unwrap_or_default())),
+    }
 }
 
 async fn execute(request: OperatorRequest, archive: &ArchiveClient) -> Result<i64, ArchiveError> {
@@ -232,5 +252,15 @@ mod tests {
         }
         assert_eq!(ask(&dir, &OperatorRequest::Unlock { id: number }).unwrap(), number);
         assert!(locks().is_empty());
+        // Clients that say nothing delay no one, and each hears why it is cut off.
+        let idle: Vec<BlockingStream> = (0..2 * REQUESTS_MAX)
+            .map(|_| BlockingStream::connect(place(&dir).unwrap().1).unwrap())
+            .collect();
+        let started = std::time::Instant::now();
+        ask(&dir, &lock("km-17")).unwrap();
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+        let mut answer = String::new();
+        idle.into_iter().next().unwrap().read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("no whole request"), "{answer}");
     }
 }

@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::office::queries::rows::CameraReport;
 use crate::units::{ClockQuality, WallTime};
 use crate::uplink::wire::Health;
 
@@ -38,6 +39,8 @@ pub struct Facts {
     pub seen: Option<WallTime>,
     /// The last health message.
     pub health: Option<Health>,
+    /// The newest report that the camera stopped or plays again.
+    pub camera: Option<CameraReport>,
     /// Sequence numbers that are missing.
     pub missing: u64,
     /// Since when some have been missing.
@@ -125,15 +128,26 @@ fn fault(facts: &Facts, now: WallTime) -> Option<Judgement> {
     if silence > SILENT_AFTER * i64::from(every) * SECOND {
         return fault("silent", since());
     }
-    let Some(health) = &facts.health else { return None };
-    if counter(health, "storage.memory_only") > 0 {
+    let health = facts.health.as_ref();
+    if health.is_some_and(|health| counter(health, "storage.memory_only") > 0) {
         return fault("memory_only", json!({}));
     }
-    match health.camera.as_str() {
+    match camera(facts)? {
         "recording" => None,
-        "starting" if health.uptime <= STARTING_MAX => None,
+        "starting" if health.is_some_and(|health| health.uptime <= STARTING_MAX) => None,
         "starting" | "" => fault("not_recording", json!({})),
         camera => fault("camera_down", json!({"fault": camera})),
+    }
+}
+
+/// State of the camera, in the words of a health message: as the newer of the health message and
+/// the camera's event says. An event is older when it waited for the office while health did not.
+pub fn camera(facts: &Facts) -> Option<&str> {
+    let said = facts.health.as_ref().map(|health| (WallTime::parse(&health.t).ok(), health));
+    let is_newer = |report: &&CameraReport| said.is_none_or(|(at, _)| at < Some(report.at));
+    match facts.camera.as_ref().filter(is_newer) {
+        Some(report) => Some(&report.state),
+        None => said.map(|(_, health)| health.camera.as_str()),
     }
 }
 
@@ -141,7 +155,7 @@ fn fault(facts: &Facts, now: WallTime) -> Option<Judgement> {
 fn warning(facts: &Facts, now: WallTime) -> Option<Judgement> {
     let warn = |code, args| Some(judgement(State::Warn, code, args));
     let Some(health) = &facts.health else { return warn("starting", json!({})) };
-    if health.camera == "starting" {
+    if camera(facts) == Some("starting") {
         return warn("starting", json!({}));
     }
     if counter(health, "motion.blind") > 0 {
@@ -264,6 +278,26 @@ mod tests {
             facts.seen = Some(NOW.plus_micros(-600 * SECOND));
         };
         assert_eq!(with(slow), (State::Ok, "recording"), "its own interval counts");
+    }
+
+    #[test]
+    fn a_camera_event_counts_until_a_newer_health_message() {
+        let event = |seconds: i64, state: &str| {
+            Some(CameraReport { at: NOW.plus_micros(seconds * SECOND), state: state.into() })
+        };
+        let down = with(|facts, _| facts.camera = event(1, "silent"));
+        assert_eq!(down, (State::Fault, "camera_down"));
+        let up = |seconds: i64| {
+            with(move |facts, health| {
+                health.camera = "silent".into();
+                facts.camera = event(seconds, "recording");
+            })
+        };
+        assert_eq!(up(1), (State::Ok, "recording"));
+        assert_eq!(up(-1), (State::Fault, "camera_down"), "health is newer");
+        let first = Facts { health: None, camera: event(0, "silent"), ..well() };
+        assert_eq!(judge(&first, NOW).code, "camera_down");
+        assert_eq!(judge(&first, NOW).args["fault"], "silent");
     }
 
     #[test]

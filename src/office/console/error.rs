@@ -36,6 +36,11 @@ pub enum ConsoleError {
         "the act was not carried out, because its record in the audit trail cannot be written: {0}"
     )]
     Trail(String),
+    /// A log-out cannot be written: the session has ended, until the office starts again.
+    #[error(
+        "the session has ended until the office starts again; its end is not in the audit trail yet: log in and out once more when the office can write ({0})"
+    )]
+    LogoutUnrecorded(String),
     /// The database cannot be read or written.
     #[error("{0}")]
     Storage(String),
@@ -65,7 +70,7 @@ impl ConsoleError {
             ConsoleError::NotFound(_) => "not_found",
             ConsoleError::Conflict(_) => "conflict",
             ConsoleError::Invalid(_) => "invalid",
-            ConsoleError::Trail(_) => "audit_unavailable",
+            ConsoleError::Trail(_) | ConsoleError::LogoutUnrecorded(_) => "audit_unavailable",
             ConsoleError::Storage(_) | ConsoleError::Version { .. } => "storage",
         }
     }
@@ -75,7 +80,7 @@ impl ConsoleError {
         match self {
             ConsoleError::LoginFailed => 401,
             ConsoleError::Locked { .. } => 429,
-            ConsoleError::Busy | ConsoleError::Trail(_) => 503,
+            ConsoleError::Busy | ConsoleError::Trail(_) | ConsoleError::LogoutUnrecorded(_) => 503,
             ConsoleError::WeakPassword(_) | ConsoleError::Invalid(_) => 422,
             ConsoleError::BadToken => 403,
             ConsoleError::NotFound(_) => 404,

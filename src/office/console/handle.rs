@@ -15,7 +15,7 @@ use super::people::hashing::Hashing;
 use super::people::login_attempts::{Failure, LoginAttempts};
 use super::people::password::{NAMES_MAX, SALT_LENGTH, check_strength, unknown_user};
 use super::people::purpose::{Purpose, PurposeKind};
-use super::people::session::{NewSession, Session};
+use super::people::session::{EndedSessions, NewSession, Session};
 use super::tables::{Result, Tables};
 use super::writer::{Store, Writer, console_dir, verify_read_only};
 use crate::clock::{Clock, seed};
@@ -47,6 +47,7 @@ struct Shared {
     attempts: Mutex<LoginAttempts>,
     links: Mutex<Links>,
     sites: Mutex<Vec<String>>,
+    ended: Mutex<EndedSessions>,
     is_demo: bool,
 }
 
@@ -135,6 +136,7 @@ impl Console {
             attempts: Mutex::default(),
             links: Mutex::default(),
             sites: Mutex::default(),
+            ended: Mutex::default(),
             is_demo,
         };
         Ok(Console { shared: Arc::new(shared) })
@@ -284,7 +286,8 @@ impl Console {
         // A clock that was set back must not lengthen a session.
         let is_early = now.plus_micros(USED_EVERY) < session.made;
         let is_foreign = session.is_demo && !self.shared.is_demo;
-        if is_over || is_early || is_foreign || found.is_disabled {
+        let is_ended = locked(&self.shared.ended).has(&session.id);
+        if is_over || is_early || is_foreign || is_ended || found.is_disabled {
             return Ok(None);
         }
         if is_use && now.0 - found.used.0 >= USED_EVERY {
@@ -302,10 +305,17 @@ impl Console {
     /// Ends the caller's own session.
     ///
     /// # Errors
-    /// `NotFound` when it ended already.
+    /// `NotFound` when it ended already; `LogoutUnrecorded` when the log-out cannot be written: the
+    /// session has ended all the same, until the office starts again.
     pub fn logout(&self, session: &Session, from: &str) -> Result<AuditNumber> {
         let (by, id) = (session.acts(None, from, self.now()), session.id.clone());
-        self.act(move |store, now| store.end_session(&by, now, &id))
+        let ended = self.act(move |store, now| store.end_session(&by, now, &id));
+        use ConsoleError::{Busy, Storage, Trail};
+        let Err(error @ (Trail(_) | Storage(_) | Busy)) = ended else { return ended };
+        match locked(&self.shared.ended).add(session, self.now()) {
+            true => Err(ConsoleError::LogoutUnrecorded(error.to_string())),
+            false => Err(error),
+        }
     }
 
     /// Sets the purpose of the caller's session.

@@ -52,9 +52,15 @@ fn sql_bytes(bytes: &[u8]) -> String {
     format!("X'{}'", crate::units::hex(bytes))
 }
 
-/// Runs `sql` in a transaction, verifies, and rolls back.
+/// `sql` without the triggers, which are there again after it.
+fn past_triggers(store: &Store, sql: &str) -> String {
+    let made = store.tables().trail_triggers().unwrap().into_values().collect::<Vec<_>>();
+    format!("{DROP_TRIGGERS} {sql}; {};", made.join("; "))
+}
+
+/// Runs `sql` in a transaction past the triggers, verifies, and rolls back.
 fn fault_after(store: &Store, sql: &str) -> Option<String> {
-    store.tables().execute(&format!("BEGIN; {sql}")).unwrap();
+    store.tables().execute(&format!("BEGIN; {}", past_triggers(store, sql))).unwrap();
     let report = store.verify().unwrap();
     store.tables().execute("ROLLBACK").unwrap();
     assert_eq!(report.ok, report.fault.is_none());
@@ -65,7 +71,6 @@ fn fault_after(store: &Store, sql: &str) -> Option<String> {
 fn every_flipped_byte_of_a_stored_trail_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let store = filled(dir.path());
-    store.tables().execute(DROP_TRIGGERS).unwrap();
     let mut flips = 0;
     for record in store.tables().audit_after(0, 100).unwrap() {
         let n = record.n;
@@ -103,7 +108,6 @@ fn every_flipped_byte_of_a_stored_trail_is_found() {
 fn removed_exchanged_and_added_records_are_found() {
     let dir = tempfile::tempdir().unwrap();
     let store = filled(dir.path());
-    store.tables().execute(DROP_TRIGGERS).unwrap();
     for n in 1..=5 {
         let remove = format!("DELETE FROM audit WHERE n = {n}");
         assert!(fault_after(&store, &remove).is_some(), "{n}");
@@ -134,7 +138,8 @@ fn a_trail_that_was_written_again_is_found_by_its_head() {
     let noted = filled(dir.path()).verify().unwrap().head;
     // The same five acts with one name changed: a sound chain of its own.
     let mut forged = filled(other.path());
-    forged.tables().execute(&format!("{DROP_TRIGGERS} DELETE FROM audit WHERE n = 5")).unwrap();
+    let cut = past_triggers(&forged, "DELETE FROM audit WHERE n = 5");
+    forged.tables().execute(&cut).unwrap();
     drop(forged);
     std::fs::remove_file(other.path().join(HEAD_NAME)).unwrap();
     forged = Store::open(other.path()).unwrap();
@@ -208,12 +213,12 @@ fn nothing_happens_while(fault: &str, mend: &str) {
     let dir = tempfile::tempdir().unwrap();
     let mut store = filled(dir.path());
     store.tables().execute("PRAGMA busy_timeout = 0").unwrap();
-    let before = store.verify().unwrap();
+    let before = store.verify().unwrap().head;
     store.tables().execute(fault).unwrap();
     let refused = add(&mut store, "lan").unwrap_err();
     assert!(matches!(refused, ConsoleError::Trail(_) | ConsoleError::Storage(_)), "{refused}");
     assert_eq!(store.tables().user_count().unwrap(), 0, "{fault}");
-    assert_eq!(store.verify().unwrap(), before, "{fault}");
+    assert_eq!(store.verify().unwrap().head, before, "{fault}");
     store.tables().execute(mend).unwrap();
     add(&mut store, "lan").unwrap();
     let after = store.verify().unwrap();
@@ -382,4 +387,53 @@ fn the_console_is_readable_by_its_owner_alone() {
         let mode = std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
+}
+
+#[test]
+fn a_trigger_that_is_gone_or_changed_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(dir.path());
+    let found = |sql: &str| {
+        store.tables().execute(&format!("BEGIN; {sql}")).unwrap();
+        let report = store.verify().unwrap();
+        store.tables().execute("ROLLBACK").unwrap();
+        report.fault.map(|fault| fault.what).unwrap_or_default()
+    };
+    for name in
+        ["audit_stays", "audit_remains", "audit_follows", "audit_text_stays", "audit_text_remains"]
+    {
+        let fault = found(&format!("DROP TRIGGER {name}"));
+        assert!(fault.contains(&format!("{name} is missing")), "{fault}");
+    }
+    let fault = found(
+        "DROP TRIGGER audit_stays; CREATE TRIGGER audit_stays BEFORE UPDATE ON audit BEGIN SELECT 1; END",
+    );
+    assert!(fault.contains("audit_stays is another one"), "{fault}");
+    let fault =
+        found("CREATE TRIGGER silent BEFORE INSERT ON audit BEGIN SELECT raise(IGNORE); END");
+    assert!(fault.contains("silent is not of this taimat"), "{fault}");
+    assert!(store.verify().unwrap().ok);
+}
+
+#[test]
+fn a_head_file_that_is_empty_or_behind_is_a_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = filled(dir.path());
+    let path = dir.path().join(HEAD_NAME);
+    let older = std::fs::read(&path).unwrap();
+    for bytes in [vec![b' '; 1024], vec![0; 1024], Vec::new(), older[..512].to_vec()] {
+        std::fs::write(&path, &bytes).unwrap();
+        let report = verify_read_only(dir.path()).unwrap();
+        let what = report.fault.map(|fault| fault.what).unwrap_or_default();
+        assert!(what.contains("empty or damaged") || what.contains("shorter"), "{what}");
+    }
+    std::fs::write(&path, &older).unwrap();
+    assert!(verify_read_only(dir.path()).unwrap().ok);
+    for _ in 0..3 {
+        store.record(&officer(), NOW, playback()).unwrap();
+    }
+    std::fs::write(&path, &older).unwrap();
+    let report = verify_read_only(dir.path()).unwrap();
+    let what = report.fault.map(|fault| fault.what).unwrap_or_default();
+    assert!(what.contains("ends with record 5, the trail with 8"), "{what}");
 }

@@ -219,7 +219,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub fn verify(&self) -> Result<Report> {
-        verify(&self.tables, self.head_file.read().ok())
+        verify(&self.tables, || self.head_file.read().ok())
     }
 }
 
@@ -228,8 +228,8 @@ impl Store {
 /// # Errors
 /// When there is none, or it cannot be read.
 pub fn verify_read_only(dir: &Path) -> Result<Report> {
-    let known = HeadFile::open_read_only(dir).and_then(|file| file.read()).ok();
-    verify(&Tables::open_read_only(dir)?, known)
+    let read_head = || HeadFile::open_read_only(dir).and_then(|file| file.read()).ok();
+    verify(&Tables::open_read_only(dir)?, read_head)
 }
 
 type Call = Box<dyn FnOnce(&mut Store) + Send>;

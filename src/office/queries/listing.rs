@@ -142,10 +142,10 @@ impl Archive {
 
     fn read_gaps(&self, filter: &Filter) -> Result<Vec<GapRow>, ArchiveError> {
         let mut rows = Vec::new();
-        for RingNumbers { site, ring, highest, confirmed } in
+        for RingNumbers { site, ring, highest, confirmed, complete } in
             self.index.rings(filter.site.as_deref())?
         {
-            for (first, last) in self.missing(&site, &ring, 1, highest)? {
+            for (first, last) in self.missing(&site, &ring, complete.saturating_add(1), highest)? {
                 let why = if first <= confirmed { "missing" } else { "on its way" }.to_owned();
                 rows.push(GapRow { site: site.clone(), ring: ring.clone(), first, last, why });
             }

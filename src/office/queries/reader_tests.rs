@@ -239,6 +239,8 @@ fn health_becomes_series_and_hourly_counts() {
     let series = reader.health("km-17", at(-60), at(60), 60).unwrap();
     assert_eq!((series.step, series.t.len()), (60, 4));
     assert_eq!(series.series["rate"][..2], [Some(900), Some(800)]);
+    let young = reader.health("km-17", at(-600), at(60), 60).unwrap();
+    assert_eq!((young.step, young.t.len()), (60, 4), "no older hours, so nothing is lost");
     let coarse = reader.health("km-17", at(-600), at(600), 7_200).unwrap();
     assert_eq!((coarse.step, coarse.t.len()), (7_200, 1));
     assert_eq!(coarse.series["blind"], [Some(1)]);
@@ -569,4 +571,31 @@ fn a_million_events_are_read_within_their_budgets() {
         println!("{what:32} {took:>8} µs of {budget}");
     }
     assert_eq!(figures.iter().find(|(_, budget, took)| took > budget), None);
+}
+
+#[test]
+fn the_board_has_the_camera_event_since_the_last_health() {
+    let mut office = office();
+    let health = |t: WallTime| {
+        let health = Health { t: t.rfc3339(), camera: "recording".into(), ..Health::default() };
+        serde_json::to_vec(&health).unwrap()
+    };
+    let camera = |office: &Office| {
+        let sites = Reader::open(office.dir.path()).unwrap().board(at(0)).unwrap();
+        sites[0].camera.clone().map(|report| (report.at, report.state))
+    };
+    let down = |stream: &str| json!({"stream": stream, "fault": "silent", "detail": ""});
+    office.take("km-17", "health", &health(at(10)), at(10));
+    office.event("km-17", "camera.down", at(9), "old", &down("main"));
+    assert_eq!(camera(&office), None, "received before the health message");
+    office.event("km-17", "camera.down", at(11), "sub", &down("sub"));
+    assert_eq!(camera(&office), None, "the camera's other stream");
+    let outcome = office.event("km-17", "camera.down", at(12), "down", &down("main"));
+    assert_eq!(outcome.change, Some(Change::Site { site: "km-17".into() }));
+    assert_eq!(camera(&office), Some((at(12), "silent".into())));
+    let outcome = office.event("km-17", "camera.up", at(13), "up", &json!({"stream": "main"}));
+    assert_eq!(outcome.change, Some(Change::Site { site: "km-17".into() }));
+    assert_eq!(camera(&office), Some((at(13), "recording".into())));
+    office.take("km-17", "health", &health(at(14)), at(14));
+    assert_eq!(camera(&office), None);
 }

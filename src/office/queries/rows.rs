@@ -25,6 +25,15 @@ pub struct GapSum {
     pub seconds: u64,
 }
 
+/// What an event `camera.down` or `camera.up` of the main stream says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CameraReport {
+    /// Time of the event.
+    pub at: WallTime,
+    /// State of the camera in the words of a health message: `recording`, or the fault.
+    pub state: String,
+}
+
 /// What the archive knows of a site now.
 #[derive(Debug, Clone, Serialize)]
 pub struct SiteStatus {
@@ -44,6 +53,9 @@ pub struct SiteStatus {
     pub health: Value,
     /// Time of its receipt; empty before the first one.
     pub health_at: String,
+    /// The newest report that the camera stopped or plays again, received since then.
+    #[serde(skip)]
+    pub camera: Option<CameraReport>,
     /// The newest snapshot.
     pub snapshot: Option<SnapshotRef>,
     /// Events stored and not released.
@@ -373,9 +385,9 @@ pub struct StorageRow {
 pub struct DeletedTotal {
     /// Site id.
     pub site: String,
-    /// `clip`, `snapshot`, `requested`.
+    /// `clip`, `snapshot`, `requested`, or `event`: events.
     pub purpose: String,
-    /// Files.
+    /// Files, or events.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,

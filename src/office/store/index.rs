@@ -206,6 +206,9 @@ pub(crate) struct RingNumbers {
     pub highest: u64,
     /// The highest number that the device knows to be receipted.
     pub confirmed: u64,
+    /// All numbers up to this one arrived or are recorded as lost; the retention may have released
+    /// their events since.
+    pub complete: u64,
 }
 
 /// Sequence numbers: stored ones, and ranges recorded as lost.

@@ -4,7 +4,7 @@ import { HOLD_MAX_MS, MasterClock } from '../../../src/office/console/ui/player/
 import { correction, HoldJudge, slip, SyncStats } from '../../../src/office/console/ui/player/sync.js';
 import { decide } from '../../../src/office/console/ui/player/codec.js';
 import { clipOf, newestBefore, nextFootage, pieceAt, pieces, readLane } from '../../../src/office/console/ui/player/lanes.js';
-import { fragmentAt, keyAt, layout, nextRequest } from '../../../src/office/console/ui/player/plan.js';
+import { fragmentAt, heldEnd, keyAt, layout, nextRequest } from '../../../src/office/console/ui/player/plan.js';
 import { layered, ZOOMS, zoomFor } from '../../../src/office/console/ui/parts/axis.js';
 import { gapBehind, lengthen } from '../../../src/office/console/ui/player/bridge.js';
 import { ShownSpans } from '../../../src/office/console/ui/player/shown.js';
@@ -184,4 +184,17 @@ test('the last picture before a gap lasts until the next one', () => {
   assert.equal(gapBehind([f(0, 1, true), f(1.5, 2, false)], 0), 0.5);
   assert.equal(gapBehind([f(0, 1, true), f(1.5, 2, true)], 0), 0, 'a key frame needs nothing before it');
   assert.equal(gapBehind([f(0, 1, true), f(0.9, 2, false)], 0), 0);
+});
+
+test('the last picture before a gap is held for a picture, no longer', () => {
+  const ranges = (/** @type {[number, number][]} */ ...list) => ({ length: list.length, start: (/** @type {number} */ i) => list[i][0], end: (/** @type {number} */ i) => list[i][1] });
+  const two = ranges([0, 4.96], [9, 12]);
+  assert.equal(heldEnd(two, 4.93, 0.04), 4.96, 'within the margin of the end');
+  assert.equal(heldEnd(two, 4.999, 0.04), 4.96, 'the index says a little more than the buffer');
+  assert.equal(heldEnd(two, 5.05, 0.04), 4.96, 'a tenth of a second at least');
+  assert.equal(heldEnd(two, 5.07, 0.04), null);
+  assert.equal(heldEnd(two, 5.4, 0.5), 4.96, 'the interval of slow pictures');
+  assert.equal(heldEnd(two, 8, 0.5), null);
+  assert.equal(heldEnd(two, 13, 0.5), null);
+  assert.equal(heldEnd(ranges(), 1, 0.5), null);
 });

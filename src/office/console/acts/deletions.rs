@@ -6,6 +6,7 @@ use crate::office::console::audit::record::{Act, Entry, Origin};
 use crate::office::console::tables::Result;
 use crate::office::console::writer::Store;
 use crate::office::queries::rows::DeletedTotal;
+use crate::office::retention_rules::RetentionPurpose;
 use crate::units::{SiteId, WallTime};
 
 /// What a call of [`Store::record_deletions`] wrote.
@@ -66,7 +67,9 @@ impl Store {
 }
 
 fn entry(site: &str, rows: &[(&DeletedTotal, u64, u64)]) -> Entry {
-    let (files, bytes) = rows.iter().fold((0, 0), |sum, row| (sum.0 + row.1, sum.1 + row.2));
+    // Events are no files: they stand behind the files' sums with their number alone.
+    let files = rows.iter().filter(|(total, ..)| total.purpose != RetentionPurpose::Event.as_str());
+    let (files, bytes) = files.fold((0, 0), |sum, row| (sum.0 + row.1, sum.1 + row.2));
     let entry = Entry::of(Act::RetentionDelete).object("files").object(files.to_string());
     let entry = entry.object(format!("bytes:{bytes}"));
     let entry = rows
@@ -118,6 +121,18 @@ mod tests {
             ]
         );
         assert!(store.verify().unwrap().ok);
+    }
+
+    #[test]
+    fn deleted_events_are_named_beside_the_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let mut totals = vec![total("km-17", "event", 7)];
+        store.record_deletions(NOW, &totals, |_| true).unwrap();
+        totals = vec![total("km-17", "clip", 2), total("km-17", "event", 9)];
+        store.record_deletions(NOW, &totals, |_| true).unwrap();
+        let found = objects(&store);
+        assert_eq!(found, ["files 0 bytes:0 event:7", "files 2 bytes:20 clip:2 event:2"]);
     }
 
     #[test]

@@ -9,6 +9,13 @@ pub const RANGES_MAX: usize = 512;
 /// Ranges at most this far apart are one: a picture may last a second. Microseconds.
 const JOIN: i64 = 1_000_000;
 
+/// The parts of reported ranges that lie within a file's own times: nothing else of it can have been
+/// on a screen.
+pub fn within(reported: &[(i64, i64)], (start, end): (i64, i64)) -> Vec<(i64, i64)> {
+    let cut = reported.iter().map(|(from, to)| ((*from).max(start), (*to).min(end)));
+    cut.filter(|(from, to)| from < to).collect()
+}
+
 /// The ranges with those of a report, in order and merged. Empty and reversed ones are left out.
 pub fn merge(known: &[(i64, i64)], reported: &[(i64, i64)]) -> Vec<(i64, i64)> {
     let mut all: Vec<(i64, i64)> =

@@ -24,12 +24,15 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
-/// Verifies the trail of `tables`. `known` is what the head file says, read before; `None` without
-/// such a file.
+/// Verifies the trail of `tables`. `read_head` reads the head file; `None` without such a file.
 ///
 /// # Errors
 /// When the database cannot be read.
-pub fn verify(tables: &Tables, known: Option<KnownHead>) -> Result<Report, ConsoleError> {
+pub fn verify(
+    tables: &Tables,
+    read_head: impl Fn() -> Option<KnownHead>,
+) -> Result<Report, ConsoleError> {
+    let known = read_head();
     let mut walk = Walk { verifier: Verifier::default(), notes: Vec::new(), known, fault: None };
     let mut after = 0;
     'records: loop {
@@ -45,7 +48,27 @@ pub fn verify(tables: &Tables, known: Option<KnownHead>) -> Result<Report, Conso
     }
     let is_misnumbered = tables.has_misnumbered()?;
     let stray = tables.stray_reasons()?;
-    Ok(walk.end(is_misnumbered, stray.first().copied()))
+    let mut report = walk.end(is_misnumbered, stray.first().copied());
+    if report.fault.is_none() {
+        report.fault = behind(report.head, read_head().unwrap_or_default());
+    }
+    if report.fault.is_none() {
+        let changed = tables.changed_triggers()?.into_iter().next();
+        report.fault = changed.map(|what| Fault { n: report.head.n, what });
+    }
+    report.ok = report.fault.is_none();
+    Ok(report)
+}
+
+/// A head file that ends before the trail, `known` read after it: a head is noted before its act is
+/// committed.
+fn behind(head: Head, known: KnownHead) -> Option<Fault> {
+    let noted = known.committed.into_iter().chain(known.pending).map(|noted| noted.n).max()?;
+    let what = format!(
+        "the file audit-head ends with record {noted}, the trail with {}: it is shorter than the trail, as an older copy of the file or a part of it is",
+        head.n
+    );
+    (noted < head.n).then_some(Fault { n: noted + 1, what })
 }
 
 struct Walk {

@@ -1,5 +1,7 @@
 //! Sessions: a log-in that lasts, and what it may do.
 
+use std::collections::HashMap;
+
 use super::purpose::Purpose;
 use super::rights::{Grant, Limit, Right, Role, decide};
 use crate::office::console::audit::record::{Actor, Origin};
@@ -33,6 +35,30 @@ pub struct Session {
     pub until: WallTime,
     /// The demonstration's user.
     pub is_demo: bool,
+}
+
+/// Sessions that ended in memory at most: those of all users.
+const ENDED_MAX: usize = 16_000;
+
+/// Sessions whose log-out could not be written, with their ends: they count no more.
+#[derive(Debug, Default)]
+pub struct EndedSessions(HashMap<String, WallTime>);
+
+impl EndedSessions {
+    /// Notes the end of a session; false when the table is full.
+    pub fn add(&mut self, session: &Session, now: WallTime) -> bool {
+        self.0.retain(|_, until| *until > now);
+        let has_room = self.0.len() < ENDED_MAX;
+        if has_room {
+            self.0.insert(session.id.clone(), session.until);
+        }
+        has_room
+    }
+
+    /// Whether a session has ended.
+    pub fn has(&self, id: &str) -> bool {
+        self.0.contains_key(id)
+    }
 }
 
 /// What a session may do.

@@ -1,14 +1,17 @@
 //! Tiles of a map from an MBTiles file (specification 1.3), read-only.
 //!
-//! The file comes from elsewhere: it may hold a query without end in place of a table. Views are
-//! refused, and every read ends after two seconds.
+//! The file comes from elsewhere: it may hold a query without end in place of a table. `tiles` may be
+//! a view over tables of the file, as map makers write it, without recursion and functions; every
+//! read ends after two seconds, and after one that did none begins for half a minute.
 #![expect(clippy::disallowed_methods, reason = "shell: reads a clock")]
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 use serde::Serialize;
 
 use super::{BUSY_TIMEOUT, Result};
@@ -23,6 +26,11 @@ const VALUE_MAX: usize = 256;
 /// Time of a read at most, that of all checks at the start, too: an index finds a tile within
 /// milliseconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time without reads after one that took too long: a hostile file occupies one request of a page for
+/// two seconds in 32.
+const PAUSE: Duration = Duration::from_secs(30);
+/// Bytes of a value or row that SQLite makes at most: a view cannot fill the memory.
+const LENGTH_MAX: i32 = 16 << 20;
 /// Steps of SQLite between two looks at the clock: some 50 µs.
 const CLOCK_STEPS: i32 = 1_000;
 /// What Web Mercator shows: west, south, east, north.
@@ -48,9 +56,15 @@ pub struct Tile {
     pub bytes: Vec<u8>,
 }
 
+struct MapFile {
+    db: Connection,
+    /// When a read that took too long ended.
+    slow_at: Option<Instant>,
+}
+
 /// An open file. One tile is read at a time.
 pub struct MapTiles {
-    db: Mutex<Connection>,
+    db: Mutex<MapFile>,
     extent: MapExtent,
 }
 
@@ -71,21 +85,35 @@ impl MapTiles {
             "PRAGMA cache_size = -1024; PRAGMA query_only = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
         )
         .map_err(|error| bad(&format!("it is no MBTiles file: {error}")))?;
+        db.set_limit(Limit::SQLITE_LIMIT_LENGTH, LENGTH_MAX)?;
+        db.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+        let refused = guard(&db);
         let checked = within(&db, READ_TIMEOUT, |db| {
-            if !are_tables(db)? {
+            if !are_there(db)? {
                 return Ok(Err(
-                    "`tiles` or `metadata` is no table; copy the file with its views made tables",
+                    "`tiles` or `metadata` is no table; only `tiles` may be a view over tables of the file",
                 ));
             }
+            // Names a column that is missing, and what a view may not do.
+            db.prepare("SELECT zoom_level, tile_column, tile_row, tile_data FROM tiles LIMIT 0")?;
             let Some(extent) = extent(db)? else { return Ok(Err("it has no tiles")) };
             match has_pictures(db, extent.max_zoom)? {
                 true => Ok(Ok(extent)),
                 false => Ok(Err("its tiles are neither PNG, JPEG nor WebP")),
             }
         });
-        let checked = checked.map_err(|error| bad(&format!("it is no MBTiles file: {error}")))?;
+        let checked = checked.map_err(|error| {
+            let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+            match refused {
+                Some(what) => bad(&format!("its view {what}; copy the file with `tiles` made a table")),
+                None if is_interrupted(&error) => {
+                    bad(&format!("reading it was interrupted after {READ_TIMEOUT:?}; it needs an index over zoom_level, tile_column and tile_row"))
+                }
+                None => bad(&format!("it is no MBTiles file: {error}")),
+            }
+        })?;
         let extent = checked.map_err(bad)?;
-        Ok(MapTiles { db: Mutex::new(db), extent })
+        Ok(MapTiles { db: Mutex::new(MapFile { db, slow_at: None }), extent })
     }
 
     /// Zoom levels and bounds.
@@ -97,7 +125,7 @@ impl MapTiles {
     /// or none of a picture.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// `Busy` when the read took too long, and for half a minute after it; the file cannot be read.
     pub fn tile(&self, zoom: u8, x: u32, y: u32) -> Result<Option<Tile>> {
         if zoom > ZOOM_MAX || x >> zoom != 0 || y >> zoom != 0 {
             return Ok(None);
@@ -105,15 +133,32 @@ impl MapTiles {
         // Rows of the file count from the south.
         let row = (1_u32 << zoom) - 1 - y;
         let query = "SELECT tile_data FROM tiles WHERE zoom_level = ?1 AND tile_column = ?2 AND tile_row = ?3 AND length(tile_data) <= ?4";
-        let bytes: Option<Vec<u8>> = within(&self.lock(), READ_TIMEOUT, |db| {
+        let mut file = self.lock();
+        if file.slow_at.is_some_and(|slow_at| slow_at.elapsed() < PAUSE) {
+            return Err(ConsoleError::Busy);
+        }
+        let read = within(&file.db, READ_TIMEOUT, |db| {
             let mut query = db.prepare_cached(query)?;
             query.query_row(params![zoom, x, row, TILE_MAX], |row| row.get(0)).optional()
-        })?;
+        });
+        if read.as_ref().is_err_and(is_interrupted) {
+            tracing::warn!(
+                zoom,
+                x,
+                y,
+                seconds = READ_TIMEOUT.as_secs(),
+                pause = PAUSE.as_secs(),
+                "tile of the map took too long; the map rests, then is read again: mend the file of web.tiles_file if this goes on"
+            );
+            file.slow_at = Some(Instant::now());
+            return Err(ConsoleError::Busy);
+        }
+        let bytes: Option<Vec<u8>> = read?;
         Ok(bytes.and_then(|bytes| Some(Tile { media_type: media_type(&bytes)?, bytes })))
     }
 
     /// The connection; it is whole after a panic, as nothing is written.
-    fn lock(&self) -> MutexGuard<'_, Connection> {
+    fn lock(&self) -> MutexGuard<'_, MapFile> {
         self.db.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -131,9 +176,48 @@ fn within<T>(
     done
 }
 
-/// Whether both are tables with rows of their own, no view and no virtual table.
-fn are_tables(db: &Connection) -> rusqlite::Result<bool> {
-    let query = "SELECT count(*) FROM sqlite_schema WHERE lower(name) IN ('tiles', 'metadata') AND type = 'table' AND rootpage > 0";
+fn is_interrupted(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted)
+}
+
+/// Lets queries read tables of the file, and views do nothing else; returns what was refused last.
+fn guard(db: &Connection) -> Arc<Mutex<Option<String>>> {
+    let refused = Arc::new(Mutex::new(None));
+    let noted = Arc::clone(&refused);
+    db.authorizer(Some(move |asked: AuthContext<'_>| match refusal(&asked) {
+        None => Authorization::Allow,
+        Some(what) => {
+            *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+            Authorization::Deny
+        }
+    }));
+    refused
+}
+
+/// Why a step of a query is refused; our own queries use functions and read the schema.
+fn refusal(asked: &AuthContext<'_>) -> Option<String> {
+    let is_of_view = asked.accessor.is_some();
+    match asked.action {
+        AuthAction::Recursive => Some("is recursive".to_owned()),
+        AuthAction::Function { function_name } if is_of_view => {
+            Some(format!("calls the function {function_name}"))
+        }
+        AuthAction::Read { table_name, .. }
+            if is_of_view
+                && (table_name.starts_with("sqlite_") || table_name.starts_with("pragma_")) =>
+        {
+            Some(format!("reads {table_name}"))
+        }
+        AuthAction::Read { .. } | AuthAction::Select | AuthAction::Function { .. } => None,
+        _ => Some("does more than read tables".to_owned()),
+    }
+}
+
+/// Whether `metadata` is a table with rows of its own, no view and no virtual table, and `tiles` one,
+/// or a view.
+fn are_there(db: &Connection) -> rusqlite::Result<bool> {
+    let query = "SELECT count(*) FROM sqlite_schema WHERE (lower(name) IN ('tiles', 'metadata') AND type = 'table' AND rootpage > 0)
+        OR (lower(name) = 'tiles' AND type = 'view')";
     Ok(db.query_row(query, [], |row| row.get::<_, i64>(0))? == 2)
 }
 
@@ -264,7 +348,7 @@ mod tests {
         for (name, says) in [
             ("text", "no MBTiles file"),
             ("other", "is no table"),
-            ("view", "is no table"),
+            ("view", "is recursive"),
             ("meta", "is no table"),
             ("empty", "has no tiles"),
             ("vector", "neither PNG"),
@@ -274,6 +358,109 @@ mod tests {
             assert!(error.contains(name) && error.contains(says), "{name}: {error}");
         }
         assert!(MapTiles::open(dir.path()).is_err());
+    }
+
+    #[test]
+    fn tiles_in_a_view_over_images_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("map.mbtiles");
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(
+            "CREATE TABLE metadata (name TEXT, value TEXT);
+             CREATE TABLE map (zoom_level INTEGER, tile_column INTEGER, tile_row INTEGER, tile_id TEXT, grid_id TEXT);
+             CREATE TABLE images (tile_data BLOB, tile_id TEXT);
+             CREATE UNIQUE INDEX map_index ON map (zoom_level, tile_column, tile_row);
+             CREATE UNIQUE INDEX images_id ON images (tile_id);
+             CREATE VIEW tiles AS SELECT map.zoom_level AS zoom_level, map.tile_column AS tile_column,
+                 map.tile_row AS tile_row, images.tile_data AS tile_data FROM map JOIN images ON images.tile_id = map.tile_id;
+             INSERT INTO map VALUES (2, 1, 2, 'a', NULL), (4, 3, 5, 'a', NULL);",
+        )
+        .unwrap();
+        db.execute("INSERT INTO images VALUES (?1, 'a')", [PNG]).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let map = MapTiles::open(&path).unwrap();
+        assert_eq!((map.extent().min_zoom, map.extent().max_zoom), (2, 4));
+        assert_eq!(map.tile(4, 3, 10).unwrap().unwrap().bytes, PNG);
+        assert_eq!(map.tile(4, 3, 5).unwrap(), None);
+        assert_eq!(std::fs::read(&path).unwrap(), before, "nothing is written");
+    }
+
+    #[test]
+    fn a_hostile_view_is_refused_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let tile = "0 AS zoom_level, 0 AS tile_column, 0 AS tile_row";
+        for (name, view, says) in [
+            (
+                "endless",
+                format!("WITH RECURSIVE n(v) AS (SELECT 0 UNION ALL SELECT v + 1 FROM n) SELECT {tile}, x'00' AS tile_data FROM n"),
+                "is recursive",
+            ),
+            (
+                "product",
+                "SELECT a.v AS zoom_level, 0 AS tile_column, 0 AS tile_row, x'00' AS tile_data FROM many a, many b, many c, many d WHERE a.v + b.v + c.v + d.v < 0"
+                    .to_owned(),
+                "interrupted",
+            ),
+            ("huge", format!("SELECT {tile}, zeroblob(900000000) AS tile_data"), "calls the function zeroblob"),
+            ("columns", "SELECT 1 AS zoom_level, 2 AS tile_data".to_owned(), "tile_column"),
+            ("schema", format!("SELECT {tile}, sql AS tile_data FROM sqlite_schema"), "reads sqlite_"),
+            ("pragma", format!("SELECT {tile}, file AS tile_data FROM pragma_database_list"), "pragma"),
+        ] {
+            let path = dir.path().join(name);
+            let db = Connection::open(&path).unwrap();
+            db.execute_batch(&format!(
+                "CREATE TABLE metadata (name TEXT, value TEXT); CREATE TABLE many (v INTEGER);
+                 WITH RECURSIVE n(v) AS (SELECT 0 UNION ALL SELECT v + 1 FROM n WHERE v < 2000) INSERT INTO many SELECT v FROM n;
+                 CREATE VIEW tiles AS {view};"
+            ))
+            .unwrap();
+            let started = Instant::now();
+            let error = MapTiles::open(&path).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(says), "{name}: {error}");
+            assert!(started.elapsed() < READ_TIMEOUT * 2, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_tile_that_takes_too_long_pauses_the_map() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("map");
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(
+            "CREATE TABLE metadata (name TEXT, value TEXT); CREATE TABLE many (v INTEGER); CREATE TABLE first (v INTEGER, data BLOB);
+             WITH RECURSIVE n(v) AS (SELECT 0 UNION ALL SELECT v + 1 FROM n WHERE v < 2000) INSERT INTO many SELECT v FROM n;
+             CREATE VIEW tiles AS SELECT v AS zoom_level, v AS tile_column, v AS tile_row, data AS tile_data FROM first
+                 UNION ALL SELECT 1, a.v, b.v, x'' FROM many a, many b, many c, many d, many e WHERE c.v + d.v + e.v < 0;",
+        )
+        .unwrap();
+        db.execute("INSERT INTO first VALUES (0, ?1)", [PNG]).unwrap();
+        // As a file that was quick when it was opened.
+        let guarded = Connection::open(&path).unwrap();
+        let extent = MapExtent { min_zoom: 0, max_zoom: 1, bounds: WORLD };
+        let map = MapTiles { db: Mutex::new(MapFile { db: guarded, slow_at: None }), extent };
+        assert_eq!(map.tile(0, 0, 0).unwrap().unwrap().bytes, PNG);
+        assert!(matches!(map.tile(1, 1, 1), Err(ConsoleError::Busy)));
+        let started = Instant::now();
+        assert!(matches!(map.tile(0, 0, 0), Err(ConsoleError::Busy)));
+        assert!(started.elapsed() < READ_TIMEOUT / 2);
+    }
+
+    #[test]
+    fn a_view_over_another_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("map"), dir.path().join("other"));
+        write_test_file(&other, "", &[(0, 0, 0, PNG)]);
+        write_test_file(&path, "", &[]);
+        // SQLite makes no such view; a file that was written by hand may have one.
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(
+            "DROP TABLE tiles; CREATE VIEW tiles AS SELECT * FROM metadata; PRAGMA writable_schema = ON;
+             UPDATE sqlite_schema SET sql = 'CREATE VIEW tiles AS SELECT * FROM other.tiles' WHERE name = 'tiles';",
+        )
+        .unwrap();
+        drop(db);
+        let error = MapTiles::open(&path).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("other"), "{error}");
     }
 
     #[test]

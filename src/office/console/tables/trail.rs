@@ -1,9 +1,12 @@
 //! The records of the audit trail.
 
-use rusqlite::params;
+use std::collections::BTreeMap;
+
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, params};
 
 use super::rows::AuditFilter;
+use super::schema::STEPS;
 use super::{Result, Tables};
 use crate::office::console::audit::chain::{Head, StoredRecord};
 use crate::units::Digest;
@@ -23,6 +26,34 @@ impl Tables {
     /// True when a record has a number below 1, where no walk begins.
     pub(in crate::office::console) fn has_misnumbered(&self) -> Result<bool> {
         Ok(self.first("SELECT 1 FROM audit WHERE n < 1 LIMIT 1", [], |_| Ok(()))?.is_some())
+    }
+
+    /// Triggers of the trail's tables that are missing, changed or added since the steps made them: a
+    /// sentence for each.
+    pub(in crate::office::console) fn changed_triggers(&self) -> Result<Vec<String>> {
+        let steps: usize = self.db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let fresh = Tables { db: Connection::open_in_memory()? };
+        for step in STEPS.iter().take(steps) {
+            fresh.db.execute_batch(step)?;
+        }
+        let (made, found) = (fresh.trail_triggers()?, self.trail_triggers()?);
+        let about = |(name, sql): (&String, &String)| match found.get(name) {
+            None => Some(format!("the trigger {name} is missing: records could be changed")),
+            Some(other) if other != sql => {
+                Some(format!("the trigger {name} is another one: records could be changed"))
+            }
+            Some(_) => None,
+        };
+        let added = found.keys().filter(|name| !made.contains_key(*name));
+        let added = added.map(|name| format!("the trigger {name} is not of this taimat"));
+        Ok(made.iter().filter_map(about).chain(added).collect())
+    }
+
+    /// The triggers of the trail's tables, by name.
+    pub(in crate::office::console) fn trail_triggers(&self) -> Result<BTreeMap<String, String>> {
+        let sql = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) IN ('audit', 'audit_text')";
+        let triggers = self.rows(sql, [], |row| Ok((row.get(0)?, text(row, 1)?)))?;
+        Ok(triggers.into_iter().collect())
     }
 
     pub(in crate::office::console) fn audit_digest(&self, n: u64) -> Result<Option<Digest>> {

@@ -4,11 +4,15 @@ use super::call::Call;
 use super::guard::{self, Asked};
 use super::problem::{Code, Problem};
 use super::route::{Access, Route};
-use crate::office::console::people::rights::{Limit, Right};
+use crate::office::console::people::rights::{Limit, Right, Role};
+use crate::office::queries::rows::StoredFile;
 use crate::units::WallTime;
 
 /// Microseconds of an hour.
 const HOUR: i64 = 3_600_000_000;
+
+/// A file that a session may open, with the role that allows it and the limit on it.
+type Openable = (StoredFile, Option<(Role, Option<Limit>)>);
 
 /// Lets the request through to its handler, or refuses it; blocks.
 pub(crate) fn admit(route: &Route, mut call: Call) -> Result<Call, Problem> {
@@ -22,9 +26,13 @@ pub(crate) fn admit(route: &Route, mut call: Call) -> Result<Call, Problem> {
         }
         _ => {}
     }
-    let is_tls = call.peer.is_tls;
-    if let Some(cookie) = guard::cookie(&call.headers, is_tls).map(str::to_owned) {
+    let cookies = guard::cookies(&call.headers, call.peer.is_tls).map(str::to_owned);
+    for cookie in cookies.collect::<Vec<_>>() {
         call.session = call.web.session(&cookie)?;
+        if call.session.is_some() {
+            call.cookie = cookie;
+            break;
+        }
     }
     if route.access == Access::Open {
         return Ok(call);
@@ -67,21 +75,33 @@ fn refused(route: &Route, call: &Call, problem: Problem) -> Problem {
     problem
 }
 
-/// A request for footage: the file's purpose says which right it needs; the limit of a viewer its
-/// age.
+/// A request for footage: a refusal is recorded, and before the first byte the opening.
 fn admit_to_file(route: &Route, mut call: Call) -> Result<Call, Problem> {
-    let (site, fid) = (call.param("site").to_owned(), call.param("fid").to_owned());
-    let group = call.web.group_of(&site)?;
+    let opened = openable(&call, call.param("site"), call.param("fid"));
+    let (file, allowed) = opened.map_err(|problem| refused(route, &call, problem))?;
+    call.allowed = allowed;
+    call.file = Some(file);
+    call.web.open_footage(&call)?;
+    Ok(call)
+}
+
+/// A stored file that the session may open: its purpose says which right it needs; the limit of a
+/// viewer its age.
+///
+/// # Errors
+/// `NotFound` where the session may not know of it; otherwise the reason.
+pub(crate) fn openable(call: &Call, site: &str, fid: &str) -> Result<Openable, Problem> {
+    let group = call.web.group_of(site)?;
     let session = call.session.as_ref();
-    guard::decide(session, Asked::Site(Right::Board, group.as_deref()), call.now)?;
-    let file = call.web.file(&site, &fid)?.ok_or_else(Problem::not_found)?;
-    let right = if file.purpose == "snapshot" { Right::Snapshot } else { Right::Clip };
     let decide = |right| guard::decide(session, Asked::Site(right, group.as_deref()), call.now);
-    let allowed = decide(right).map_err(|problem| refused(route, &call, problem))?;
+    decide(Right::Board)?;
+    let file = call.web.file(site, fid)?.ok_or_else(Problem::not_found)?;
+    let right = if file.purpose == "snapshot" { Right::Snapshot } else { Right::Clip };
+    let allowed = decide(right)?;
     // Snapshots have the zones black; the camera's own pictures have not.
-    if right == Right::Clip && call.web.may_have_privacy_zones(&site)? {
+    if right == Right::Clip && call.web.may_have_privacy_zones(site)? {
         decide(Right::Unmasked).map_err(|problem| match problem.code {
-            Code::NotAllowed => refused(route, &call, Code::PrivacyZones.into()),
+            Code::NotAllowed => Code::PrivacyZones.into(),
             _ => problem,
         })?;
     }
@@ -93,13 +113,10 @@ fn admit_to_file(route: &Route, mut call: Call) -> Result<Call, Problem> {
             }
         }
         // On the newest picture zones are drawn.
-        Some(Limit::SetupPicture) if call.web.newest_snapshot(&site)?.as_deref() != Some(&fid) => {
-            return Err(refused(route, &call, Code::NotAllowed.into()));
+        Some(Limit::SetupPicture) if call.web.newest_snapshot(site)?.as_deref() != Some(fid) => {
+            return Err(Code::NotAllowed.into());
         }
         _ => {}
     }
-    call.allowed = allowed;
-    call.file = Some(file);
-    call.web.open_footage(&call)?;
-    Ok(call)
+    Ok((file, allowed))
 }

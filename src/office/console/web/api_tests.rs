@@ -1087,3 +1087,45 @@ fn the_listener_ends_within_its_time_with_open_streams() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(events.next("event: "), None);
 }
+
+#[test]
+fn the_valid_one_of_several_cookies_counts() {
+    let office = TestOffice::new();
+    let user = office.user("op", &[(Role::Operator, "north")]);
+    let own = office.session(user, true);
+    let own = own.trim_start_matches("cookie: ").trim();
+    let other = format!("s={}", "0".repeat(64));
+    let ask = |pairs: &[&str]| {
+        office.get("/api/v1/sites", &format!("cookie: {}\r\n", pairs.join("; "))).status
+    };
+    assert_eq!(ask(&[own]), 200);
+    assert_eq!(ask(&[&other, own]), 200);
+    assert_eq!(ask(&["s=", "s=x", &other, own]), 200);
+    assert_eq!(ask(&[own, &other]), 200);
+    assert_eq!(ask(&[&other, &other]), 401);
+    assert_eq!(ask(&[&other, &other, &other, &other, own]), 401, "four are tried");
+    // The session of a stream and of a file's pieces is that of the valid cookie.
+    let both = format!("cookie: {other}; {own}\r\n");
+    let path = format!("/api/v1/files/km-17/{}", office.clip);
+    let (got, alone) = (office.get(&path, &both), office.get(&path, &format!("cookie: {own}\r\n")));
+    assert_eq!((got.status, got.body.len()), (200, alone.body.len()));
+}
+
+#[test]
+fn a_log_out_that_cannot_be_written_ends_the_session() {
+    let office = TestOffice::new();
+    let user = office.user("op", &[(Role::Operator, "north")]);
+    let cookie = office.session(user, true);
+    let read_only = |is_on: bool| {
+        let sql = format!("PRAGMA query_only = {}", u8::from(is_on));
+        office.console.act(move |store, _| store.tables().execute(&sql)).unwrap();
+    };
+    read_only(true);
+    let got = office.change("POST", "/api/v1/logout", &cookie, &json!({}));
+    assert_eq!((got.status, got.code().as_str()), (503, "audit_unavailable"));
+    assert!(got.json()["detail"].as_str().unwrap().contains("has ended until"), "{}", got.json());
+    assert!(got.header("set-cookie").unwrap().contains("Max-Age=0"));
+    assert_eq!(office.get("/api/v1/sites", &cookie).status, 401);
+    read_only(false);
+    assert_eq!(office.get("/api/v1/sites", &cookie).status, 401, "it does not come back");
+}

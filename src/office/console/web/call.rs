@@ -20,6 +20,8 @@ use crate::units::{Digest, SiteId, WallTime};
 pub(crate) struct Call {
     pub(crate) web: Arc<Web>,
     pub(crate) session: Option<Session>,
+    /// The cookie of the session; empty without one.
+    pub(crate) cookie: String,
     /// The role that allows it, and the limit on it.
     pub(crate) allowed: Option<(Role, Option<Limit>)>,
     /// The file of the path.

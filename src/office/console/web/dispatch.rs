@@ -42,10 +42,13 @@ pub(crate) async fn answer(
     let (head, body) = request.into_parts();
     let until = started + limits::HANDLER_TIMEOUT;
     let params = params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let cookie = guard::cookie(&head.headers, is_tls(&head)).map(str::to_owned);
+    let mut cookie = String::new();
     let takes_gzip = headers::takes_gzip(&head.headers);
     let answered = match prepare(&web, route, params, head, body, until).await {
-        Ok((call, permit)) => execute(route, call, permit, until).await,
+        Ok((call, permit)) => {
+            cookie.clone_from(&call.cookie);
+            execute(route, call, permit, until).await
+        }
         Err(problem) => Err(problem),
     };
     let answer = answered.unwrap_or_else(|problem| {
@@ -62,10 +65,6 @@ pub(crate) async fn answer(
 /// A fault of the office stands in its log: it may name files.
 fn shown_detail(problem: &Problem) -> String {
     if problem.code == Code::Internal { String::new() } else { problem.detail.clone() }
-}
-
-fn is_tls(head: &request::Parts) -> bool {
-    head.extensions.get::<Peer>().is_some_and(|peer| peer.is_tls)
 }
 
 /// The call, after everything that can refuse it, and the place among the heavy ones.
@@ -86,6 +85,7 @@ async fn prepare(
     let call = Call {
         web: web.clone(),
         session: None,
+        cookie: String::new(),
         allowed: None,
         file: None,
         peer,
@@ -164,7 +164,7 @@ async fn read_body(body: HttpBody, takes: Takes, until: Instant) -> Result<Bytes
 }
 
 /// The response on the connection: strict headers, and gzip where it helps.
-fn respond(answer: Answer, takes_gzip: bool, cookie: Option<String>) -> Response {
+fn respond(answer: Answer, takes_gzip: bool, cookie: String) -> Response {
     let kind = answer.headers.iter().find(|(name, _)| *name == CONTENT_TYPE);
     let kind = kind.map(|(_, kind)| kind.clone()).unwrap_or_default();
     let has_encoding = answer.headers.iter().any(|(name, _)| *name == CONTENT_ENCODING);
@@ -179,7 +179,7 @@ fn respond(answer: Answer, takes_gzip: bool, cookie: Option<String>) -> Response
         }
         Body::Bytes(bytes) => HttpBody::from(bytes),
         Body::Pieces(source, range) => body::pieces(source, range),
-        Body::Stream(after, place) => stream::begin(place, cookie.unwrap_or_default(), after),
+        Body::Stream(after, place) => stream::begin(place, cookie, after),
     };
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or_default();
@@ -201,5 +201,5 @@ fn respond(answer: Answer, takes_gzip: bool, cookie: Option<String>) -> Response
 
 /// The answer where the table has no row: the path is unknown, or does not know the method.
 pub(crate) fn unrouted(code: Code, request_headers: &HeaderMap) -> Response {
-    respond(Problem::from(code).into(), headers::takes_gzip(request_headers), None)
+    respond(Problem::from(code).into(), headers::takes_gzip(request_headers), String::new())
 }

@@ -19,15 +19,17 @@ const PLAIN_COOKIE: &str = "s";
 /// Bytes of a cookie's value at most.
 const COOKIE_MAX: usize = 128;
 
-/// The session's cookie in a request.
-pub(crate) fn cookie(headers: &HeaderMap, is_tls: bool) -> Option<&str> {
+/// Cookies of one request that are tried at most: a browser sends those of other services on
+/// 127.0.0.1, whatever their port, and of other paths under the same name.
+const COOKIES_MAX: usize = 4;
+
+/// The cookies in a request that may be the session's, in their order.
+pub(crate) fn cookies(headers: &HeaderMap, is_tls: bool) -> impl Iterator<Item = &str> {
     let name = if is_tls { TLS_COOKIE } else { PLAIN_COOKIE };
     let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
-    pairs
-        .find(|(other, _)| other.trim() == name)
-        .map(|(_, value)| value.trim())
-        .filter(|value| !value.is_empty() && value.len() <= COOKIE_MAX)
+    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
+    let own = pairs.filter(move |(other, _)| other.trim() == name).map(|(_, value)| value.trim());
+    own.filter(|value| !value.is_empty() && value.len() <= COOKIE_MAX).take(COOKIES_MAX)
 }
 
 /// The header that sets the cookie; an empty value removes it.
@@ -206,11 +208,17 @@ mod tests {
 
     #[test]
     fn the_cookie_is_found_among_others() {
+        let cookie = |headers: &HeaderMap, is_tls| {
+            cookies(headers, is_tls).map(str::to_owned).collect::<Vec<_>>()
+        };
         let some = headers(&[("cookie", "a=1; s=abc; __Host-s=xyz")]);
-        assert_eq!(cookie(&some, false), Some("abc"));
-        assert_eq!(cookie(&some, true), Some("xyz"));
-        assert_eq!(cookie(&headers(&[("cookie", "s=")]), false), None);
-        assert_eq!(cookie(&headers(&[("cookie", &format!("s={}", "a".repeat(200)))]), false), None);
+        assert_eq!(cookie(&some, false), ["abc"]);
+        assert_eq!(cookie(&some, true), ["xyz"]);
+        assert_eq!(cookie(&headers(&[("cookie", "s=")]), false), [""; 0]);
+        let long = headers(&[("cookie", &format!("s={}", "a".repeat(200)))]);
+        assert_eq!(cookie(&long, false), [""; 0]);
+        let many = headers(&[("cookie", "s=1; s=2; s=3; s=4; s=5")]);
+        assert_eq!(cookie(&many, false), ["1", "2", "3", "4"]);
         assert!(set_cookie("v", true).starts_with("__Host-s=v; Path=/; Secure; HttpOnly"));
         assert!(set_cookie("", false).ends_with("Max-Age=0"));
     }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::Web;
 use super::problem::Problem;
 use super::web_state::{lock, privacy_zones};
-use crate::office::console::board::{Facts, backlog_since, counter, judge};
+use crate::office::console::board::{Facts, backlog_since, camera, counter, judge};
 use crate::office::console::tables::rows::PlaceRow;
 use crate::office::queries::rows::{GapSum, SiteStatus, SnapshotRef};
 use crate::units::WallTime;
@@ -104,12 +104,13 @@ impl SiteView {
             budget_percent: sim.percent(),
             certificate_days: health.as_ref().and_then(|health| certificate_days(health, now)),
             health,
+            camera: status.camera.clone(),
             is_demo,
         };
         let judged = judge(&facts, now);
         let health = facts.health.as_ref();
         let recording =
-            health.map(|health| health.camera == "recording" && status.presence == "online");
+            camera(&facts).map(|state| state == "recording" && status.presence == "online");
         let word = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
         SiteView {
             site: status.site.clone(),

@@ -23,6 +23,8 @@ use crate::office::console::tables::map_tiles::write_test_file;
 use crate::office::console::tables::rows::{GroupRow, PlaceRow, RetentionRow};
 use crate::office::ingest_outcome::Now;
 use crate::office::media::test_clip;
+use crate::office::queries::Reader;
+use crate::office::queries::rows::StoredFile;
 use crate::office::retention::Retention;
 use crate::office::store::file_store::flush_and_hash;
 use crate::units::{ClockQuality, RingId, SiteId, Timestamp, WallTime};
@@ -245,6 +247,11 @@ impl TestOffice {
 
     pub(super) fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// The row of a stored file.
+    pub(super) fn stored_file(&self, site: &str, fid: &str) -> StoredFile {
+        Reader::open(self.dir.path()).unwrap().file(site, fid).unwrap().unwrap()
     }
 
     /// A message of a device, as the archive thread takes it.

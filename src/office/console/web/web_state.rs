@@ -112,8 +112,11 @@ impl Web {
         if known.is_some() {
             return Ok(known);
         }
-        let is_there = self.reader.site(site, WallTime(i64::MAX))?.is_some();
-        Ok(is_there.then(String::new))
+        if self.reader.site(site, WallTime(i64::MAX))?.is_none() {
+            return Ok(None);
+        }
+        // Right after the start, and for a new site, the cache does not have its place yet.
+        Ok(Some(self.console.read(|tables| tables.site_groups())?.remove(site).unwrap_or_default()))
     }
 
     /// Reads the groups of all sites again.
@@ -196,7 +199,7 @@ impl From<ConsoleError> for Problem {
             ConsoleError::NotFound(_) => Code::NotFound,
             ConsoleError::Conflict(_) => Code::Conflict,
             ConsoleError::Invalid(_) => Code::Invalid,
-            ConsoleError::Trail(_) => Code::AuditFailed,
+            ConsoleError::Trail(_) | ConsoleError::LogoutUnrecorded(_) => Code::AuditFailed,
             ConsoleError::Storage(_) | ConsoleError::Version { .. } => Code::Internal,
         };
         Problem::new(code, detail)

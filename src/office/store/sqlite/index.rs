@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Params};
 
-use super::schema::{ADDED_COLUMNS, CONFIG_TABLES, DELETED, HISTORY, TABLES, UPGRADE, VERSION};
+use super::schema::{
+    ADDED_COLUMNS, CONFIG_TABLES, DELETED, DELETED_EVENTS, HISTORY, TABLES, UPGRADE, VERSION,
+};
 use super::upgrade::{begin_presence, fill_history};
 use crate::office::error::{ArchiveError, Named as _};
 use crate::office::store::free;
@@ -178,6 +180,7 @@ impl SqliteIndex {
         if db.prepare("SELECT site FROM deleted").is_err() {
             db.execute_batch(&format!("BEGIN IMMEDIATE; {DELETED} COMMIT"))?;
         }
+        db.execute_batch(DELETED_EVENTS)?;
         let version = self.version()?;
         if version >= VERSION {
             return Ok(());

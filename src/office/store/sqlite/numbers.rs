@@ -101,7 +101,8 @@ impl NumberIndex for SqliteIndex {
     }
 
     fn rings(&self, site: Option<&str>) -> Result<Vec<RingNumbers>, ArchiveError> {
-        let sql = "SELECT e.site, e.ring, max(max(e.seq), coalesce(r.confirmed, 0)), coalesce(r.confirmed, 0) FROM events e
+        let sql = "SELECT e.site, e.ring, max(max(e.seq), coalesce(r.confirmed, 0)), coalesce(r.confirmed, 0),
+             coalesce(r.complete, 0) FROM events e
              LEFT JOIN rings r ON r.site = e.site AND r.ring = e.ring WHERE (?1 IS NULL OR e.site = ?1)
              GROUP BY e.site, e.ring ORDER BY e.site, e.ring";
         rows(&self.db, sql, params![site], |row| {
@@ -110,6 +111,7 @@ impl NumberIndex for SqliteIndex {
                 ring: row.get(1)?,
                 highest: row.get(2)?,
                 confirmed: row.get(3)?,
+                complete: row.get(4)?,
             })
         })
     }

@@ -1,14 +1,19 @@
 //! Pages of events.
 
 use rusqlite::types::Value as SqlValue;
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, params, params_from_iter};
 use serde_json::Value;
 
 use super::rows;
 use crate::office::error::ArchiveError;
 use crate::office::history::motion::short_kind;
-use crate::office::queries::rows::{EventFilter, EventPage, StoredEvent};
+use crate::office::queries::rows::{CameraReport, EventFilter, EventPage, StoredEvent};
 use crate::office::queries::{ROWS_MAX, SITES_MAX};
+use crate::units::WallTime;
+
+/// Events of a site read for the state of its camera at most, the newest received: a device sends
+/// some between two health messages, and a backlog that is longer is older than its health.
+const CAMERA_EVENTS_MAX: i64 = 256;
 
 /// Conditions of a query with their values.
 #[derive(Default)]
@@ -134,4 +139,31 @@ pub(super) fn events(db: &Connection, filter: &EventFilter) -> Result<EventPage,
     let next =
         rows.last().filter(|_| has_more).map(|(rowid, last)| format!("{},{rowid},", last.received));
     Ok(EventPage { events: rows.into_iter().map(|(_, row)| row).collect(), next })
+}
+
+/// The newest report of the main stream's state that was received since the time `since`.
+pub(super) fn camera_report(
+    db: &Connection,
+    site: &str,
+    since: &str,
+) -> Result<Option<CameraReport>, ArchiveError> {
+    let sql = "SELECT kind, time, seq, payload FROM
+         (SELECT * FROM events WHERE site = ?1 AND received >= ?2 ORDER BY received DESC LIMIT ?3)
+         WHERE kind IN ('vn.taimat.camera.down.v1', 'vn.taimat.camera.up.v1')";
+    let events: Vec<(String, String, i64, Vec<u8>)> =
+        rows(db, sql, params![site, since, CAMERA_EVENTS_MAX], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })?;
+    let report = |(kind, time, seq, payload): (String, String, i64, Vec<u8>)| {
+        let event: Value = serde_json::from_slice(&payload).ok()?;
+        let data = &event["data"];
+        let state = match short_kind(&kind) {
+            "camera.up" => "recording",
+            _ => data["fault"].as_str().filter(|fault| !fault.is_empty())?,
+        };
+        let at = WallTime::parse(&time).ok().filter(|_| data["stream"] == "main")?;
+        Some((at, seq, CameraReport { at, state: state.to_owned() }))
+    };
+    let newest = events.into_iter().filter_map(report).max_by_key(|(at, seq, _)| (*at, *seq));
+    Ok(newest.map(|(_, _, report)| report))
 }

@@ -94,6 +94,7 @@ fn sites(
             } else {
                 String::new()
             },
+            camera: None,
             snapshot: None,
             events: row.get(10)?,
             // A device chooses its sequence numbers, so their sum may exceed an integer.
@@ -104,6 +105,7 @@ fn sites(
         })
     })?;
     for status in &mut sites {
+        status.camera = read_events::camera_report(db, &status.site, &status.health_at)?;
         status.snapshot = read_files::snapshot_of(db, &status.site)?;
         status.gaps = gap_sum(db, &status.site, gaps_since)?;
     }
@@ -125,7 +127,12 @@ fn health(
         params![site, MINUTE],
         |row| row.get(0),
     )?;
-    let by_hour = step >= HOUR || oldest.is_none_or(|oldest| from < oldest - HOUR);
+    // Of a young device there is no such part: its minutes are all there is.
+    let has_older_hour = |oldest: i64| {
+        let sql = "SELECT EXISTS (SELECT 1 FROM health_history WHERE site = ?1 AND step = ?2 AND t > ?3 AND t <= ?4)";
+        db.query_row(sql, params![site, HOUR, from - HOUR, oldest - HOUR], |row| row.get(0))
+    };
+    let by_hour = step >= HOUR || oldest.map_or(Ok(true), has_older_hour)?;
     let stored = if by_hour { HOUR } else { MINUTE };
     let step = step.max(stored).div_euclid(stored) * stored
         + if step % stored > 0 && step > stored { stored } else { 0 };

@@ -52,6 +52,13 @@ pub(crate) const DELETED: &str = "
         ON CONFLICT (site, purpose) DO UPDATE SET files = files + 1, bytes = bytes + excluded.bytes; END;
 ";
 
+/// Counts events that the retention deletes in the same table; without one of an archive before.
+pub(crate) const DELETED_EVENTS: &str = "
+    CREATE TRIGGER IF NOT EXISTS event_deleted AFTER DELETE ON events BEGIN
+        INSERT INTO deleted VALUES (old.site, 'event', 1, length(old.payload))
+        ON CONFLICT (site, purpose) DO UPDATE SET files = files + 1, bytes = bytes + excluded.bytes; END;
+";
+
 /// A column that archives before `user_version` 1 lack.
 pub(crate) struct AddedColumn {
     pub(crate) table: &'static str,

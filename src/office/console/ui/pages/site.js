@@ -53,11 +53,8 @@ export default function page({ params }) {
   const health = resource(async (signal) => {
     const asked = bounds();
     const step = /** @type {any} */ (SPANS)[hours.value];
-    const read = (/** @type {string} */ from) => get(`${path}/health${query({ from, to: asked.to, step })}`, { signal });
-    const first = await read(asked.from);
-    // Before a young device's first minute the office answers by the hour: from there on it has minutes, and nothing is drawn before them.
-    const finer = step < first.step && first.t[0] * 1000 > ms(asked.from) ? await read(iso(first.t[0] * 1000)) : first;
-    return { ...finer, from: Math.min(ms(asked.from) / 1000, finer.t[0] ?? Infinity), to: ms(asked.to) / 1000 };
+    const found = await get(`${path}/health${query({ ...asked, step })}`, { signal });
+    return { ...found, from: Math.min(ms(asked.from) / 1000, found.t[0] ?? Infinity), to: ms(asked.to) / 1000 };
   });
   const last = signal(/** @type {any} */ (null));
   effect(() => { if (detail.data.value) last.value = detail.data.value.health ?? null; });

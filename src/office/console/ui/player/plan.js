@@ -80,3 +80,18 @@ export function buffered(ranges, t, margin = 0.05) {
   for (let i = 0; i < ranges.length; i++) if (ranges.start(i) - 0.1 <= t && t + margin <= ranges.end(i)) return true;
   return false;
 }
+
+/** Seconds that the last picture before a gap is held at least: a step of the player's loop. */
+const HELD_S = 0.1;
+
+/**
+ * The end of what is buffered right before a time, while its last picture is still to be shown: a browser ends a range up to a picture
+ * before the index does. @param {{length: number, start: (i: number) => number, end: (i: number) => number}} ranges @param {number} t @param {number} interval seconds from picture to picture @returns {number | null}
+ */
+export function heldEnd(ranges, t, interval) {
+  for (let i = ranges.length - 1; i >= 0; i--) {
+    if (ranges.start(i) - 0.1 > t) continue;
+    return t - ranges.end(i) <= Math.max(HELD_S, interval) ? ranges.end(i) : null;
+  }
+  return null;
+}

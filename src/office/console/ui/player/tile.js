@@ -4,7 +4,7 @@ import { signal } from '../core/view.js';
 import { BASE } from '../core/api.js';
 import { Feed } from './mse.js';
 import { correction } from './sync.js';
-import { fragmentAt, keyAt } from './plan.js';
+import { fragmentAt, heldEnd, keyAt } from './plan.js';
 import { KEYS_FROM } from './clock.js';
 import { pieceAt } from './lanes.js';
 
@@ -119,6 +119,11 @@ export class Tile {
     if (!this.feed.has(t)) {
       const at = fragmentAt(file.fragments, t);
       const comes = at >= 0 && !file.have.has(at);
+      const end = at >= 0 && !comes ? heldEnd(this.video.buffered, t, this.interval) : null;
+      if (end !== null) {
+        this.set({ kind: 'video', fid: piece.fid, clock, soundLost: file.way.soundLost, clockSet: file.fragments[at].clockSet });
+        return this.hold(Math.min(t, end - 0.02), running);
+      }
       this.rest();
       this.set(comes ? { kind: 'loading', fid: piece.fid, clock } : { kind: 'gap', reason: at < 0 ? 'no_pictures' : 'no_key_yet', from: wall, to: wall });
       return comes;
@@ -132,6 +137,14 @@ export class Tile {
   rest() {
     this.joined = false;
     if (!this.video.paused) this.video.pause();
+  }
+
+  /** The last picture before a gap: a video that plays runs into it and stands by itself. @param {number} last @param {boolean} running */
+  hold(last, running) {
+    if (running && this.joined) return false;
+    this.rest();
+    if (!this.video.seeking && Math.abs(this.video.currentTime - last) > Math.max(0.1, this.interval)) this.jump(last);
+    return false;
   }
 
   /** @param {number} t @param {number} speed @param {boolean} running @param {import('./mse.js').File_} file */

@@ -11,11 +11,12 @@ use serde_json::json;
 
 use crate::evidence::manifest::Manifest;
 use crate::office::console::acts::Ending;
+use crate::office::console::audit::shown::within;
 use crate::office::console::people::rights::Right;
 use crate::office::console::web::Web;
+use crate::office::console::web::admission::openable;
 use crate::office::console::web::answer::{Answer, Pieces, Representation};
 use crate::office::console::web::call::Call;
-use crate::office::console::web::guard::cookie;
 use crate::office::console::web::limits;
 use crate::office::console::web::problem::{Code, Problem};
 use crate::office::console::web::route::Kind::{
@@ -31,7 +32,7 @@ use crate::office::media::key_frame::key_frame;
 use crate::office::pictures::{PictureFault, PictureId, WIDTH_MAX};
 use crate::office::queries::Reader;
 use crate::office::queries::rows::StoredFile;
-use crate::units::{MonoTime, SiteId};
+use crate::units::{MonoTime, SiteId, WallTime};
 
 /// Ranges of one report of what was on a screen at most: five seconds of nine cameras.
 const SPANS_MAX: usize = 64;
@@ -264,7 +265,7 @@ fn bytes_of(call: &Call) -> Result<Answer, Problem> {
         web: call.web.clone(),
         key: file.key.clone(),
         index,
-        cookie: cookie(&call.headers, call.peer.is_tls).unwrap_or_default().to_owned(),
+        cookie: call.cookie.clone(),
         checked: call.web.clock.now().mono,
     };
     Answer::ranged(&of, asked, Box::new(pieces))
@@ -338,17 +339,37 @@ struct Shown {
     ended: bool,
 }
 
+/// The file that a report names. What its session plays already may be reported to its end, though
+/// it has become too old for a viewer meanwhile.
+fn shown_file(call: &Call, site: &str, fid: &str) -> Result<StoredFile, Problem> {
+    let problem = match openable(call, site, fid) {
+        Ok((file, _)) => return Ok(file),
+        Err(problem) => problem,
+    };
+    let refusals = [Code::NotAllowed, Code::PrivacyZones, Code::TooOld, Code::PurposeMissing];
+    if !refusals.contains(&problem.code) {
+        return Err(problem);
+    }
+    let session = call.session()?.id.as_str();
+    let plays = call.web.console.read(|tables| tables.playback(session, (site, fid)))?.is_some();
+    call.web.file(site, fid)?.filter(|_| plays).ok_or_else(Problem::not_found)
+}
+
+/// The times of a file; a clock that was set within it may have put its end before its start.
+fn times(file: &StoredFile) -> Result<(i64, i64), Problem> {
+    let time = |text: &str| WallTime::parse(text).map_err(|_| Problem::not_found());
+    let (from, to) = (time(&file.from)?.0, time(&file.to)?.0);
+    Ok((from.min(to), from.max(to)))
+}
+
 /// Pictures of a clip that had ended are a new playback, with a record of its own.
 fn shown(call: &Call) -> Result<Answer, Problem> {
     let Shown { site, fid, spans, ended } = call.json()?;
-    let group = call.web.group_of(&site)?.ok_or_else(Problem::not_found)?;
-    if !call.may(Right::Clip, &group) {
-        return Err(Problem::not_found());
-    }
     if spans.len() > SPANS_MAX || spans.iter().any(|(from, to)| from > to) {
         return Err(Problem::bad(format!("spans has at most {SPANS_MAX} pairs, from before to")));
     }
-    let file = call.web.file(&site, &fid)?.ok_or_else(Problem::not_found)?;
+    let file = shown_file(call, &site, &fid)?;
+    let spans = within(&spans, times(&file)?);
     let id = SiteId::parse(&site).map_err(|_| Problem::not_found())?;
     let (session, by) = (call.session()?.clone(), call.origin()?);
     let start = Some(call.web.footage_entry(&file)?).filter(|_| file.purpose != "snapshot");

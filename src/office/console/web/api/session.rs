@@ -6,6 +6,7 @@ use axum::http::header::SET_COOKIE;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::office::console::error::ConsoleError;
 use crate::office::console::people::purpose::PurposeKind;
 use crate::office::console::people::rights::{ALL_SITES, Right};
 use crate::office::console::people::session::{NewSession, Session};
@@ -229,9 +230,13 @@ fn reset(call: &Call) -> Result<Answer, Problem> {
 }
 
 fn logout(call: &Call) -> Result<Answer, Problem> {
-    call.web.console.logout(call.session()?, &call.address())?;
-    let cookie = set_cookie("", call.peer.is_tls);
-    Ok(Answer::nothing().with(SET_COOKIE, &cookie))
+    let answer = match call.web.console.logout(call.session()?, &call.address()) {
+        Ok(_) => Answer::nothing(),
+        // The session has ended all the same: the browser forgets its cookie, too.
+        Err(error @ ConsoleError::LogoutUnrecorded(_)) => Problem::from(error).into(),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(answer.with(SET_COOKIE, &set_cookie("", call.peer.is_tls)))
 }
 
 fn password(call: &Call) -> Result<Answer, Problem> {
