@@ -22,7 +22,7 @@ const BATCH: u32 = 1_000;
 const AFTER_HELP: &str = "\
 verify finds every changed, removed, exchanged or added record, and a trail that was cut off at its end.
 Who can write the whole directory can write all of it again: note the head that verify prints elsewhere
-(the office's /metrics shows it as well) and compare. docs/audit-trail.md describes the format.";
+(the office's log has it at each start of its console) and compare. docs/audit-trail.md describes the format.";
 
 /// Arguments of `taimat office audit`.
 #[derive(Debug, clap::Args)]

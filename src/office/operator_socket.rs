@@ -33,8 +33,11 @@ const MESSAGE_MAX: u64 = 4 << 10;
 const REQUESTS_MAX: usize = 32;
 /// Time for a request to arrive, and for its answer to be taken: the command line writes it at once.
 const IO_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time that the command line waits: the archive thread may be in a slice of the retention.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time in which a request may begin: the archive thread may be in a slice of the retention. The
+/// office does nothing for an older one, of which the command line has said that it failed.
+const BEGIN_WITHIN: Duration = Duration::from_secs(25);
+/// Time that the command line waits: a request that has begun is answered meanwhile.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +59,21 @@ pub enum OperatorRequest {
         /// Its number.
         id: i64,
     },
+}
+
+/// A request with the end of its time: milliseconds of the machine's monotonic clock, which both
+/// processes read.
+#[derive(Debug, Serialize, Deserialize)]
+struct Message {
+    until_ms: i64,
+    #[serde(flatten)]
+    request: OperatorRequest,
+}
+
+/// Milliseconds of the machine's monotonic clock.
+fn monotonic_ms() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec * 1000 + now.tv_nsec / 1_000_000
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -126,7 +144,7 @@ async fn answer(mut stream: UnixStream, archive: &ArchiveClient) -> io::Result<(
         Err(_) => Err(format!("no whole request within {IO_TIMEOUT:?}")),
         Ok(Err(error)) => return Err(error),
         Ok(Ok(_)) => match serde_json::from_slice(&text) {
-            Ok(request) => execute(request, archive).await.map_err(|error| error.line()),
+            Ok(message) => within(message, archive).await,
             Err(error) => Err(format!("the request cannot be read: {error}")),
         },
     };
@@ -139,6 +157,23 @@ async fn answer(mut stream: UnixStream, archive: &ArchiveClient) -> io::Result<(
     match arrived {
         Ok(_) => Ok(()),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, reply.error.unwrap_or_default())),
+    }
+}
+
+/// Carries out a request that is not too old.
+async fn within(message: Message, archive: &ArchiveClient) -> Result<i64, String> {
+    let left = u64::try_from(message.until_ms - monotonic_ms()).unwrap_or(0);
+    let late =
+        "the office was busy for too long and did not begin it; nothing was changed: try again";
+    if left == 0 {
+        return Err(late.to_owned());
+    }
+    match timeout(Duration::from_millis(left), execute(message.request, archive)).await {
+        Ok(done) => done.map_err(|error| error.line()),
+        Err(_) => {
+            Err("the archive was busy for too long: `taimat office lock` shows whether it was done"
+                .to_owned())
+        }
     }
 }
 
@@ -167,7 +202,9 @@ pub fn ask(dir: &Path, request: &OperatorRequest) -> anyhow::Result<i64> {
     };
     let mut stream = BlockingStream::connect(path).map_err(silent)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    stream.write_all(&serde_json::to_vec(request)?).map_err(silent)?;
+    let until_ms = monotonic_ms() + BEGIN_WITHIN.as_millis() as i64;
+    let message = Message { until_ms, request: request.clone() };
+    stream.write_all(&serde_json::to_vec(&message)?).map_err(silent)?;
     stream.shutdown(std::net::Shutdown::Write).map_err(silent)?;
     let mut text = Vec::new();
     stream.take(MESSAGE_MAX).read_to_end(&mut text).map_err(silent)?;
@@ -242,6 +279,17 @@ mod tests {
             let error = ask(&dir, &request).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
+        // The command line has said that it failed: it must not be done later.
+        let (_open, path) = place(&dir).unwrap();
+        let mut stream = BlockingStream::connect(path).unwrap();
+        let unlock = OperatorRequest::Unlock { id: number };
+        let message = Message { until_ms: monotonic_ms() - 1, request: unlock };
+        stream.write_all(&serde_json::to_vec(&message).unwrap()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut late = String::new();
+        stream.read_to_string(&mut late).unwrap();
+        assert!(late.contains("nothing was changed"), "{late}");
+        assert_eq!(locks().len(), 1);
         // What is no request, and what is too long, is answered or cut off; the next one is served.
         for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[b'['; 9_000]] {
             let (_open, path) = place(&dir).unwrap();

@@ -318,7 +318,8 @@ fn an_act_that_a_power_cut_ended_is_noted() {
     let dir = tempfile::tempdir().unwrap();
     drop(filled(dir.path()));
     let head = Head { n: 6, digest: Digest::of(b"begun") };
-    HeadFile::open(dir.path()).unwrap().set_pending(head).unwrap();
+    let before = Store::open(dir.path()).unwrap().tables().audit_head().unwrap();
+    HeadFile::open(dir.path()).unwrap().set_pending(before, head).unwrap();
     let report = verify_read_only(dir.path()).unwrap();
     assert!(report.ok && report.notes[0].contains("act 6 was begun"), "{report:?}");
     let mut store = Store::open(dir.path()).unwrap();
@@ -328,6 +329,68 @@ fn an_act_that_a_power_cut_ended_is_noted() {
     assert!(report.notes[0].contains("record 6: an act before it"), "{report:?}");
     store.record(&officer(), NOW, playback()).unwrap();
     assert_eq!(store.verify().unwrap().head.n, 8, "it is recorded once");
+}
+
+#[test]
+fn acts_of_many_records_that_fail_leave_the_trail_sound() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = filled(dir.path());
+    for records in [2, 1, 3, 4, 2] {
+        // The commit fails, as on a full disk: the head is noted before.
+        store.tables().execute("CREATE TABLE parent (id INTEGER PRIMARY KEY); CREATE TABLE child (id REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED)").unwrap();
+        let failed = store.act_of_many(NOW, |tables| {
+            tables.execute("INSERT INTO child VALUES (4711)")?;
+            Ok(((), (0..records).map(|_| (officer(), playback())).collect()))
+        });
+        assert!(failed.is_err());
+        store.tables().execute("DROP TABLE child; DROP TABLE parent").unwrap();
+        let report = store.verify().unwrap();
+        assert!(report.ok && report.notes.is_empty(), "{records}: {report:?}");
+    }
+    store.record(&officer(), NOW, playback()).unwrap();
+    assert_eq!(store.verify().unwrap().head.n, 6);
+}
+
+#[test]
+fn one_blank_half_of_the_head_file_is_a_fault() {
+    for half in 0..2 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = filled(dir.path());
+        let path = dir.path().join(crate::office::console::audit::head_file::NAME);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[half * 512..][..512].fill(b' ');
+        std::fs::write(&path, bytes).unwrap();
+        store.take_head_file(HeadFile::open(dir.path()).unwrap());
+        assert!(!store.verify().unwrap().ok, "{half}");
+        store.record(&officer(), NOW, playback()).unwrap();
+        assert!(!store.verify().unwrap().ok, "{half}: a later act does not hide it");
+    }
+}
+
+#[test]
+fn an_emptied_trail_with_users_is_a_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(dir.path());
+    store.tables().execute("INSERT INTO users (name, made) VALUES ('an', 1); DROP TRIGGER audit_remains; DROP TRIGGER audit_text_remains; DELETE FROM audit_text; DELETE FROM audit").unwrap();
+    drop(store);
+    std::fs::remove_file(dir.path().join("audit-head")).unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    assert!(!store.verify().unwrap().ok);
+    store.record(&officer(), NOW, playback()).unwrap();
+    let fault = store.verify().unwrap().fault.unwrap();
+    assert!(fault.what.contains("head_missing"), "{fault:?}");
+}
+
+#[test]
+fn a_trigger_on_another_table_is_a_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(dir.path());
+    store
+        .tables()
+        .execute("CREATE TRIGGER zz BEFORE INSERT ON shown BEGIN SELECT raise(ignore); END")
+        .unwrap();
+    let fault = store.verify().unwrap().fault.unwrap();
+    assert!(fault.what.contains("the trigger zz"), "{fault:?}");
 }
 
 #[test]

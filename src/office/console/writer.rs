@@ -9,6 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
+use super::acts::PlaybackStarts;
 use super::audit::chain::{Head, next};
 use super::audit::head_file::{HeadFile, KnownHead};
 use super::audit::record::{Act, AuditNumber, Entry, Origin};
@@ -25,6 +26,8 @@ const CALLS_MAX: usize = 64;
 pub struct Store {
     tables: Tables,
     head_file: HeadFile,
+    /// Starts of playback of the last minute.
+    pub(super) starts: PlaybackStarts,
 }
 
 /// A head that is noted before its commit.
@@ -61,7 +64,7 @@ impl Store {
         std::fs::create_dir_all(dir).map_err(|error| failed(&dir.display().to_string(), &error))?;
         let tables = Tables::open(dir)?;
         let head_file = HeadFile::open(dir).map_err(|error| failed("audit-head", &error))?;
-        Ok(Store { tables, head_file })
+        Ok(Store { tables, head_file, starts: PlaybackStarts::default() })
     }
 
     /// Replaces the head file.
@@ -128,12 +131,14 @@ impl Store {
         pending: &mut Option<Pending>,
     ) -> Result<(T, AuditNumber)> {
         let trail = |error: ConsoleError| ConsoleError::Trail(error.to_string());
+        let before = self.tables.audit_head().map_err(trail)?;
+        // Before the change: it may make the first user.
+        let interrupted = self.interruption(before)?.map(|entry| (Origin::office(), entry));
         let (value, entries) = change(&self.tables)?;
         if entries.is_empty() {
             return Err(ConsoleError::Invalid("nothing is changed".to_owned()));
         }
-        let mut head = self.tables.audit_head().map_err(trail)?;
-        let interrupted = self.interruption(head)?.map(|entry| (Origin::office(), entry));
+        let mut head = before;
         let is_restart = interrupted.is_some();
         for (by, entry) in interrupted.into_iter().chain(entries) {
             let record = next(head, &by, &entry, now);
@@ -141,7 +146,7 @@ impl Store {
             head = Head { n: record.n, digest: record.digest };
         }
         *pending = Some(Pending { head, is_restart });
-        let noted = self.head_file.set_pending(head);
+        let noted = self.head_file.set_pending(before, head);
         noted.map_err(|error| ConsoleError::Trail(format!("audit-head: {error}")))?;
         self.tables.commit().map_err(trail)?;
         Ok((value, AuditNumber(head.n)))
@@ -157,12 +162,15 @@ impl Store {
         };
         match known {
             KnownHead { committed: Some(last), .. } if head.n < last.n => entry("removed", last),
-            KnownHead { committed: None, pending: None } if head.n > 0 => {
+            KnownHead { committed: None, pending: None, .. }
+                if head.n > 0 || self.tables.user_count()? > 0 =>
+            {
                 entry("head_missing", head)
             }
             KnownHead { committed: Some(last), .. } if self.differs(last)? => {
                 entry("changed", last)
             }
+            KnownHead { is_damaged: true, .. } => entry("head_damaged", head),
             KnownHead { pending: Some(begun), .. } if head.n < begun.n => entry("pending", begun),
             _ => Ok(None),
         }

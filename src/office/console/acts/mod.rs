@@ -16,5 +16,5 @@ pub use deletions::Recorded;
 pub use events::Verdict;
 pub use people::check_name;
 pub(super) use people::token_user;
-pub use playback::Ending;
+pub use playback::{Ending, PlaybackStarts};
 pub(super) use sessions::idle_since;

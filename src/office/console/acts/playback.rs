@@ -1,8 +1,11 @@
 //! Playback: each `playback.start` has one `playback.stop`, also when the page goes without a word.
 
+use std::collections::VecDeque;
+
 use super::sessions::idle_since;
 use crate::office::console::audit::record::{Act, AuditNumber, Entry, Origin};
 use crate::office::console::audit::shown::seconds;
+use crate::office::console::error::ConsoleError;
 use crate::office::console::tables::playbacks::Playback;
 use crate::office::console::tables::{Result, Tables};
 use crate::office::console::writer::Store;
@@ -13,6 +16,32 @@ use crate::units::{SiteId, WallTime};
 const SILENT_AFTER: i64 = 2 * 60 * 1_000_000;
 /// Stops in one transaction at most: the next minute writes more.
 const STOPS_MAX: u32 = 256;
+
+/// Starts of playback that a session may have in a minute: nine cameras change their clip every few
+/// seconds at eight times the pace. Each adds two records to the trail, which are kept for good.
+const STARTS_A_MINUTE: usize = 120;
+/// Starts remembered at most, of all sessions.
+const STARTS_MAX: usize = 8_192;
+
+/// Starts of playback of the last minute, by session.
+#[derive(Debug, Default)]
+pub struct PlaybackStarts(VecDeque<(WallTime, String)>);
+
+impl PlaybackStarts {
+    /// Counts a start; false when the session has had too many within a minute.
+    fn take(&mut self, session: &str, now: WallTime) -> bool {
+        let minute = now.plus_micros(-60_000_000)..=now;
+        self.0.retain(|(at, _)| minute.contains(at));
+        if self.0.iter().filter(|(_, of)| of == session).count() >= STARTS_A_MINUTE {
+            return false;
+        }
+        if self.0.len() == STARTS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((now, session.to_owned()));
+        true
+    }
+}
 
 /// Which clips end.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +69,8 @@ impl Store {
     /// Records that a clip begins to play; one that plays in the same session ends before.
     ///
     /// # Errors
-    /// `Trail` when it cannot be written: no byte of it may be sent then.
+    /// `Trail` when it cannot be written: no byte of it may be sent then. `Busy` when the session
+    /// has begun too many in a minute.
     pub fn begin_playback(
         &mut self,
         by: &Origin,
@@ -48,6 +78,9 @@ impl Store {
         file: (&str, &str),
         start: Entry,
     ) -> Result<AuditNumber> {
+        if !self.starts.take(&by.session, now) {
+            return Err(ConsoleError::Busy);
+        }
         let begun = self.act_of_many(now, |tables| {
             let former = tables.playback(&by.session, file)?;
             let former = former.map(|former| stop(tables, &former)).transpose()?;
@@ -102,5 +135,26 @@ impl Store {
             Ok(((), stops.collect::<Result<Vec<_>>>()?))
         })?;
         Ok(ended.into_iter().map(|one| (one.by.session, one.site, one.fid)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_begins_a_bounded_number_of_clips_a_minute() {
+        let mut starts = PlaybackStarts::default();
+        let at = |second: i64| WallTime(1_795_485_600_000_000 + second * 1_000_000);
+        let taken = (0..1000).filter(|_| starts.take("a", at(0))).count();
+        assert_eq!(taken, STARTS_A_MINUTE);
+        assert!(starts.take("b", at(1)), "others are not touched");
+        assert!(!starts.take("a", at(59)) && starts.take("a", at(61)));
+        // A clock that is set back forgets what lies ahead.
+        assert!(starts.take("b", at(-3600)));
+        for n in 0..2 * STARTS_MAX {
+            assert!(starts.take(&n.to_string(), at(100)));
+        }
+        assert_eq!(starts.0.len(), STARTS_MAX);
     }
 }

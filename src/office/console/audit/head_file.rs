@@ -1,12 +1,13 @@
 //! The head of the audit trail in a second place: the file `audit-head` beside `console.sqlite`.
 //!
-//! Two slots of 512 bytes, written in turn and in place: no disk that is full and no power cut
-//! within a write loses both. Before an act is committed its head is written as `pending` and
-//! flushed; after the commit it becomes `committed`. A trail that ends before the committed head
-//! was cut off.
+//! Two slots of 512 bytes, written in place: no disk that is full and no power cut within a write
+//! loses both. Before an act is committed its head is written as `pending` into the slot that does
+//! not hold the last one, and flushed; after the commit it becomes `committed`. An act that is taken
+//! back leaves two copies of the last head. A trail that ends before the committed head was cut off,
+//! and a slot that says nothing was damaged: the first act fills both.
 //!
 //! Who can write this directory can change both files. The head proves something against him only
-//! where it was noted elsewhere: `/metrics` and `office audit verify` show it.
+//! where it was noted elsewhere: `office audit verify` shows it.
 #![expect(clippy::disallowed_methods, reason = "shell: reads or writes files")]
 
 use std::fs::{File, OpenOptions};
@@ -41,6 +42,8 @@ pub struct KnownHead {
     pub committed: Option<Head>,
     /// A newer head whose commit was not confirmed.
     pub pending: Option<Head>,
+    /// True when a slot says nothing although the first act was committed.
+    pub is_damaged: bool,
 }
 
 /// A slot's text, padded to 512 bytes.
@@ -80,7 +83,8 @@ fn known(slots: [Option<(Step, Head)>; 2]) -> KnownHead {
     };
     let committed = newest(Step::Committed);
     let is_newer = |head: &Head| committed.is_none_or(|committed| head.n > committed.n);
-    KnownHead { committed, pending: newest(Step::Pending).filter(is_newer) }
+    let is_damaged = committed.is_some() && slots.contains(&None);
+    KnownHead { committed, pending: newest(Step::Pending).filter(is_newer), is_damaged }
 }
 
 /// The open file.
@@ -122,6 +126,71 @@ impl HeadFile {
     /// # Errors
     /// The failure of the file system.
     pub fn read(&self) -> io::Result<KnownHead> {
+        let mut slots = self.slots()?;
+        if slots.contains(&None) {
+            // Another program may have been writing it.
+            slots = self.slots()?;
+        }
+        Ok(known(slots))
+    }
+
+    /// Notes that the act of `head` is about to be committed, behind the last record `before`;
+    /// durable when this returns. The slot of `before` stays: the act may be taken back.
+    ///
+    /// # Errors
+    /// The failure of the file system: the act must not be committed.
+    pub fn set_pending(&self, before: Head, head: Head) -> io::Result<()> {
+        let slots = self.slots()?;
+        let committed = known(slots).committed;
+        let holds = |wanted: Head| {
+            slots.iter().position(|slot| slot.is_some_and(|(_, head)| head == wanted))
+        };
+        let keep = holds(before).or_else(|| committed.and_then(holds)).unwrap_or(1);
+        self.write(1 - keep, Step::Pending, head)?;
+        self.file.sync_data()
+    }
+
+    /// Notes that the act of `head` was committed. Not flushed: a pending head of a committed
+    /// record is as good. Nothing is written when another program went on meanwhile.
+    ///
+    /// # Errors
+    /// The failure of the file system.
+    pub fn set_committed(&self, head: Head) -> io::Result<()> {
+        let slots = self.slots()?;
+        let Some(at) = pending_place(slots, head) else { return Ok(()) };
+        self.write(at, Step::Committed, head)?;
+        match slots[1 - at] {
+            // The first act.
+            None if known(slots).committed.is_none() => self.write(1 - at, Step::Committed, head),
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins again with `head` after records were lost: the old heads are in the trail now.
+    ///
+    /// # Errors
+    /// The failure of the file system.
+    pub fn restart(&self, head: Head) -> io::Result<()> {
+        let at = pending_place(self.slots()?, head).unwrap_or(0);
+        self.write(at, Step::Committed, head)?;
+        self.write(1 - at, Step::Committed, head)?;
+        self.file.sync_data()
+    }
+
+    /// Forgets a pending head whose act was rolled back: the other slot stands in both.
+    ///
+    /// # Errors
+    /// The failure of the file system.
+    pub fn forget_pending(&self, head: Head) -> io::Result<()> {
+        let slots = self.slots()?;
+        let Some(at) = pending_place(slots, head) else { return Ok(()) };
+        match slots[1 - at] {
+            Some((step, other)) => self.write(at, step, other),
+            None => self.file.write_all_at(&[b' '; SLOT], (at * SLOT) as u64),
+        }
+    }
+
+    fn slots(&self) -> io::Result<[Option<(Step, Head)>; 2]> {
         let mut bytes = [0; 2 * SLOT];
         let mut filled = 0;
         while filled < bytes.len() {
@@ -130,63 +199,17 @@ impl HeadFile {
                 count => filled += count,
             }
         }
-        Ok(known([parse(&bytes[..SLOT]), parse(&bytes[SLOT..])]))
+        Ok([parse(&bytes[..SLOT]), parse(&bytes[SLOT..])])
     }
 
-    /// Notes that the act of `head` is about to be committed; durable when this returns.
-    ///
-    /// # Errors
-    /// The failure of the file system: the act must not be committed.
-    pub fn set_pending(&self, head: Head) -> io::Result<()> {
-        self.write(Step::Pending, head)?;
-        self.file.sync_data()
-    }
-
-    /// Notes that the act of `head` was committed. Not flushed: a pending head of a committed
-    /// record is as good.
-    ///
-    /// # Errors
-    /// The failure of the file system.
-    pub fn set_committed(&self, head: Head) -> io::Result<()> {
-        self.write(Step::Committed, head)
-    }
-
-    /// Begins again with `head` after records were lost: the old heads are in the trail now.
-    ///
-    /// # Errors
-    /// The failure of the file system.
-    pub fn restart(&self, head: Head) -> io::Result<()> {
-        self.file.write_all_at(&slot(Step::Committed, head), place(head))?;
-        self.file.write_all_at(&[b' '; SLOT], SLOT as u64 - place(head))?;
-        self.file.sync_data()
-    }
-
-    /// Forgets a pending head whose act was rolled back.
-    ///
-    /// # Errors
-    /// The failure of the file system.
-    pub fn forget_pending(&self, head: Head) -> io::Result<()> {
-        self.file.write_all_at(&[b' '; SLOT], place(head))
-    }
-
-    /// Writes a slot, unless a newer head stands there: another program went on meanwhile.
-    fn write(&self, step: Step, head: Head) -> io::Result<()> {
-        let at = place(head);
-        let mut before = [0; SLOT];
-        let is_read = self.file.read_exact_at(&mut before, at).is_ok();
-        if step == Step::Committed
-            && is_read
-            && parse(&before).is_some_and(|(_, newer)| newer.n > head.n)
-        {
-            return Ok(());
-        }
-        self.file.write_all_at(&slot(step, head), at)
+    fn write(&self, at: usize, step: Step, head: Head) -> io::Result<()> {
+        self.file.write_all_at(&slot(step, head), (at * SLOT) as u64)
     }
 }
 
-/// Where a head's slot begins: heads take turns, so the one before stays.
-fn place(head: Head) -> u64 {
-    (head.n % 2) * SLOT as u64
+/// The slot in which `head` is pending.
+fn pending_place(slots: [Option<(Step, Head)>; 2], head: Head) -> Option<usize> {
+    slots.iter().position(|slot| *slot == Some((Step::Pending, head)))
 }
 
 #[cfg(test)]
@@ -197,46 +220,94 @@ mod tests {
         Head { n, digest: Digest::of(&n.to_le_bytes()) }
     }
 
+    /// What a file with two sound slots says.
+    fn says(committed: Option<Head>, pending: Option<Head>) -> KnownHead {
+        KnownHead { committed, pending, is_damaged: false }
+    }
+
+    fn act(file: &HeadFile, before: u64, after: u64) {
+        file.set_pending(head(before), head(after)).unwrap();
+        file.set_committed(head(after)).unwrap();
+    }
+
     #[test]
     fn a_pending_head_becomes_committed_or_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let file = HeadFile::open(dir.path()).unwrap();
         assert_eq!(file.read().unwrap(), KnownHead::default());
-        file.set_pending(head(1)).unwrap();
-        assert_eq!(file.read().unwrap(), KnownHead { committed: None, pending: Some(head(1)) });
+        file.set_pending(Head::default(), head(1)).unwrap();
+        assert_eq!(file.read().unwrap(), says(None, Some(head(1))));
         file.set_committed(head(1)).unwrap();
-        file.set_pending(head(2)).unwrap();
+        assert_eq!(file.read().unwrap(), says(Some(head(1)), None));
+        file.set_pending(head(1), head(2)).unwrap();
         drop(file);
         let file = HeadFile::open(dir.path()).unwrap();
-        let known = KnownHead { committed: Some(head(1)), pending: Some(head(2)) };
-        assert_eq!(file.read().unwrap(), known);
+        assert_eq!(file.read().unwrap(), says(Some(head(1)), Some(head(2))));
         file.forget_pending(head(2)).unwrap();
-        assert_eq!(file.read().unwrap(), KnownHead { committed: Some(head(1)), pending: None });
+        assert_eq!(file.read().unwrap(), says(Some(head(1)), None));
     }
 
     #[test]
-    fn a_torn_slot_leaves_the_other_one() {
+    fn acts_taken_back_leave_the_last_committed_head() {
+        for records in 1..=4 {
+            let dir = tempfile::tempdir().unwrap();
+            let file = HeadFile::open(dir.path()).unwrap();
+            act(&file, 0, 1);
+            let mut n = 1;
+            for round in 0..6 {
+                // The disk is full: acts of one to four records, one after the other.
+                for more in 1..=records {
+                    file.set_pending(head(n), head(n + more)).unwrap();
+                    assert_eq!(file.read().unwrap().committed, Some(head(n)), "{records} {round}");
+                    file.forget_pending(head(n + more)).unwrap();
+                    assert_eq!(file.read().unwrap(), says(Some(head(n)), None));
+                }
+                act(&file, n, n + records);
+                n += records;
+                assert_eq!(file.read().unwrap(), says(Some(head(n)), None));
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_stays_pending_until_another_act_needs_its_slot() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = HeadFile::open(dir.path()).unwrap();
+        act(&file, 0, 1);
+        // Committed in the database, and the process ended before it could say so.
+        file.set_pending(head(1), head(2)).unwrap();
+        file.set_pending(head(2), head(3)).unwrap();
+        file.forget_pending(head(3)).unwrap();
+        assert_eq!(file.read().unwrap().pending, Some(head(2)));
+    }
+
+    #[test]
+    fn a_torn_slot_leaves_the_other_one_and_is_damage() {
         let dir = tempfile::tempdir().unwrap();
         let file = HeadFile::open(dir.path()).unwrap();
         for n in 1..=4 {
-            file.set_pending(head(n)).unwrap();
-            file.set_committed(head(n)).unwrap();
+            act(&file, n - 1, n);
         }
         for at in 0..SLOT - 1 {
             let mut torn = slot(Step::Committed, head(4));
             torn[at] ^= 1;
             assert!(parse(&torn).is_none_or(|(_, read)| read == head(4)), "byte {at}");
         }
-        file.file.write_all_at(b"torn", 0).unwrap();
-        assert_eq!(file.read().unwrap().committed, Some(head(3)));
+        let newest = file.slots().unwrap().iter().position(|s| s.unwrap().1 == head(4)).unwrap();
+        file.file.write_all_at(b"torn", (newest * SLOT) as u64).unwrap();
+        let known = file.read().unwrap();
+        assert_eq!((known.committed, known.is_damaged), (Some(head(3)), true));
     }
 
     #[test]
     fn an_older_head_does_not_replace_a_newer_one() {
         let dir = tempfile::tempdir().unwrap();
         let file = HeadFile::open(dir.path()).unwrap();
+        act(&file, 0, 4);
+        file.set_pending(head(4), head(5)).unwrap();
+        file.set_pending(head(5), head(6)).unwrap();
+        file.set_committed(head(6)).unwrap();
         file.set_committed(head(5)).unwrap();
-        file.set_committed(head(3)).unwrap();
-        assert_eq!(file.read().unwrap().committed, Some(head(5)));
+        assert_eq!(file.read().unwrap().committed, Some(head(6)));
     }
 }

@@ -33,7 +33,7 @@ pub fn verify(
     read_head: impl Fn() -> Option<KnownHead>,
 ) -> Result<Report, ConsoleError> {
     let known = read_head();
-    let mut walk = Walk { verifier: Verifier::default(), notes: Vec::new(), known, fault: None };
+    let mut walk = Walk { known, ..Walk::default() };
     let mut after = 0;
     'records: loop {
         let batch = tables.audit_after(after, BATCH)?;
@@ -47,6 +47,7 @@ pub fn verify(
         }
     }
     let is_misnumbered = tables.has_misnumbered()?;
+    walk.has_users = tables.user_count()? > 0;
     let stray = tables.stray_reasons()?;
     let mut report = walk.end(is_misnumbered, stray.first().copied());
     if report.fault.is_none() {
@@ -71,11 +72,14 @@ fn behind(head: Head, known: KnownHead) -> Option<Fault> {
     (noted < head.n).then_some(Fault { n: noted + 1, what })
 }
 
+#[derive(Default)]
 struct Walk {
     verifier: Verifier,
     notes: Vec<String>,
     known: Option<KnownHead>,
     fault: Option<Fault>,
+    /// True when the console has users: acts made them.
+    has_users: bool,
 }
 
 impl Walk {
@@ -134,6 +138,10 @@ impl Walk {
             );
         };
         let cut_off = match (known.committed, known.pending) {
+            (None, None) if head.n == 0 && self.has_users => fault(
+                0,
+                "the trail and the file audit-head are empty, but there are users: their records were removed",
+            ),
             (None, None) if head.n > 0 => fault(
                 head.n,
                 "the file audit-head is empty or damaged: nothing says where the trail ends",
@@ -145,6 +153,10 @@ impl Walk {
                     head.n, committed.n
                 ),
             }),
+            _ if known.is_damaged => fault(
+                head.n,
+                "half of the file audit-head is empty or damaged: records behind this one may have been removed",
+            ),
             (_, Some(pending)) if head.n < pending.n => {
                 self.note(format!(
                     "act {} was begun and is not in the trail: it is being written now, a power cut ended it, or its record was removed",

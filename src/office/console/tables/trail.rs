@@ -28,8 +28,8 @@ impl Tables {
         Ok(self.first("SELECT 1 FROM audit WHERE n < 1 LIMIT 1", [], |_| Ok(()))?.is_some())
     }
 
-    /// Triggers of the trail's tables that are missing, changed or added since the steps made them: a
-    /// sentence for each.
+    /// Triggers that are missing, changed or added since the steps made them: a sentence for each. One
+    /// on another table can keep what the trail is written from, so all count.
     pub(in crate::office::console) fn changed_triggers(&self) -> Result<Vec<String>> {
         let steps: usize = self.db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         let fresh = Tables { db: Connection::open_in_memory()? };
@@ -49,9 +49,9 @@ impl Tables {
         Ok(made.iter().filter_map(about).chain(added).collect())
     }
 
-    /// The triggers of the trail's tables, by name.
+    /// All triggers, by name.
     pub(in crate::office::console) fn trail_triggers(&self) -> Result<BTreeMap<String, String>> {
-        let sql = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) IN ('audit', 'audit_text')";
+        let sql = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'";
         let triggers = self.rows(sql, [], |row| Ok((row.get(0)?, text(row, 1)?)))?;
         Ok(triggers.into_iter().collect())
     }
