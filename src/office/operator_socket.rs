@@ -33,8 +33,9 @@ const MESSAGE_MAX: u64 = 4 << 10;
 const REQUESTS_MAX: usize = 32;
 /// Time for a request to arrive, and for its answer to be taken: the command line writes it at once.
 const IO_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time in which a request may begin: the archive thread may be in a slice of the retention. The
-/// office does nothing for an older one, of which the command line has said that it failed.
+/// Time in which a request is handed to the archive thread and answered: it may be in a slice of the
+/// retention. The office does nothing for an older one, of which the command line has said that it
+/// failed; one that waits for the archive thread then may still be done, and its answer says so.
 const BEGIN_WITHIN: Duration = Duration::from_secs(25);
 /// Time that the command line waits: a request that has begun is answered meanwhile.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
@@ -163,10 +164,11 @@ async fn answer(mut stream: UnixStream, archive: &ArchiveClient) -> io::Result<(
 /// Carries out a request that is not too old.
 async fn within(message: Message, archive: &ArchiveClient) -> Result<i64, String> {
     let left = u64::try_from(message.until_ms - monotonic_ms()).unwrap_or(0);
-    let late =
-        "the office was busy for too long and did not begin it; nothing was changed: try again";
     if left == 0 {
-        return Err(late.to_owned());
+        return Err(
+            "the office was busy for too long and did not begin it; nothing was changed: try again"
+                .to_owned(),
+        );
     }
     match timeout(Duration::from_millis(left), execute(message.request, archive)).await {
         Ok(done) => done.map_err(|error| error.line()),

@@ -190,14 +190,20 @@ fn motion_is_found_while_two_sizes_take_turns() {
     assert_silent(&in_turns(small, large));
 }
 
+/// An analyzer that has seen two shapes take turns, and its updates.
+fn learning(wide: &[Frame], high: &[Frame]) -> (Analyzer, Vec<AnalyticsUpdate>) {
+    let mut analyzer = Analyzer::new(awake(), 1 << 20, Stages::ALL);
+    let mut out = Vec::new();
+    for frame in in_turns(wide, high) {
+        analyzer.frame(&Arc::new(frame), &mut |_, _, _| (), &mut out);
+    }
+    (analyzer, out)
+}
+
 #[test]
 fn shapes_that_take_turns_are_reported_as_learning() {
     let [wide, high] = [(320, 176), (240, 192)].map(|size| coded(size, 30, 0.0));
-    let mut analyzer = Analyzer::new(awake(), 1 << 20, Stages::ALL);
-    let mut out = Vec::new();
-    for frame in in_turns(&wide, &high) {
-        analyzer.frame(&Arc::new(frame), &mut |_, _, _| (), &mut out);
-    }
+    let (mut analyzer, mut out) = learning(&wide, &high);
     let since = analyzer.learning_since().unwrap();
     assert!(since.mono < MonoTime(2_000_000), "{since:?}");
     for frame in &wide[..100] {
@@ -209,11 +215,7 @@ fn shapes_that_take_turns_are_reported_as_learning() {
 #[test]
 fn a_scene_is_not_learned_while_motion_is_off() {
     let [wide, high] = [(320, 176), (240, 192)].map(|size| coded(size, 30, 0.0));
-    let mut analyzer = Analyzer::new(awake(), 1 << 20, Stages::ALL);
-    let mut out = Vec::new();
-    for frame in in_turns(&wide, &high) {
-        analyzer.frame(&Arc::new(frame), &mut |_, _, _| (), &mut out);
-    }
+    let (mut analyzer, mut out) = learning(&wide, &high);
     let since = analyzer.learning_since().unwrap();
     for enabled in [false, true] {
         analyzer.reconfigure(MotionSettings { enabled, ..awake() }, since, &mut out);

@@ -356,7 +356,7 @@ fn one_blank_half_of_the_head_file_is_a_fault() {
     for half in 0..2 {
         let dir = tempfile::tempdir().unwrap();
         let mut store = filled(dir.path());
-        let path = dir.path().join(crate::office::console::audit::head_file::NAME);
+        let path = dir.path().join(HEAD_NAME);
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[half * 512..][..512].fill(b' ');
         std::fs::write(&path, bytes).unwrap();
@@ -367,18 +367,23 @@ fn one_blank_half_of_the_head_file_is_a_fault() {
     }
 }
 
+/// Verify finds the lost head file, and still does after the next act.
+fn assert_head_missing(dir: &Path) {
+    let mut store = Store::open(dir).unwrap();
+    assert!(!store.verify().unwrap().ok);
+    store.record(&officer(), NOW, playback()).unwrap();
+    let fault = store.verify().unwrap().fault.unwrap();
+    assert!(fault.what.contains("head_missing"), "{fault:?}");
+}
+
 #[test]
 fn an_emptied_trail_with_users_is_a_fault() {
     let dir = tempfile::tempdir().unwrap();
     let store = filled(dir.path());
     store.tables().execute("INSERT INTO users (name, made) VALUES ('an', 1); DROP TRIGGER audit_remains; DROP TRIGGER audit_text_remains; DELETE FROM audit_text; DELETE FROM audit").unwrap();
     drop(store);
-    std::fs::remove_file(dir.path().join("audit-head")).unwrap();
-    let mut store = Store::open(dir.path()).unwrap();
-    assert!(!store.verify().unwrap().ok);
-    store.record(&officer(), NOW, playback()).unwrap();
-    let fault = store.verify().unwrap().fault.unwrap();
-    assert!(fault.what.contains("head_missing"), "{fault:?}");
+    std::fs::remove_file(dir.path().join(HEAD_NAME)).unwrap();
+    assert_head_missing(dir.path());
 }
 
 #[test]
@@ -413,11 +418,7 @@ fn a_lost_head_file_is_found_before_and_after_the_next_act() {
     drop(filled(dir.path()));
     std::fs::remove_file(dir.path().join(HEAD_NAME)).unwrap();
     assert!(!verify_read_only(dir.path()).unwrap().ok);
-    let mut store = Store::open(dir.path()).unwrap();
-    assert!(!store.verify().unwrap().ok);
-    store.record(&officer(), NOW, playback()).unwrap();
-    let fault = store.verify().unwrap().fault.unwrap();
-    assert!(fault.what.contains("head_missing"), "{fault:?}");
+    assert_head_missing(dir.path());
 }
 
 #[test]
